@@ -1,0 +1,1 @@
+//! Verifies SuperOffice CRM webhooks and forwards their contact events to Amazon SQS.
