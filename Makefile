@@ -1,0 +1,66 @@
+# Everything one does with this project; `make help` lists it. Needs Rust, Python 3.9 or newer and make; what else is
+# needed is installed, pinned, into .tools/.
+
+PYTHON ?= python3
+CARGO ?= cargo
+VENV := .tools/venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run watch send events lint test clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install the tools of `run` and `watch` into .tools/
+
+run: $(INSTALLED) ## send every file in events/ through the function into a local SQS, and show what arrived
+	@$(BIN)/python scripts/local.py run
+
+watch: $(INSTALLED) ## keep the same stack up, rebuilding the function when the code changes
+	@$(BIN)/python scripts/local.py watch
+
+send: $(INSTALLED) ## send one event to the stack of `make watch`: make send EVENT=contact-created
+	@$(BIN)/python scripts/local.py send "$(EVENT)"
+
+events: ## rewrite events/*.json from events/payloads
+	$(CARGO) run --quiet --example sign -- envelopes
+
+lint: $(INSTALLED_DEV) ## formatting, clippy and rustdoc without a warning, ruff
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+test: $(INSTALLED_DEV) ## everything: Rust tests, then the function under cargo lambda against a local SQS
+	$(CARGO) test --workspace
+	$(BIN)/python -m pytest
+
+clean: ## remove what was built and installed
+	$(CARGO) clean
+	rm -rf .tools .aws-sam
+
+# The tools. A stamp is younger than its requirements once they are installed.
+$(BIN)/python:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: $(CARGO) is not on the PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || \
+		{ echo "Python 3.9 or newer is needed; name one with: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "$(PYTHON) lacks the modules venv and ensurepip (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Making a Python environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): scripts/requirements.txt | $(BIN)/python
+	@echo "Installing cargo-lambda and moto's server into $(VENV) (about a minute, once)"
+	@$(PIP) install -r $<
+	@touch $@
+
+$(INSTALLED_DEV): scripts/requirements-dev.txt $(INSTALLED)
+	@echo "Installing the tools of the tests into $(VENV) (once)"
+	@$(PIP) install -r $<
+	@touch $@
