@@ -1,0 +1,131 @@
+//! API Gateway's envelopes, payload 2.0 and 1.0: from invocation to request, and from response to answer.
+//!
+//! Whatever happens in between, the caller has an answer and the log has its line: `lambda_http` panics on a body that
+//! is marked as base64 and is not, and no panic may end the process or leave the sender without a 500.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use lambda_http::http::HeaderValue;
+use lambda_http::{Body, LambdaEvent, Request, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::queue::Queue;
+use crate::receiver::{Facts, ReceiveError, Receiver};
+use crate::response::response;
+use crate::signature::SIGNATURE_HEADER;
+use crate::telemetry::{self, Claims, Invocation};
+
+/// Answers invocations.
+#[derive(Debug)]
+pub struct Gateway<Q> {
+    receiver: Receiver<Q>,
+    started: AtomicBool,
+}
+
+impl<Q: Queue> Gateway<Q> {
+    /// Puts a receiver behind API Gateway.
+    pub fn new(receiver: Receiver<Q>) -> Arc<Self> {
+        Arc::new(Self { receiver, started: AtomicBool::new(false) })
+    }
+
+    /// Answers one invocation, and writes its line. It cannot fail.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn invoke(self: Arc<Self>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Infallible> {
+        let LambdaEvent { payload, context } = event;
+        let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
+        let mut facts = Facts::default();
+        let mut claims = Claims::default();
+        let result = match std::panic::catch_unwind(|| request(&payload)) {
+            Ok(Some(request)) => {
+                drop(payload);
+                claims = Claims::of(request.headers());
+                AssertUnwindSafe(self.receiver.receive(request, trace_header, &mut facts))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or(Err(ReceiveError::Unforeseen("panic")))
+            }
+            Ok(None) => Err(ReceiveError::Unforeseen("not an event of API Gateway")),
+            Err(_) => Err(ReceiveError::Unforeseen("unreadable event of API Gateway")),
+        };
+        let response = response(&result);
+        let invocation = Invocation {
+            function_name: &context.env_config.function_name,
+            request_id: &context.request_id,
+            trace_header,
+            cold_start: !self.started.swap(true, Ordering::Relaxed),
+            now: SystemTime::now(),
+        };
+        telemetry::write(telemetry::line(&result, response.status().as_u16(), &facts, &claims, &invocation));
+        if facts.head.as_ref().is_some_and(|head| head.says_webhook_disabled()) {
+            tracing::error!(
+                request_id = context.request_id,
+                "SuperOffice has disabled the webhook: no event comes until it is set active again"
+            );
+        }
+        Ok(Answer::from(response))
+    }
+}
+
+/// Reads an envelope. Panics where `lambda_http` does.
+fn request(envelope: &RawValue) -> Option<Request> {
+    let mut request = lambda_http::request::from_str(envelope.get()).ok()?;
+    // Of a repeated header in an envelope of payload 1.0, lambda_http keeps only the last value.
+    let repeated: MultiValueHeaders = serde_json::from_str(envelope.get()).ok()?;
+    for value in repeated.signatures().skip(1) {
+        request.headers_mut().append(SIGNATURE_HEADER, HeaderValue::from_str(value).ok()?);
+    }
+    Some(request)
+}
+
+/// The part of an envelope of payload 1.0 that tells a repeated header.
+#[derive(Deserialize)]
+struct MultiValueHeaders {
+    #[serde(default, rename = "multiValueHeaders")]
+    headers: Option<BTreeMap<String, Vec<String>>>,
+}
+
+impl MultiValueHeaders {
+    fn signatures(&self) -> impl Iterator<Item = &String> {
+        self.headers
+            .iter()
+            .flatten()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(SIGNATURE_HEADER))
+            .flat_map(|(_, values)| values)
+    }
+}
+
+/// What API Gateway takes as an answer, of either payload version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The HTTP status.
+    pub status_code: u16,
+    /// The headers; none is repeated.
+    pub headers: BTreeMap<String, String>,
+    /// The body, as text.
+    pub body: String,
+    /// Always false.
+    pub is_base64_encoded: bool,
+}
+
+impl From<Response<Body>> for Answer {
+    fn from(response: Response<Body>) -> Self {
+        let header = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Self {
+            status_code: response.status().as_u16(),
+            headers: response.headers().iter().map(|(name, value)| (name.to_string(), header(value))).collect(),
+            body: String::from_utf8_lossy(response.body()).into_owned(),
+            is_base64_encoded: false,
+        }
+    }
+}

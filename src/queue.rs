@@ -1,0 +1,244 @@
+//! SQS: where messages go, in bounded time. The only user of the AWS SDK.
+//!
+//! The sender gives up after about five seconds, so every wait here ends in time for an answer. Retries are the SDK's
+//! own: for throttling, 5xx, a broken connection and an attempt that hangs, not for what a retry cannot help.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use md5::{Digest, Md5};
+
+use crate::config::QueueUrl;
+use crate::message::QueueMessage;
+
+/// To open a connection, name look-up and TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For one attempt; a queue answers in some ten milliseconds, so a hanging attempt leaves time for another.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For all attempts at the only queue.
+const ONLY_QUEUE_TIMEOUT: Duration = Duration::from_secs(6);
+/// For all attempts at a queue that has a fallback, and at the fallback.
+const EACH_QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
+/// For the request that opens the connection before the first event.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(1);
+const ATTEMPTS: u32 = 3;
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
+
+/// Takes messages. The seam between a delivery and SQS.
+pub trait Queue: Send + Sync {
+    /// Sends a message, with the X-Ray header that its trace goes on with, and gives its `MessageId`.
+    fn send(
+        &self,
+        message: &QueueMessage,
+        trace_header: Option<&str>,
+    ) -> impl Future<Output = Result<String, QueueError>> + Send;
+}
+
+/// Why a queue did not take a message. For the operator's log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The queue has not answered in time.
+    #[error("timeout")]
+    Timeout,
+    /// The queue cannot be reached.
+    #[error("unreachable")]
+    Unreachable,
+    /// The queue has refused the message, with its error code.
+    #[error("{0}")]
+    Refused(String),
+    /// What the queue has taken is not what was sent.
+    #[error("digest mismatch")]
+    DigestMismatch,
+    /// The request could not be made, for want of credentials for example.
+    #[error("request not sent")]
+    NotSent,
+    /// The queue's answer makes no sense.
+    #[error("unusable answer")]
+    UnusableAnswer,
+}
+
+impl<E: ProvideErrorMetadata, R> From<&SdkError<E, R>> for QueueError {
+    fn from(error: &SdkError<E, R>) -> Self {
+        match error {
+            SdkError::TimeoutError(_) => Self::Timeout,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
+            SdkError::DispatchFailure(failure) if failure.is_io() => Self::Unreachable,
+            SdkError::ServiceError(service) => match service.err().code() {
+                Some(code) => Self::Refused(code.chars().take(100).collect()),
+                None => Self::UnusableAnswer,
+            },
+            SdkError::ResponseError(_) => Self::UnusableAnswer,
+            _ => Self::NotSent,
+        }
+    }
+}
+
+/// One SQS queue.
+#[derive(Clone, Debug)]
+pub struct SqsQueue {
+    client: aws_sdk_sqs::Client,
+    url: QueueUrl,
+}
+
+impl SqsQueue {
+    /// Opens the connection and checks that the queue is there, so that neither falls to the first event. Whatever
+    /// comes of it, the function starts; a queue that is not there is said in the log.
+    pub async fn warm_up(&self) {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(WARM_UP_TIMEOUT).operation_timeout(WARM_UP_TIMEOUT).build();
+        let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let attributes = self
+            .client
+            .get_queue_attributes()
+            .queue_url(self.url.as_str())
+            .attribute_names(aws_sdk_sqs::types::QueueAttributeName::QueueArn)
+            .customize()
+            .config_override(once)
+            .send()
+            .await;
+        match attributes.as_ref().map_err(QueueError::from) {
+            Ok(_) => tracing::debug!(queue = self.url.as_str(), "queue is there"),
+            // Not needed for sending.
+            Err(QueueError::Refused(code)) if code.contains("AccessDenied") => {
+                tracing::info!(queue = self.url.as_str(), %code, "queue could not be checked");
+            }
+            Err(error) => tracing::warn!(queue = self.url.as_str(), %error, "queue could not be checked"),
+        }
+    }
+}
+
+impl Queue for SqsQueue {
+    async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<String, QueueError> {
+        let mut request = self.client.send_message().queue_url(self.url.as_str()).message_body(&message.body);
+        for attribute in &message.attributes {
+            let value = MessageAttributeValue::builder()
+                .data_type(attribute.data_type)
+                .string_value(&attribute.value)
+                .build()
+                .map_err(|_| QueueError::NotSent)?;
+            request = request.message_attributes(attribute.name, value);
+        }
+        if let Some(header) = trace_header {
+            let value = MessageSystemAttributeValue::builder()
+                .data_type("String")
+                .string_value(header)
+                .build()
+                .map_err(|_| QueueError::NotSent)?;
+            request = request.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, value);
+        }
+        if self.url.is_fifo() {
+            request = request.message_group_id(&message.group_id).message_deduplication_id(&message.deduplication_id);
+        }
+        let sent = request.send().await.map_err(|error| {
+            tracing::debug!(queue = self.url.as_str(), error = ?error.code(), "message was not taken");
+            QueueError::from(&error)
+        })?;
+        if sent.md5_of_message_body().is_some_and(|taken| taken != md5_hex(&message.body)) {
+            return Err(QueueError::DigestMismatch);
+        }
+        sent.message_id.ok_or(QueueError::UnusableAnswer)
+    }
+}
+
+fn md5_hex(text: &str) -> String {
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A queue, and the one that takes its messages when it does not.
+#[derive(Clone, Debug)]
+pub struct Route<Q> {
+    /// The queue.
+    pub queue: Q,
+    /// The other queue.
+    pub fallback: Option<Q>,
+}
+
+/// A message that is safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The `MessageId` in the queue that took it.
+    pub message_id: String,
+    /// Whether that was the fallback.
+    pub by_fallback: bool,
+}
+
+/// No queue took the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// There is only one.
+    #[error("queue: {0}")]
+    Queue(QueueError),
+    /// Neither has.
+    #[error("queue: {0}; fallback: {1}")]
+    Both(QueueError, QueueError),
+}
+
+impl<Q: Queue> Route<Q> {
+    /// Sends a message to the queue, and when that fails to the fallback.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAccepted`] when neither has taken it in time. One of them may have it all the same: an answer can be lost.
+    pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Accepted, NotAccepted> {
+        let refusal = match self.queue.send(message, trace_header).await {
+            Ok(message_id) => return Ok(Accepted { message_id, by_fallback: false }),
+            Err(refusal) => refusal,
+        };
+        let Some(fallback) = &self.fallback else {
+            return Err(NotAccepted::Queue(refusal));
+        };
+        match fallback.send(message, trace_header).await {
+            Ok(message_id) => {
+                tracing::warn!(%refusal, "the fallback queue took the message");
+                Ok(Accepted { message_id, by_fallback: true })
+            }
+            Err(error) => Err(NotAccepted::Both(refusal, error)),
+        }
+    }
+}
+
+/// Connects to the queues: one HTTP client for all of them, and a credentials chain by the SDK's defaults.
+#[derive(Debug)]
+pub struct Connector {
+    config: aws_config::SdkConfig,
+}
+
+impl Connector {
+    /// Loads what all queues share; `queue` is the one whose region stands for all that have none of their own. With a
+    /// fallback, there are two queues to try within the sender's patience.
+    pub async fn load(queue: &QueueUrl, with_fallback: bool) -> Self {
+        let operation = if with_fallback { EACH_QUEUE_TIMEOUT } else { ONLY_QUEUE_TIMEOUT };
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(operation)
+            .build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS)
+            .with_initial_backoff(FIRST_BACKOFF)
+            .with_max_backoff(LONGEST_BACKOFF);
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(Region::new(queue.region().to_owned()))
+            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .load()
+            .await;
+        Self { config }
+    }
+
+    /// A queue in its own region.
+    pub fn queue(&self, url: &QueueUrl) -> SqsQueue {
+        let config =
+            aws_sdk_sqs::config::Builder::from(&self.config).region(Region::new(url.region().to_owned())).build();
+        SqsQueue { client: aws_sdk_sqs::Client::from_conf(config), url: url.clone() }
+    }
+}

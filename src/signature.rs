@@ -1,0 +1,309 @@
+//! Signatures: who may speak for SuperOffice. The only code that computes or compares a MAC.
+//!
+//! SuperOffice signs the raw request body with HMAC-SHA256 and sends the MAC as base64 in
+//! [`SIGNATURE_HEADER`]. [`Verifier::verify`] is the only way to a [`VerifiedBody`], and everything
+//! behind it takes nothing else, so that nothing unsigned can be parsed, queued or logged.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::event::EventHead;
+
+/// The header that carries the signature; names of HTTP headers are case-insensitive.
+pub const SIGNATURE_HEADER: &str = "x-superoffice-signature";
+
+/// Most tenant secrets a [`Verifier`] takes. Each costs one MAC over every body, signed or not.
+pub const MAX_TENANT_SECRETS: usize = 100;
+
+/// A body larger than this, in bytes, is not tried for the mistakes that only a log line tells apart.
+const MAX_DIAGNOSED_BYTES: usize = 64 * 1024;
+
+/// A shared secret, keyed and ready to sign. It never shows its value.
+#[derive(Clone)]
+pub struct Secret {
+    mac: Hmac<Sha256>,
+    /// The same secret as it looks after the usual copy-and-paste mistakes, to name them in the log.
+    slips: Vec<Hmac<Sha256>>,
+}
+
+/// The secret is empty: anyone could sign with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret is empty")]
+pub struct EmptySecret;
+
+impl Secret {
+    /// Takes the secret as SuperOffice has it: its UTF-8 bytes are the key.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptySecret`] when it has no bytes.
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+        let secret = secret.as_ref();
+        if secret.is_empty() {
+            return Err(EmptySecret);
+        }
+        let trimmed = secret.trim_ascii();
+        let slips = [
+            trimmed.to_vec(),
+            [trimmed, b"\n"].concat(),
+            [trimmed, b"\r\n"].concat(),
+            [trimmed, b" "].concat(),
+            [b" ", trimmed].concat(),
+        ];
+        Ok(Self {
+            mac: keyed(secret),
+            slips: slips
+                .iter()
+                .filter(|slip| !slip.is_empty() && slip.as_slice() != secret)
+                .map(|slip| keyed(slip))
+                .collect(),
+        })
+    }
+
+    /// Signs a body as SuperOffice does.
+    pub fn sign(&self, body: &[u8]) -> Signature {
+        Signature(self.mac.clone().chain_update(body).finalize().into_bytes().into())
+    }
+
+    fn signed(&self, body: &[u8], signature: &Signature) -> bool {
+        matches(&self.mac, body, signature)
+    }
+
+    fn signed_but_for_white_space(&self, body: &[u8], signature: &Signature) -> bool {
+        self.slips.iter().any(|slip| matches(slip, body, signature))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+}
+
+/// Compares in constant time, by the MAC's own check.
+fn matches(mac: &Hmac<Sha256>, body: &[u8], signature: &Signature) -> bool {
+    mac.clone().chain_update(body).verify_slice(&signature.0).is_ok()
+}
+
+/// An HMAC-SHA256 of a body. Shown and parsed as standard base64 with padding, 44 characters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature([u8; 32]);
+
+impl FromStr for Signature {
+    type Err = Rejection;
+
+    fn from_str(base64: &str) -> Result<Self, Rejection> {
+        let bytes = STANDARD.decode(base64).map_err(|_| Rejection::NotBase64)?;
+        Ok(Self(bytes.try_into().map_err(|_| Rejection::WrongLength)?))
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signature(..)")
+    }
+}
+
+/// Why a request was not let in. For the operator's log only: a caller is told the same in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No signature header: the webhook has no secret in SuperOffice, or the caller is not SuperOffice.
+    #[error("signature header missing")]
+    Missing,
+    /// More than one signature header.
+    #[error("signature header repeated")]
+    Repeated,
+    /// The header is not standard base64 with padding.
+    #[error("signature is not base64")]
+    NotBase64,
+    /// The header is base64, but not of 32 bytes.
+    #[error("signature is not 32 bytes long")]
+    WrongLength,
+    /// No configured secret signed this body.
+    #[error("signature mismatch")]
+    Mismatch,
+    /// No configured secret signed this body, but one with other white space around it did.
+    #[error("signature mismatch: the secret has stray white space here or in SuperOffice")]
+    StrayWhiteSpace,
+    /// A configured secret signed this body, but not one of the tenant that the body names.
+    #[error("signature of another tenant")]
+    TenantMismatch,
+}
+
+/// Which of the configured secrets signed a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// The shared secret.
+    Current,
+    /// The shared secret that is being rotated out.
+    Previous,
+    /// One of the tenant's own secrets.
+    Tenant,
+}
+
+impl SignedBy {
+    /// `current`, `previous` or `tenant`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Previous => "previous",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
+/// A request body that one of the configured secrets signed, and the proof of it.
+#[derive(Clone)]
+pub struct VerifiedBody {
+    bytes: Vec<u8>,
+    signature: Signature,
+    signed_by: SignedBy,
+}
+
+impl VerifiedBody {
+    /// The body as it was received, byte for byte.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The body as it was received, given away.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The signature that was verified.
+    pub fn signature(&self) -> Signature {
+        self.signature
+    }
+
+    /// Which secret signed it.
+    pub fn signed_by(&self) -> SignedBy {
+        self.signed_by
+    }
+}
+
+impl fmt::Debug for VerifiedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedBody({} bytes)", self.bytes.len())
+    }
+}
+
+/// The configured secrets, and the check against them.
+#[derive(Clone, Debug, Default)]
+pub struct Verifier {
+    current: Option<Secret>,
+    previous: Option<Secret>,
+    tenants: BTreeMap<String, Vec<Secret>>,
+}
+
+impl Verifier {
+    /// Accepts what `current` signed.
+    pub fn new(current: Secret) -> Self {
+        Self { current: Some(current), ..Self::default() }
+    }
+
+    /// Accepts what one of these signed: the shared secret, the one that is being rotated out, and for the
+    /// tenants listed by `ContextIdentifier` their own secrets and no other.
+    pub fn with_tenants(
+        current: Option<Secret>,
+        previous: Option<Secret>,
+        tenants: BTreeMap<String, Vec<Secret>>,
+    ) -> Self {
+        Self { current, previous, tenants }
+    }
+
+    /// Also accepts what `previous` signed, while the secret is being rotated.
+    #[must_use]
+    pub fn with_previous(self, previous: Secret) -> Self {
+        Self { previous: Some(previous), ..self }
+    }
+
+    /// Verifies a body against the values of its signature header.
+    ///
+    /// Every configured secret is tried, whichever matches, so that the time of a refusal tells nothing
+    /// of them. The body is not looked into before one of them has signed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], for the log only.
+    pub fn verify<S: AsRef<[u8]>>(
+        &self,
+        body: Vec<u8>,
+        header_values: impl IntoIterator<Item = S>,
+    ) -> Result<VerifiedBody, Rejection> {
+        let signature = signature_from(header_values)?;
+        let by = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.signed(&body, &signature));
+        let (current, previous) = (by(&self.current), by(&self.previous));
+        let shared = if current { Some(SignedBy::Current) } else { previous.then_some(SignedBy::Previous) };
+        let mut signers = Vec::new();
+        for (tenant, secrets) in &self.tenants {
+            if secrets.iter().fold(false, |any, secret| any | secret.signed(&body, &signature)) {
+                signers.push(tenant.as_str());
+            }
+        }
+        if shared.is_none() && signers.is_empty() {
+            return Err(self.diagnose(&body, &signature));
+        }
+        let signed_by = self.authorize(&body, shared, &signers).ok_or(Rejection::TenantMismatch)?;
+        Ok(VerifiedBody { bytes: body, signature, signed_by })
+    }
+
+    /// Whether those who signed the body may speak for the tenant that it names.
+    fn authorize(&self, body: &[u8], shared: Option<SignedBy>, signers: &[&str]) -> Option<SignedBy> {
+        if self.tenants.is_empty() {
+            return shared;
+        }
+        let any = shared.or((!signers.is_empty()).then_some(SignedBy::Tenant));
+        let Ok(head) = EventHead::parse_signed(body) else {
+            // Nobody's event: it goes to quarantine, and is checked again when it leaves it.
+            return any;
+        };
+        if head.context_identifier_repeated {
+            return None;
+        }
+        match head.context_identifier.as_deref() {
+            Some(tenant) if self.tenants.contains_key(tenant) => signers.contains(&tenant).then_some(SignedBy::Tenant),
+            // The probe does nothing, and its body need not name the tenant whose webhook is being saved.
+            _ if head.is_test() => any,
+            _ => shared,
+        }
+    }
+
+    /// Tells the usual mistakes apart. The same work is done whatever the outcome.
+    fn diagnose(&self, body: &[u8], signature: &Signature) -> Rejection {
+        if body.len() > MAX_DIAGNOSED_BYTES {
+            return Rejection::Mismatch;
+        }
+        let slip = [&self.current, &self.previous]
+            .into_iter()
+            .flatten()
+            .fold(false, |any, secret| any | secret.signed_but_for_white_space(body, signature));
+        if slip { Rejection::StrayWhiteSpace } else { Rejection::Mismatch }
+    }
+}
+
+fn signature_from<S: AsRef<[u8]>>(header_values: impl IntoIterator<Item = S>) -> Result<Signature, Rejection> {
+    let mut values = header_values.into_iter();
+    let value = values.next().ok_or(Rejection::Missing)?;
+    if values.next().is_some() {
+        return Err(Rejection::Repeated);
+    }
+    std::str::from_utf8(value.as_ref()).map_err(|_| Rejection::NotBase64)?.parse()
+}
