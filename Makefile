@@ -27,8 +27,9 @@ watch: $(INSTALLED) ## keep the same stack up, rebuilding the function when the 
 send: $(INSTALLED) ## send one event to the stack of `make watch`: make send EVENT=contact-created
 	@$(BIN)/python scripts/local.py send "$(EVENT)"
 
-events: ## rewrite events/*.json from events/payloads
+events: ## rewrite events/*.json and tests/vectors from events/payloads
 	$(CARGO) run --quiet --example sign -- envelopes
+	$(PYTHON) scripts/make_vectors.py
 
 lint: $(INSTALLED_DEV) ## formatting, clippy and rustdoc without a warning, ruff
 	$(CARGO) fmt --all --check
