@@ -1,5 +1,6 @@
 //! Verifies SuperOffice CRM webhooks and forwards their contact events to Amazon SQS.
 
+pub mod delivery;
 pub mod event;
 pub mod signature;
 
