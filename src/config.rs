@@ -86,13 +86,6 @@ pub struct ConfigError {
     problems: Vec<(&'static str, String)>,
 }
 
-impl ConfigError {
-    /// The variables that something is wrong with, in the order of the documentation.
-    pub fn variables(&self) -> impl Iterator<Item = &'static str> {
-        self.problems.iter().map(|(variable, _)| *variable)
-    }
-}
-
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration is not usable:")?;
@@ -233,5 +226,123 @@ impl<'de> Deserialize<'de> for Entries {
             }
         }
         deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo";
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        Config::from_lookup(|name| variables.get(name).map(ToString::to_string)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_secret_and_a_queue_are_enough() {
+        let config = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE)]).unwrap();
+        assert_eq!(config.queue.as_str(), QUEUE);
+        assert!(config.queue.is_fifo());
+        assert_eq!(config.quarantine_queue, None);
+        assert_eq!(config.fallback_queue, None);
+        assert_eq!(config.forward, EventFilter::default());
+        assert_eq!(config.format, MessageFormat::SuperOffice);
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let error = config(&[
+            ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1":"hush""#),
+            ("QUARANTINE_QUEUE_URL", "quarantine"),
+            ("FALLBACK_QUEUE_URL", "https://localhost/1/queue"),
+            ("FORWARD_EVENTS", "*.created"),
+            ("MESSAGE_FORMAT", "xml"),
+        ]);
+        assert_eq!(
+            error.unwrap_err(),
+            "the configuration is not usable:\n  \
+             SUPEROFFICE_TENANT_SECRETS is not a JSON object of a secret, or an array of secrets, for each \
+             ContextIdentifier (line 1, column 15)\n  \
+             QUARANTINE_QUEUE_URL is not a URL that begins with https://\n  \
+             FALLBACK_QUEUE_URL has no region in its host, and AWS_REGION is not set\n  \
+             QUEUE_URL is not set\n  \
+             FORWARD_EVENTS has a * that does not end a name: *.created\n  \
+             MESSAGE_FORMAT must be superoffice or cloudevents"
+        );
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_unset() {
+        let error =
+            config(&[("SUPEROFFICE_WEBHOOK_SECRET", ""), ("SUPEROFFICE_TENANT_SECRETS", ""), ("QUEUE_URL", "")]);
+        assert_eq!(
+            error.unwrap_err(),
+            "the configuration is not usable:\n  SUPEROFFICE_WEBHOOK_SECRET is not set\n  QUEUE_URL is not set"
+        );
+    }
+
+    #[test]
+    fn the_shared_secret_can_be_left_out_when_every_tenant_has_its_own() {
+        let of = |tenants| config(&[("SUPEROFFICE_TENANT_SECRETS", tenants), ("QUEUE_URL", QUEUE)]);
+        assert!(of(r#"{"Cust1":"a","Cust2":["b","c"]}"#).is_ok());
+        assert!(of("{}").unwrap_err().contains("SUPEROFFICE_WEBHOOK_SECRET is not set"));
+    }
+
+    #[test]
+    fn the_mistakes_in_tenant_secrets_are_named_without_the_secrets() {
+        let many: Vec<String> = (0..=MAX_TENANT_SECRETS).map(|i| format!(r#""{i}":"hush""#)).collect();
+        let many = format!("{{{}}}", many.join(","));
+        for (tenants, problem) in [
+            (r#"{"Cust1":""}"#, "has an empty secret"),
+            (r#"{"Cust1":["hush",""]}"#, "has an empty secret"),
+            (r#"{"":"hush"}"#, "has an empty ContextIdentifier"),
+            (r#"{"Cust1":[]}"#, "has a tenant without a secret"),
+            (r#"{"Cust1":"hush","Cust1":"hush2"}"#, "has a ContextIdentifier twice"),
+            (r#"["hush"]"#, "is not a JSON object of a secret"),
+            (r#"{"Cust1":{"hush":1}}"#, "is not a JSON object of a secret"),
+            (&many, "has 101 secrets, more than 100"),
+        ] {
+            let error = config(&[("SUPEROFFICE_TENANT_SECRETS", tenants), ("QUEUE_URL", QUEUE)]).unwrap_err();
+            assert!(error.contains(&format!("\n  SUPEROFFICE_TENANT_SECRETS {problem}")), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_queues_region_is_the_one_in_its_host() {
+        for (url, region) in [
+            (QUEUE, "eu-north-1"),
+            ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
+            ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
+            ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+            ("https://sqs.eu-west-3.api.aws/1/q", "eu-west-3"),
+            ("https://vpce-0a1-b2c.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
+            ("https://vpce-0a1-b2c-us-east-2a.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
+            ("http://127.0.0.1:5000/1/q", "xx-home-9"),
+            ("http://localhost:5000/1/q", "xx-home-9"),
+            ("https://queue.amazonaws.com/1/q", "xx-home-9"),
+        ] {
+            assert_eq!(QueueUrl::parse(url, Some("xx-home-9")).unwrap().region(), region, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_names_no_queue_is_refused() {
+        for (url, problem) in [
+            ("not a url", "is not a URL"),
+            ("/1/q", "is not a URL that begins with https://"),
+            ("ftp://sqs.eu-north-1.amazonaws.com/1/q", "is not a URL that begins with https://"),
+            ("https://sqs.eu-north-1.amazonaws.com/", "names no queue in its path"),
+        ] {
+            assert_eq!(QueueUrl::parse(url, None), Err(problem.to_owned()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_to_the_same_queue_is_a_mistake() {
+        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
+        assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL is the same queue as QUEUE_URL"));
     }
 }

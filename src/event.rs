@@ -210,3 +210,125 @@ impl<'de> Deserialize<'de> for Key<'de> {
 fn text(value: &RawValue) -> Option<String> {
     serde_json::from_str::<String>(value.get()).ok().filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(body: &str) -> Result<EventHead, String> {
+        EventHead::parse_signed(body.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_head_is_picked_from_whatever_else_is_there() {
+        let body = r#"{
+            "EventId": "e1", "Event": "contact.changed", "Entity": "contact", "PrimaryKey": 994863, "Changes": ["name"],
+            "FieldValues": {"x": [1.50e3, {"deep": null}]}, "ContextIdentifier": "Cust1", "WebhookName": "CRM",
+            "Timestamp": "2018-04-24T07:50:50.6812131Z", "Later": "added"
+        }"#;
+        assert_eq!(
+            head(body),
+            Ok(EventHead {
+                event: "contact.changed".into(),
+                event_id: "e1".into(),
+                entity: Some("contact".into()),
+                primary_key: Some(994_863),
+                context_identifier: Some("Cust1".into()),
+                webhook_name: Some("CRM".into()),
+                timestamp: Some("2018-04-24T07:50:50.6812131Z".into()),
+                context_identifier_repeated: false,
+            })
+        );
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_as_good_as_missing() {
+        for value in ["null", "\"\"", "7.5", "[]", "{}", "true", r#""\ud800""#] {
+            let body = format!(
+                r#"{{"Event":"contact.changed","EventId":"1","Entity":{value},"PrimaryKey":{value},
+                "ContextIdentifier":{value},"WebhookName":{value},"Timestamp":{value},"\ud800":{value}}}"#
+            );
+            let expected = EventHead { event: "contact.changed".into(), event_id: "1".into(), ..EventHead::default() };
+            assert_eq!(head(&body), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_primary_key_is_a_json_integer() {
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("-3", Some(-3)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("1.0", None),
+            ("1e3", None),
+            (r#""21""#, None),
+        ] {
+            let body = format!(r#"{{"Event":"contact.changed","EventId":"1","PrimaryKey":{value}}}"#);
+            assert_eq!(head(&body).unwrap().primary_key, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_understood_says_why_and_quotes_nothing() {
+        for (body, reason) in [
+            ("", "not JSON: EOF while parsing a value at line 1 column 0"),
+            (r#"{"Event":"a" "b":1}"#, "not JSON: expected `,` or `}` at line 1 column 14"),
+            (r#"{"Event":"a",}"#, "not JSON: trailing comma at line 1 column 14"),
+            (r#"{"Event":"a"} x"#, "not JSON: trailing characters at line 1 column 15"),
+            (r#""hush""#, "not a JSON object"),
+            ("[1]", "not a JSON object"),
+            ("{}", "no usable Event"),
+            (r#"{"Event":"  ","EventId":"1"}"#, "no usable Event"),
+            (r#"{"Event":["contact.changed"],"EventId":"1"}"#, "no usable Event"),
+            (r#"{"Event":"contact.changed","EventId":7}"#, "no usable EventId"),
+            (r#"{"Event":"contact.changed","EventId":"1","EventId":null}"#, "no usable EventId"),
+        ] {
+            assert_eq!(head(body).unwrap_err(), reason, "{body}");
+        }
+        let reason = EventHead::parse_signed(b"{\"Event\":\"\xff\"}").unwrap_err().to_string();
+        assert_eq!(reason, "not UTF-8: invalid byte at offset 10");
+    }
+
+    #[test]
+    fn of_a_field_given_twice_the_last_one_counts() {
+        let head = head(r#"{"Event":"a.b","Event":"c.d","EventId":"1","EventId":"2","PrimaryKey":1,"PrimaryKey":2}"#);
+        let head = head.unwrap();
+        assert_eq!((head.event.as_str(), head.event_id.as_str(), head.primary_key), ("c.d", "2", Some(2)));
+    }
+
+    #[test]
+    fn nesting_keeps_no_event_back() {
+        let deep =
+            format!(r#"{{"x":{}{},"Event":"contact.changed","EventId":"1"}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(head(&deep).unwrap().event, "contact.changed");
+    }
+
+    #[test]
+    fn the_entity_is_the_events_name_up_to_its_last_dot_when_the_body_has_none() {
+        for (event, entity) in [("contact.changed", "contact"), ("list.110.created", "list.110"), ("odd", "odd")] {
+            let body = format!(r#"{{"Event":"{event}","EventId":"1"}}"#);
+            assert_eq!(head(&body).unwrap().entity(), entity);
+        }
+    }
+
+    #[test]
+    fn the_probe_is_known_in_any_case_and_needs_no_id() {
+        assert!(head(r#"{"Event":"Test"}"#).unwrap().is_test());
+        assert!(!head(r#"{"Event":"contact.test","EventId":"1"}"#).unwrap().is_test());
+    }
+
+    #[test]
+    fn a_disabled_webhook_is_noticed() {
+        for (event, disabled) in [
+            ("webhook.errors", true),
+            ("Webhook12.Errors", true),
+            ("webhook.stopped", false),
+            ("webhookx.errors", false),
+            ("contact.errors", false),
+        ] {
+            let body = format!(r#"{{"Event":"{event}","EventId":"1"}}"#);
+            assert_eq!(head(&body).unwrap().says_webhook_disabled(), disabled, "{event}");
+        }
+    }
+}

@@ -49,16 +49,60 @@ impl FromStr for EventFilter {
     fn from_str(list: &str) -> Result<Self, FilterError> {
         let mut patterns = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let name = name.to_lowercase();
-            let (name, is_prefix) = match name.strip_suffix('*') {
-                Some(prefix) => (prefix.to_owned(), true),
-                None => (name, false),
+            let pattern = match name.strip_suffix('*') {
+                Some(prefix) => Pattern::StartsWith(prefix.to_lowercase()),
+                None => Pattern::Exactly(name.to_lowercase()),
             };
-            if name.contains('*') {
-                return Err(FilterError::MisplacedStar(name));
+            if name.strip_suffix('*').unwrap_or(name).contains('*') {
+                return Err(FilterError::MisplacedStar(name.to_owned()));
             }
-            patterns.push(if is_prefix { Pattern::StartsWith(name) } else { Pattern::Exactly(name) });
+            patterns.push(pattern);
         }
         if patterns.is_empty() { Err(FilterError::Empty) } else { Ok(Self { patterns }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contacts_are_forwarded_when_nothing_is_said() {
+        let filter = EventFilter::default();
+        for (event, matches) in [
+            ("contact.created", true),
+            ("Contact.SoftDeleted", true),
+            ("contactx.created", false),
+            ("person.created", false),
+        ] {
+            assert_eq!(filter.matches(event), matches, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_names_and_prefixes_in_any_case() {
+        let filter: EventFilter = " Contact.Deleted , person.*,,sale* ".parse().unwrap();
+        for (event, matches) in [
+            ("contact.deleted", true),
+            ("contact.created", false),
+            ("PERSON.changed", true),
+            ("person", false),
+            ("sale", true),
+            ("saleshistory.created", true),
+        ] {
+            assert_eq!(filter.matches(event), matches, "{event}");
+        }
+        assert!("*".parse::<EventFilter>().unwrap().matches("anything"));
+    }
+
+    #[test]
+    fn a_list_that_means_nothing_is_refused() {
+        for (list, error) in [
+            (" , ", "names no event"),
+            ("*.created", "has a * that does not end a name: *.created"),
+            ("contact.**", "has a * that does not end a name: contact.**"),
+        ] {
+            assert_eq!(list.parse::<EventFilter>().unwrap_err().to_string(), error);
+        }
     }
 }

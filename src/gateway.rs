@@ -35,12 +35,19 @@ impl<Q: Queue> Gateway<Q> {
         Arc::new(Self { receiver, started: AtomicBool::new(false) })
     }
 
-    /// Answers one invocation, and writes its line. It cannot fail.
+    /// Answers one invocation, and writes its line.
     ///
     /// # Errors
     ///
-    /// None.
+    /// None: every request has an answer.
     pub async fn invoke(self: Arc<Self>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Infallible> {
+        let (answer, line) = self.answer(event).await;
+        telemetry::write(line);
+        Ok(answer)
+    }
+
+    /// The answer to one invocation, and its line.
+    pub async fn answer(&self, event: LambdaEvent<Box<RawValue>>) -> (Answer, String) {
         let LambdaEvent { payload, context } = event;
         let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
         let mut facts = Facts::default();
@@ -65,14 +72,14 @@ impl<Q: Queue> Gateway<Q> {
             cold_start: !self.started.swap(true, Ordering::Relaxed),
             now: SystemTime::now(),
         };
-        telemetry::write(telemetry::line(&result, response.status().as_u16(), &facts, &claims, &invocation));
+        let line = telemetry::line(&result, response.status().as_u16(), &facts, &claims, &invocation);
         if facts.head.as_ref().is_some_and(|head| head.says_webhook_disabled()) {
             tracing::error!(
                 request_id = context.request_id,
                 "SuperOffice has disabled the webhook: no event comes until it is set active again"
             );
         }
-        Ok(Answer::from(response))
+        (Answer::from(response), line)
     }
 }
 

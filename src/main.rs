@@ -1,5 +1,8 @@
 //! The Lambda function: logging, configuration, connections, run.
 
+// The SDK's futures are nested deeper than the compiler's default of 128 queries.
+#![recursion_limit = "256"]
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;

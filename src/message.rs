@@ -256,3 +256,178 @@ fn sha256_hex(bytes: &[u8]) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::{Secret, Verifier};
+
+    fn verified(body: impl Into<Vec<u8>>) -> VerifiedBody {
+        let (secret, body) = (Secret::new("s3cret").unwrap(), body.into());
+        let signature = secret.sign(&body).to_string();
+        Verifier::new(secret).verify(body, [signature]).unwrap()
+    }
+
+    fn message(body: &str, format: MessageFormat) -> QueueMessage {
+        let event = Event::parse(verified(body)).unwrap();
+        let primary_key = event.head().primary_key.unwrap();
+        QueueMessage::for_event(event, primary_key, format).unwrap()
+    }
+
+    fn attribute<'a>(message: &'a QueueMessage, name: &str) -> Option<&'a str> {
+        message.attributes.iter().find(|a| a.name == name).map(|a| a.value.as_str())
+    }
+
+    const BODY: &str = " {\"EventId\": \"e1\", \"Event\":\"contact.changed\",\"Entity\":\"contact\",\r\n\"PrimaryKey\":994863,\
+        \"ContextIdentifier\":\"Cust1234\",\"WebhookName\":\"Blåbær\",\"Timestamp\":\"2018-04-24T07:50:50.6812131Z\",\
+        \"n\":1.50e3,\"big\":123456789012345678901234567890}\n";
+
+    #[test]
+    fn the_body_is_forwarded_byte_for_byte() {
+        assert_eq!(message(BODY, MessageFormat::SuperOffice).body, BODY);
+    }
+
+    #[test]
+    fn what_identifies_the_event_is_in_the_attributes() {
+        let message = message(BODY, MessageFormat::SuperOffice);
+        let signature = verified(BODY).signature().to_string();
+        let attributes: Vec<_> = message.attributes.iter().map(|a| (a.name, a.data_type, a.value.as_str())).collect();
+        assert_eq!(
+            attributes,
+            [
+                ("Event", "String", "contact.changed"),
+                ("EventId", "String", "e1"),
+                ("Entity", "String", "contact"),
+                ("PrimaryKey", "Number", "994863"),
+                ("ContextIdentifier", "String", "Cust1234"),
+                ("WebhookName", "String", "Blåbær"),
+                ("Timestamp", "String", "2018-04-24T07:50:50.6812131Z"),
+                ("Signature", "String", signature.as_str()),
+                ("ContentType", "String", "application/json"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_attribute_that_sqs_would_refuse_is_left_out() {
+        let body = r#"{"EventId":"e1","Event":"contact.changed","PrimaryKey":1,"ContextIdentifier":"a\u0000b",
+            "WebhookName":"\uffff","Timestamp":""}"#;
+        let message = message(body, MessageFormat::SuperOffice);
+        let names: Vec<_> = message.attributes.iter().map(|a| a.name).collect();
+        assert_eq!(names, ["Event", "EventId", "Entity", "PrimaryKey", "Signature", "ContentType"]);
+        assert_eq!(attribute(&message, "Entity"), Some("contact"));
+    }
+
+    #[test]
+    fn characters_that_sqs_refuses_become_json_escapes() {
+        let body =
+            "{\"EventId\":\"e\u{FFFE}\",\"Event\":\"contact.changed\",\"PrimaryKey\":1,\"x\":\"\u{FFFF}\\\\\u{FFFE}\"}";
+        for format in [MessageFormat::SuperOffice, MessageFormat::CloudEvents] {
+            let message = message(body, format);
+            assert!(message.body.chars().all(sqs_allows));
+            let sent: serde_json::Value = serde_json::from_str(&message.body).unwrap();
+            let data = if format == MessageFormat::SuperOffice { &sent } else { &sent["data"] };
+            assert_eq!(data, &serde_json::from_str::<serde_json::Value>(body).unwrap());
+            assert_eq!(attribute(&message, "EventId"), None);
+        }
+    }
+
+    #[test]
+    fn a_cloud_event_holds_the_same_document() {
+        let message = message(BODY, MessageFormat::CloudEvents);
+        assert_eq!(
+            message.body,
+            format!(
+                "{{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"urn:superoffice:Cust1234\",\
+                 \"type\":\"com.superoffice.contact.changed\",\"subject\":\"contact/994863\",\
+                 \"time\":\"2018-04-24T07:50:50.6812131Z\",\"datacontenttype\":\"application/json\",\"data\":{BODY}}}"
+            )
+        );
+        assert_eq!(attribute(&message, "ContentType"), Some("application/cloudevents+json"));
+    }
+
+    #[test]
+    fn a_cloud_event_has_no_time_that_is_not_rfc_3339() {
+        let body = r#"{"EventId":"e1","Event":"contact.changed","PrimaryKey":1,"Timestamp":"2020-02-16T17:50:17"}"#;
+        let message = message(body, MessageFormat::CloudEvents);
+        let event: serde_json::Value = serde_json::from_str(&message.body).unwrap();
+        assert_eq!(event.get("time"), None);
+        assert_eq!(attribute(&message, "Timestamp"), Some("2020-02-16T17:50:17"));
+    }
+
+    #[test]
+    fn the_source_is_a_urn() {
+        for (tenant, expected) in [
+            (Some("Cust1234"), "urn:superoffice:Cust1234"),
+            (Some("Default"), "urn:superoffice:Default"),
+            (Some("a b/ø%?#"), "urn:superoffice:a%20b%2F%C3%B8%25%3F%23"),
+            (Some("a:b@c-d.e_f~"), "urn:superoffice:a:b@c-d.e_f~"),
+            (None, "urn:superoffice:onsite"),
+        ] {
+            assert_eq!(source(tenant), expected);
+        }
+    }
+
+    #[test]
+    fn one_contacts_events_stay_in_order_and_a_retry_is_known() {
+        let message = message(BODY, MessageFormat::SuperOffice);
+        assert_eq!(message.group_id, "Cust1234/contact/994863");
+        assert_eq!(message.deduplication_id, "contact.changed/e1");
+        let onsite =
+            self::message(r#"{"EventId":"e1","Event":"contact.changed","PrimaryKey":1}"#, MessageFormat::SuperOffice);
+        assert_eq!(onsite.group_id, "/contact/1");
+    }
+
+    #[test]
+    fn a_fifo_id_that_sqs_would_refuse_is_its_sha_256() {
+        let longest = "x".repeat(128);
+        assert_eq!(fifo_id(longest.clone()), longest);
+        // python3 -c 'import hashlib; print(hashlib.sha256(b"x" * 129).hexdigest())'
+        assert_eq!(fifo_id("x".repeat(129)), "0ec9eb33e74510bcdd1f2ea55206e82f21649c5c2becbf2b433eb475b34c01bd");
+        for id in ["a b", "ø", "a\tb", "\u{7f}"] {
+            assert_eq!(fifo_id(id.to_owned()).len(), 64, "{id:?}");
+        }
+        let punctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+        assert_eq!(fifo_id(punctuation.to_owned()), punctuation);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_kept_as_it_came() {
+        for (body, kept, encoding) in [
+            (&b"{\"Event\": nope,\r\n\t}"[..], "{\"Event\": nope,\r\n\t}", "utf-8"),
+            (b"\xff\xfe", "//4=", "base64"),
+            (b"nul\0", "bnVsAA==", "base64"),
+            ("\u{FFFE}".as_bytes(), "77++", "base64"),
+        ] {
+            let message = QueueMessage::for_quarantine(verified(body), &NotUnderstood::NoEvent).unwrap();
+            assert_eq!(message.body, kept);
+            let attributes: Vec<_> =
+                message.attributes.iter().map(|a| (a.name, a.data_type, a.value.as_str())).collect();
+            let signature = verified(body).signature().to_string();
+            assert_eq!(
+                attributes,
+                [
+                    ("Reason", "String", "no usable Event"),
+                    ("Encoding", "String", encoding),
+                    ("Signature", "String", signature.as_str())
+                ]
+            );
+            assert_eq!(message.group_id, "quarantine");
+            assert_eq!(message.deduplication_id, sha256_hex(body));
+        }
+    }
+
+    #[test]
+    fn a_message_may_be_as_large_as_sqs_takes_it_and_no_larger() {
+        let body = |padding: usize| {
+            let padding = " ".repeat(padding);
+            verified(format!(r#"{{"EventId":"e1","Event":"contact.changed","PrimaryKey":1}}{padding}"#))
+        };
+        let build =
+            |padding| QueueMessage::for_event(Event::parse(body(padding)).unwrap(), 1, MessageFormat::SuperOffice);
+        let room = MAX_MESSAGE_BYTES - build(0).unwrap().size();
+        assert_eq!(build(room).unwrap().size(), MAX_MESSAGE_BYTES);
+        let error = build(room + 1).unwrap_err();
+        assert_eq!(error.to_string(), "the message would have 1048577 bytes, more than 1048576");
+    }
+}

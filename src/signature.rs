@@ -307,3 +307,146 @@ fn signature_from<S: AsRef<[u8]>>(header_values: impl IntoIterator<Item = S>) ->
     }
     std::str::from_utf8(value.as_ref()).map_err(|_| Rejection::NotBase64)?.parse()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustA"}"#;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text).unwrap()
+    }
+
+    fn signed(text: &str, body: &[u8]) -> String {
+        secret(text).sign(body).to_string()
+    }
+
+    fn verify(verifier: &Verifier, body: &[u8], headers: &[&str]) -> Result<SignedBy, Rejection> {
+        verifier.verify(body.to_vec(), headers).map(|body| body.signed_by())
+    }
+
+    fn with_tenants(current: Option<&str>, tenants: &[(&str, &[&str])]) -> Verifier {
+        let tenants = tenants
+            .iter()
+            .map(|(tenant, secrets)| ((*tenant).to_owned(), secrets.iter().map(|text| secret(text)).collect()))
+            .collect();
+        Verifier::with_tenants(current.map(secret), None, tenants)
+    }
+
+    #[test]
+    fn a_signature_made_by_pythons_hmac_is_accepted() {
+        // base64.b64encode(hmac.new(b"s3cret", b'{"a":1}', "sha256").digest())
+        let verifier = Verifier::new(secret("s3cret"));
+        let signature = "WRDmIBbvUDQnLJJsJwcZkqRlwjNc7PQYUb2gcVd/T20=";
+        assert_eq!(verify(&verifier, br#"{"a":1}"#, &[signature]), Ok(SignedBy::Current));
+        assert_eq!(verify(&verifier, br#"{"a":2}"#, &[signature]), Err(Rejection::Mismatch));
+    }
+
+    #[test]
+    fn a_refusal_names_the_mistake() {
+        let verifier = Verifier::new(secret("right"));
+        let signature = signed("right", BODY);
+        let hex = "3f".repeat(32);
+        for (headers, rejection, text) in [
+            (vec![], Rejection::Missing, "signature header missing"),
+            (vec![&*signature, &*signature], Rejection::Repeated, "signature header repeated"),
+            (vec!["?"], Rejection::NotBase64, "signature is not base64"),
+            (vec![&signature[..43]], Rejection::NotBase64, "signature is not base64"),
+            (vec![" "], Rejection::NotBase64, "signature is not base64"),
+            (vec![""], Rejection::WrongLength, "signature is not 32 bytes long"),
+            (vec![&hex], Rejection::WrongLength, "signature is not 32 bytes long"),
+            (vec![&*signed("wrong", BODY)], Rejection::Mismatch, "signature mismatch"),
+            (
+                vec![&*signed("right\n", BODY)],
+                Rejection::StrayWhiteSpace,
+                "signature mismatch: the secret has stray white space here or in SuperOffice",
+            ),
+        ] {
+            assert_eq!(verify(&verifier, BODY, &headers), Err(rejection), "{headers:?}");
+            assert_eq!(rejection.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn stray_white_space_is_found_on_either_side() {
+        for (here, there) in [("right", "right "), ("right", " right"), ("right\r\n", "right"), (" right", "right\n")] {
+            let verifier = Verifier::new(secret(here));
+            assert_eq!(
+                verify(&verifier, BODY, &[&signed(there, BODY)]),
+                Err(Rejection::StrayWhiteSpace),
+                "{here:?} {there:?}"
+            );
+            assert_eq!(verify(&verifier, BODY, &[&signed(here, BODY)]), Ok(SignedBy::Current));
+        }
+    }
+
+    #[test]
+    fn both_secrets_are_accepted_during_rotation() {
+        let verifier = Verifier::new(secret("new")).with_previous(secret("old"));
+        assert_eq!(verify(&verifier, BODY, &[&signed("new", BODY)]), Ok(SignedBy::Current));
+        assert_eq!(verify(&verifier, BODY, &[&signed("old", BODY)]), Ok(SignedBy::Previous));
+        assert_eq!(verify(&verifier, BODY, &[&signed("older", BODY)]), Err(Rejection::Mismatch));
+    }
+
+    #[test]
+    fn a_listed_tenant_speaks_with_its_own_secrets_and_no_other() {
+        let verifier =
+            with_tenants(Some("shared"), &[("CustA", &["a", "a2"]), ("CustB", &["b", "both"]), ("C", &["both"])]);
+        let event = |tenant: &str| format!(r#"{{"Event":"contact.changed","EventId":"1"{tenant}}}"#).into_bytes();
+        let (a, b) = (event(r#","ContextIdentifier":"CustA""#), event(r#","ContextIdentifier":"CustB""#));
+        let (unlisted, none) = (event(r#","ContextIdentifier":"CustX""#), event(""));
+        for (body, by, expected) in [
+            (&a, "a", Ok(SignedBy::Tenant)),
+            (&a, "a2", Ok(SignedBy::Tenant)),
+            (&a, "b", Err(Rejection::TenantMismatch)),
+            (&a, "shared", Err(Rejection::TenantMismatch)),
+            (&a, "nobody's", Err(Rejection::Mismatch)),
+            (&b, "both", Ok(SignedBy::Tenant)),
+            (&unlisted, "shared", Ok(SignedBy::Current)),
+            (&unlisted, "a", Err(Rejection::TenantMismatch)),
+            (&none, "shared", Ok(SignedBy::Current)),
+            (&none, "a", Err(Rejection::TenantMismatch)),
+        ] {
+            assert_eq!(verify(&verifier, body, &[&signed(by, body)]), expected, "{by}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_cannot_hide_behind_a_second_context_identifier() {
+        let verifier = with_tenants(Some("shared"), &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let body =
+            br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustB","ContextIdentifier":"CustA"}"#;
+        assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Err(Rejection::TenantMismatch));
+        let escaped = br#"{"Event":"contact.changed","EventId":"1","Context\u0049dentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, escaped, &[&signed("a", escaped)]), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn a_tenants_webhook_can_be_saved_although_the_probe_need_not_name_the_tenant() {
+        let verifier = with_tenants(None, &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let probe = br#"{"Event":"test","EventId":"1","ContextIdentifier":"Default"}"#;
+        assert_eq!(verify(&verifier, probe, &[&signed("a", probe)]), Ok(SignedBy::Tenant));
+        let of_b = br#"{"Event":"test","EventId":"1","ContextIdentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, of_b, &[&signed("a", of_b)]), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn a_body_that_is_not_understood_is_anybodys() {
+        let verifier = with_tenants(None, &[("CustA", &["a"])]);
+        assert_eq!(verify(&verifier, b"not JSON", &[&signed("a", b"not JSON")]), Ok(SignedBy::Tenant));
+    }
+
+    #[test]
+    fn nothing_shows_a_secret_a_signature_or_a_body() {
+        let verifier = with_tenants(Some("hush-current"), &[("CustA", &["hush-tenant"])]);
+        let body = verifier.verify(b"hush-body".to_vec(), [signed("hush-current", b"hush-body")]).unwrap();
+        let shown = format!("{verifier:?} {body:?} {:?}", body.signature());
+        assert!(!shown.contains("hush") && !shown.contains(&body.signature().to_string()), "{shown}");
+    }
+
+    #[test]
+    fn an_empty_secret_is_refused() {
+        assert_eq!(Secret::new("").unwrap_err().to_string(), "the secret is empty");
+    }
+}
