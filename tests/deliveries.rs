@@ -1,5 +1,7 @@
 //! Deliveries from API Gateway's envelope to the answer, the queue and the log line, with a queue that is made up.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -17,13 +19,16 @@ const SECRET: &str = "s3cret";
 const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
 const EVENT: &str = r#"{"EventId":"e1","Event":"contact.changed","PrimaryKey":7,"ContextIdentifier":"Cust1"}"#;
 
-/// Takes every message, or refuses every one; keeps what it took, and the trace it came with.
+/// What the queues took: the queue, the message, and the trace that it came with.
+type Taken = Vec<(&'static str, QueueMessage, Option<String>)>;
+
+/// Takes every message, or refuses every one; keeps what it took.
 #[derive(Clone)]
 struct FakeQueue {
     name: &'static str,
     refusal: Option<QueueError>,
     panics: bool,
-    taken: Arc<Mutex<Vec<(&'static str, QueueMessage, Option<String>)>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl Queue for FakeQueue {
@@ -40,7 +45,7 @@ impl Queue for FakeQueue {
 /// The function, and the queues behind it.
 struct Function {
     receiver: Receiver<FakeQueue>,
-    taken: Arc<Mutex<Vec<(&'static str, QueueMessage, Option<String>)>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl Function {
@@ -86,7 +91,7 @@ struct Delivery {
     headers: BTreeMap<String, String>,
     body: Value,
     line: Value,
-    taken: Vec<(&'static str, QueueMessage, Option<String>)>,
+    taken: Taken,
 }
 
 impl Delivery {
