@@ -1,4 +1,11 @@
-//! Verifies SuperOffice CRM webhooks and forwards their contact events to Amazon SQS.
+#![doc = include_str!("../README.md")]
+//!
+//! # The map
+//!
+//! A delivery goes through the modules in this order: `gateway` (API Gateway's envelope to request), `receiver` (the way
+//! itself), [`signature`] (the body is verified), [`event`] (the body is read), `forward` (is it wanted?), `message` (the
+//! queue's message), `queue` (SQS), `response` and `telemetry` (the answer and the log line). Without the feature
+//! `lambda`, what a consumer needs is left.
 
 pub mod delivery;
 pub mod event;
