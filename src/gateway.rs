@@ -12,7 +12,8 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use lambda_http::http::HeaderValue;
-use lambda_http::{Body, LambdaEvent, Request, Response};
+use lambda_http::{Body, Request, Response};
+use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

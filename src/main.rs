@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lambda_http::lambda_runtime::{LambdaEvent, run_concurrent, service_fn};
+use lambda_runtime::{LambdaEvent, run_concurrent, service_fn};
 use superoffice_webhook::config::Config;
 use superoffice_webhook::gateway::Gateway;
 use superoffice_webhook::queue::{Connector, Route, SqsQueue};
