@@ -12,7 +12,8 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use lambda_http::http::HeaderValue;
-use lambda_http::{Body, Request, Response};
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt, Response};
 use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -53,10 +54,12 @@ impl<Q: Queue> Gateway<Q> {
         let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
         let mut facts = Facts::default();
         let mut claims = Claims::default();
+        let mut cookies = None;
         let result = match std::panic::catch_unwind(|| request(&payload)) {
             Ok(Some(request)) => {
                 drop(payload);
                 claims = Claims::of(request.headers());
+                cookies = matches!(request.request_context_ref(), Some(RequestContext::ApiGatewayV2(_))).then_some([]);
                 AssertUnwindSafe(self.receiver.receive(request, trace_header, &mut facts))
                     .catch_unwind()
                     .await
@@ -80,7 +83,7 @@ impl<Q: Queue> Gateway<Q> {
                 "SuperOffice has disabled the webhook: no event comes until it is set active again"
             );
         }
-        (Answer::from(response), line)
+        (Answer { cookies, ..Answer::from(response) }, line)
     }
 }
 
@@ -124,6 +127,10 @@ pub struct Answer {
     pub body: String,
     /// Always false.
     pub is_base64_encoded: bool,
+    /// Always empty. API Gateway does without, but `cargo lambda watch` does not when it plays a function URL. Payload
+    /// 1.0 has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookies: Option<[String; 0]>,
 }
 
 impl From<Response<Body>> for Answer {
@@ -134,6 +141,7 @@ impl From<Response<Body>> for Answer {
             headers: response.headers().iter().map(|(name, value)| (name.to_string(), header(value))).collect(),
             body: String::from_utf8_lossy(response.body()).into_owned(),
             is_base64_encoded: false,
+            cookies: None,
         }
     }
 }
