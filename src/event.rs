@@ -182,7 +182,7 @@ impl<'de> Visitor<'de> for HeadVisitor {
 }
 
 /// A field's name. As bytes, because a `str` would refuse the whole body for a lone surrogate in a name.
-struct Key<'de>(Cow<'de, [u8]>);
+pub(crate) struct Key<'de>(pub(crate) Cow<'de, [u8]>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,9 +7,17 @@
 //! queue's message), `queue` (SQS), `response` and `telemetry` (the answer and the log line). Without the feature
 //! `lambda`, what a consumer needs is left.
 
+pub mod contact;
 pub mod delivery;
 pub mod event;
+pub mod field;
 pub mod signature;
+pub mod webhook_event;
+
+mod timestamp;
+
+/// The dates of events are this crate's.
+pub use jiff;
 
 #[cfg(feature = "lambda")]
 pub mod config;
@@ -27,5 +35,3 @@ pub mod receiver;
 pub mod response;
 #[cfg(feature = "lambda")]
 pub mod telemetry;
-#[cfg(feature = "lambda")]
-mod timestamp;

@@ -1,0 +1,241 @@
+//! A contact's event, with its columns typed.
+
+use crate::field::{DateTime, FieldValue};
+use crate::webhook_event::WebhookEvent;
+
+/// An event of a contact: a company or an organisation in SuperOffice.
+///
+/// The columns are there as far as SuperOffice sends them, in `FieldValues` or, from older servers, in `Values`. Their
+/// values are read when asked for; one that is not what it should be reads as `None` and is in
+/// [`WebhookEvent::column`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactEvent {
+    kind: ContactEventKind,
+    contact_id: i64,
+    event: WebhookEvent,
+}
+
+/// What happened to the contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContactEventKind {
+    /// `contact.created`
+    Created,
+    /// `contact.changed`
+    Changed,
+    /// `contact.softdeleted`: deleted by a user, and still in the database.
+    SoftDeleted,
+    /// `contact.deleted`: deleted for good, by the system.
+    Deleted,
+    /// Another event, by its whole name.
+    Other(String),
+}
+
+impl ContactEventKind {
+    fn of(event: &str) -> Self {
+        match event.to_ascii_lowercase().as_str() {
+            "contact.created" => Self::Created,
+            "contact.changed" => Self::Changed,
+            "contact.softdeleted" => Self::SoftDeleted,
+            "contact.deleted" => Self::Deleted,
+            _ => Self::Other(event.to_owned()),
+        }
+    }
+}
+
+impl ContactEvent {
+    /// What happened.
+    pub fn kind(&self) -> &ContactEventKind {
+        &self.kind
+    }
+
+    /// The contact's id, `PrimaryKey` in the body.
+    pub fn contact_id(&self) -> i64 {
+        self.contact_id
+    }
+
+    /// The event's id, the same however often the event is delivered: what a consumer deduplicates on.
+    pub fn event_id(&self) -> &str {
+        &self.event.head.event_id
+    }
+
+    /// The customer in SuperOffice Online, `Cust1234`; on-site installations have none.
+    pub fn tenant(&self) -> Option<&str> {
+        self.event.head.context_identifier.as_deref()
+    }
+
+    /// The names of the database columns that changed; none when the contact was deleted.
+    pub fn changes(&self) -> &[String] {
+        &self.event.changes
+    }
+
+    /// Whether this column is among those that changed. Case does not matter.
+    pub fn changed(&self, column: &str) -> bool {
+        self.changes().iter().any(|change| change.eq_ignore_ascii_case(column))
+    }
+
+    /// `country_id`
+    pub fn country_id(&self) -> Option<i64> {
+        self.integer("country_id")
+    }
+
+    /// `associate_id`: the user whose contact it is.
+    pub fn associate_id(&self) -> Option<i64> {
+        self.integer("associate_id")
+    }
+
+    /// `category_idx`
+    pub fn category_idx(&self) -> Option<i64> {
+        self.integer("category_idx")
+    }
+
+    /// `business_idx`
+    pub fn business_idx(&self) -> Option<i64> {
+        self.integer("business_idx")
+    }
+
+    /// `registered_associate_id`: the user who made the contact.
+    pub fn registered_associate_id(&self) -> Option<i64> {
+        self.integer("registered_associate_id")
+    }
+
+    /// `source`
+    pub fn source(&self) -> Option<i64> {
+        self.integer("source")
+    }
+
+    /// `activeInterests`: how many interests are ticked.
+    pub fn active_interests(&self) -> Option<i64> {
+        self.integer("activeInterests")
+    }
+
+    /// `userdef_id`: the row of user-defined fields.
+    pub fn userdef_id(&self) -> Option<i64> {
+        self.integer("userdef_id")
+    }
+
+    /// `userdef2_id`: the second row of user-defined fields.
+    pub fn userdef2_id(&self) -> Option<i64> {
+        self.integer("userdef2_id")
+    }
+
+    /// `deleted`: whether the contact is deleted.
+    pub fn deleted(&self) -> Option<bool> {
+        self.event.column("deleted")?.boolean()
+    }
+
+    /// `DeletedDate`: when the contact was deleted.
+    pub fn deleted_date(&self) -> Option<DateTime> {
+        self.date("DeletedDate")
+    }
+
+    /// `registered`: when the contact was made.
+    pub fn registered(&self) -> Option<DateTime> {
+        self.date("registered")
+    }
+
+    /// `updated`: when the contact was last changed.
+    pub fn updated(&self) -> Option<DateTime> {
+        self.date("updated")
+    }
+
+    /// Everything that is in the body.
+    pub fn event(&self) -> &WebhookEvent {
+        &self.event
+    }
+
+    /// Everything that is in the body, given away.
+    pub fn into_event(self) -> WebhookEvent {
+        self.event
+    }
+
+    fn integer(&self, column: &str) -> Option<i64> {
+        self.event.column(column).and_then(FieldValue::integer)
+    }
+
+    fn date(&self, column: &str) -> Option<DateTime> {
+        self.event.column(column).and_then(FieldValue::date)
+    }
+}
+
+impl TryFrom<WebhookEvent> for ContactEvent {
+    type Error = WebhookEvent;
+
+    /// Gives the event back when it is not a contact's, or says not which contact's.
+    fn try_from(event: WebhookEvent) -> Result<Self, WebhookEvent> {
+        match event.head.primary_key {
+            Some(contact_id) if event.head.entity().eq_ignore_ascii_case("contact") => {
+                Ok(Self { kind: ContactEventKind::of(&event.head.event), contact_id, event })
+            }
+            _ => Err(event),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(json: &str) -> ContactEvent {
+        ContactEvent::try_from(WebhookEvent::parse(json.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn kinds_are_told_apart_and_another_is_kept() {
+        let kind = |event| contact(&format!(r#"{{"EventId":"1","Event":"{event}","PrimaryKey":21}}"#)).kind;
+        assert_eq!(kind("contact.created"), ContactEventKind::Created);
+        assert_eq!(kind("contact.changed"), ContactEventKind::Changed);
+        assert_eq!(kind("contact.softdeleted"), ContactEventKind::SoftDeleted);
+        assert_eq!(kind("Contact.Deleted"), ContactEventKind::Deleted);
+        assert_eq!(kind("contact.Merged"), ContactEventKind::Other("contact.Merged".to_owned()));
+    }
+
+    #[test]
+    fn columns_have_their_types() {
+        let event = contact(
+            r#"{"EventId":"1","Event":"contact.changed","Entity":"contact","PrimaryKey":21,"ContextIdentifier":"Cust1",
+            "Changes":["category_idx","Name"],"FieldValues":{"activeInterests":0,"associate_id":"103",
+            "business_idx":"[I:6]","category_idx":2,"country_id":578,"deleted":1,"DeletedDate":"2025-05-14T10:48:07+02:00",
+            "registered":"2020-02-16T17:50:17","registered_associate_id":104,"source":3,"updated":"0001-01-01T00:00:00",
+            "userdef2_id":8,"userdef_id":9,"new_column":"kept"}}"#,
+        );
+        assert_eq!(event.contact_id(), 21);
+        assert_eq!(event.event_id(), "1");
+        assert_eq!(event.tenant(), Some("Cust1"));
+        assert_eq!(event.changes(), ["category_idx", "Name"]);
+        assert!(event.changed("name") && !event.changed("country_id"));
+        assert_eq!(event.active_interests(), Some(0));
+        assert_eq!(event.associate_id(), Some(103));
+        assert_eq!(event.business_idx(), Some(6));
+        assert_eq!(event.category_idx(), Some(2));
+        assert_eq!(event.country_id(), Some(578));
+        assert_eq!(event.deleted(), Some(true));
+        assert_eq!(event.deleted_date(), Some(DateTime::PointInTime("2025-05-14T08:48:07Z".parse().unwrap())));
+        assert_eq!(event.registered(), Some(DateTime::Local("2020-02-16T17:50:17".parse().unwrap())));
+        assert_eq!(event.registered_associate_id(), Some(104));
+        assert_eq!(event.source(), Some(3));
+        assert_eq!(event.updated(), None);
+        assert_eq!((event.userdef_id(), event.userdef2_id()), (Some(9), Some(8)));
+        assert_eq!(event.event().column("new_column").unwrap().text().as_deref(), Some("kept"));
+        assert_eq!(event.into_event().field_values.len(), 14);
+    }
+
+    #[test]
+    fn an_older_servers_deletion_has_its_columns_in_values() {
+        let event = contact(
+            r#"{"EventId":"1","Event":"contact.deleted","PrimaryKey":21,"Changes":[],"Values":{"associate_id":"5"}}"#,
+        );
+        assert_eq!((event.associate_id(), event.country_id(), event.deleted()), (Some(5), None, None));
+        assert_eq!((event.tenant(), event.changes()), (None, [].as_slice()));
+    }
+
+    #[test]
+    fn another_entitys_event_comes_back_as_it_was() {
+        for json in [
+            r#"{"EventId":"1","Event":"sale.created","PrimaryKey":7}"#,
+            r#"{"EventId":"1","Event":"contact.created","PrimaryKey":"7"}"#,
+        ] {
+            let event = WebhookEvent::parse(json.as_bytes()).unwrap();
+            assert_eq!(ContactEvent::try_from(event.clone()), Err(event));
+        }
+    }
+}
