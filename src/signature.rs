@@ -302,7 +302,8 @@ impl Verifier {
 fn signature_from<S: AsRef<[u8]>>(header_values: impl IntoIterator<Item = S>) -> Result<Signature, Rejection> {
     let mut values = header_values.into_iter();
     let value = values.next().ok_or(Rejection::Missing)?;
-    if values.next().is_some() {
+    // API Gateway joins the values of a repeated header with commas, which base64 does not have.
+    if values.next().is_some() || value.as_ref().contains(&b',') {
         return Err(Rejection::Repeated);
     }
     std::str::from_utf8(value.as_ref()).map_err(|_| Rejection::NotBase64)?.parse()
@@ -351,6 +352,7 @@ mod tests {
         for (headers, rejection, text) in [
             (vec![], Rejection::Missing, "signature header missing"),
             (vec![&*signature, &*signature], Rejection::Repeated, "signature header repeated"),
+            (vec!["AAAA,AAAA"], Rejection::Repeated, "signature header repeated"),
             (vec!["?"], Rejection::NotBase64, "signature is not base64"),
             (vec![&signature[..43]], Rejection::NotBase64, "signature is not base64"),
             (vec![" "], Rejection::NotBase64, "signature is not base64"),

@@ -266,7 +266,7 @@ async fn a_request_that_is_not_signed_as_it_has_to_be_is_told_the_same_in_every_
         (json!({"x-superoffice-signature": "§"}), "signature is not base64"),
         (json!({"x-superoffice-signature": "AAAA"}), "signature is not 32 bytes long"),
         (json!({"x-superoffice-signature": other}), "signature mismatch"),
-        (json!({"x-superoffice-signature": format!("{0},{0}", sign(EVENT))}), "signature is not base64"),
+        (json!({"x-superoffice-signature": format!("{0},{0}", sign(EVENT))}), "signature header repeated"),
     ] {
         function.invoke(&envelope("POST", headers, EVENT)).await.is_refused(401, "Rejected", reason);
     }
