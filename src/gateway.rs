@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use lambda_http::http::HeaderValue;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
@@ -54,12 +55,12 @@ impl<Q: Queue> Gateway<Q> {
         let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
         let mut facts = Facts::default();
         let mut claims = Claims::default();
-        let mut cookies = None;
+        let mut to_rest = false;
         let result = match std::panic::catch_unwind(|| request(&payload)) {
             Ok(Some(request)) => {
                 drop(payload);
                 claims = Claims::of(request.headers());
-                cookies = matches!(request.request_context_ref(), Some(RequestContext::ApiGatewayV2(_))).then_some([]);
+                to_rest = matches!(request.request_context_ref(), Some(RequestContext::ApiGatewayV1(_)));
                 AssertUnwindSafe(self.receiver.receive(request, trace_header, &mut facts))
                     .catch_unwind()
                     .await
@@ -83,7 +84,7 @@ impl<Q: Queue> Gateway<Q> {
                 "SuperOffice has disabled the webhook: no event comes until it is set active again"
             );
         }
-        (Answer { cookies, ..Answer::from(response) }, line)
+        (Answer::new(response, to_rest), line)
     }
 }
 
@@ -115,33 +116,28 @@ impl MultiValueHeaders {
     }
 }
 
-/// What API Gateway takes as an answer, of either payload version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Answer {
-    /// The HTTP status.
-    pub status_code: u16,
-    /// The headers; none is repeated.
-    pub headers: BTreeMap<String, String>,
-    /// The body, as text.
-    pub body: String,
-    /// Always false.
-    pub is_base64_encoded: bool,
-    /// Always empty. API Gateway does without, but `cargo lambda watch` does not when it plays a function URL. Payload
-    /// 1.0 has no such field.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cookies: Option<[String; 0]>,
+/// What API Gateway takes as an answer, by the version of its payload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Payload 2.0: HTTP APIs and function URLs.
+    Http(ApiGatewayV2httpResponse),
+    /// Payload 1.0: REST APIs.
+    Rest(ApiGatewayProxyResponse),
 }
 
-impl From<Response<Body>> for Answer {
-    fn from(response: Response<Body>) -> Self {
-        let header = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        Self {
-            status_code: response.status().as_u16(),
-            headers: response.headers().iter().map(|(name, value)| (name.to_string(), header(value))).collect(),
-            body: String::from_utf8_lossy(response.body()).into_owned(),
-            is_base64_encoded: false,
-            cookies: None,
+impl Answer {
+    fn new(response: Response<Body>, to_rest: bool) -> Self {
+        let (parts, body) = response.into_parts();
+        let status = i64::from(parts.status.as_u16());
+        if to_rest {
+            let mut answer = ApiGatewayProxyResponse::default();
+            (answer.status_code, answer.headers, answer.body) = (status, parts.headers, Some(body));
+            Self::Rest(answer)
+        } else {
+            let mut answer = ApiGatewayV2httpResponse::default();
+            (answer.status_code, answer.headers, answer.body) = (status, parts.headers, Some(body));
+            Self::Http(answer)
         }
     }
 }

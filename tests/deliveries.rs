@@ -75,10 +75,11 @@ impl Function {
         let payload = serde_json::value::to_raw_value(envelope).unwrap();
         let (answer, line) = Gateway::new(self.receiver.clone()).answer(LambdaEvent::new(payload, context)).await;
         let taken = std::mem::take(&mut *self.taken.lock().unwrap());
+        let answer = serde_json::to_value(answer).unwrap();
         Delivery {
-            status: answer.status_code,
-            headers: answer.headers,
-            body: serde_json::from_str(&answer.body).unwrap(),
+            status: answer["statusCode"].as_u64().unwrap().try_into().unwrap(),
+            headers: serde_json::from_value(answer["headers"].clone()).unwrap(),
+            body: serde_json::from_str(answer["body"].as_str().unwrap()).unwrap(),
             line: serde_json::from_str(&line).unwrap(),
             taken,
         }
