@@ -20,6 +20,7 @@ from pathlib import Path
 from stack import (
     ROOT,
     SAMPLE_SECRET,
+    Child,
     Message,
     Sqs,
     StackError,
@@ -235,6 +236,8 @@ def main() -> int:
     except StackError as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
         return 1
+    finally:
+        Child.close_all()
 
 
 if __name__ == "__main__":

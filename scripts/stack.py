@@ -132,16 +132,20 @@ class Sqs:
 class Child:
     """A process in a group of its own, ended with all that it has started, by process id."""
 
+    running: set[Child] = set()
+
     def __init__(self, command: list[str], environment: dict[str, str], output: IO | None = None) -> None:
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-            start_new_session=True,
-        )
+        with _signals_put_off():
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,
+            )
+            Child.running.add(self)
 
     def __enter__(self) -> Child:
         return self
@@ -157,24 +161,38 @@ class Child:
 
     def close(self) -> None:
         """Asks the process to end, and ends it and what is left of its offspring when it does not."""
-        offspring = _offspring_of(self._process.pid) if self._process.poll() is None else []
+        pid = self._process.pid
+        offspring: set[tuple[int, str]] = set()
         if self._process.poll() is None:
-            _signal_group(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                _signal_group(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-        left = _processes() if offspring else {}
-        for pid, started in offspring:
-            if left.get(pid, (0, ""))[1] == started:
-                _signal(pid, signal.SIGKILL)
+            offspring |= offspring_of(pid)
+            _signal_group(pid, signal.SIGTERM)
+            deadline = time.monotonic() + 10
+            while self._process.poll() is None:
+                # Once it has ended, nothing tells any more which processes it has started.
+                offspring |= offspring_of(pid)
+                if time.monotonic() > deadline:
+                    _signal_group(pid, signal.SIGKILL)
+                    self._process.wait()
+                time.sleep(0.01)
+        for process in offspring & processes_now().keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process[0], signal.SIGKILL)
+        Child.running.discard(self)
+
+    @classmethod
+    def close_all(cls) -> None:
+        """Ends every process that is left, for the end of a program that a signal can interrupt anywhere."""
+        for child in list(cls.running):
+            child.close()
 
 
 class WatchedFunction:
     """The function under `cargo lambda watch`, which plays Lambda; ready for events once it is made."""
 
-    def __init__(self, environment: dict[str, str], output: IO | None = None, reload: bool = False) -> None:
+    def __init__(
+        self, environment: dict[str, str], output: IO | None = None, reload: bool = False, seconds: float = 120
+    ) -> None:
+        """Waits up to `seconds` for the function's first answer."""
         self._output = output
         for _ in range(5):
             self.port = free_port()
@@ -188,7 +206,7 @@ class WatchedFunction:
                 output,
             )
             try:
-                if self._wait_until_ready():
+                if self._wait_until_ready(seconds):
                     return
             except BaseException:
                 self._child.close()
@@ -220,7 +238,7 @@ class WatchedFunction:
         with _opener.open(request, timeout=timeout) as response:
             return json.load(response)
 
-    def _wait_until_ready(self, seconds: float = 120) -> bool:
+    def _wait_until_ready(self, seconds: float) -> bool:
         """Whether the function answers; False if cargo lambda has ended."""
         deadline = time.monotonic() + seconds
         while self._child.poll() is None:
@@ -228,7 +246,7 @@ class WatchedFunction:
                 raise StackError(f"the function does not answer within {seconds:.0f} s" + self._tail())
             # An error: not listening yet, still building, or somebody else's port.
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                if self.invoke(PROBE, timeout=10).get("statusCode") == 405:
+                if self.invoke(PROBE, timeout=2).get("statusCode") == 405:
                     return True
             time.sleep(0.05)
         return False
@@ -289,42 +307,57 @@ def free_port() -> int:
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def _offspring_of(ancestor: int) -> list[tuple[int, str]]:
-    """The processes that a process has started, and those that they have, each with its start."""
-    processes = _processes()
-    found, todo = [], [ancestor]
+def offspring_of(ancestor: int) -> set[tuple[int, str]]:
+    """The processes that a process has started, and those that they have."""
+    processes = processes_now()
+    found, todo = set(), [ancestor]
     while todo:
         parent = todo.pop()
-        children = [(pid, started) for pid, (its_parent, started) in processes.items() if its_parent == parent]
-        found += children
+        children = {process for process, its_parent in processes.items() if its_parent == parent}
+        found |= children
         todo += [pid for pid, _ in children]
     return found
 
 
-def _processes() -> dict[int, tuple[int, str]]:
-    """Every process: its parent and its start, which tells it from a later one with the same id."""
+def processes_now() -> dict[tuple[int, str], int]:
+    """Every running process, by its id and its start, which tells it from a later one with that id; and its parent."""
     found = {}
     if Path("/proc/self/stat").exists():
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
-                # The name, in brackets, can hold anything; the fields after it are the state, the parent, ...
+                # The name, in brackets, can hold anything; after it come the state, the parent, ...
                 fields = stat.read_text(errors="replace").rpartition(")")[2].split()
             except OSError:
                 continue  # it has just ended
-            found[int(stat.parent.name)] = (int(fields[1]), fields[19])
+            if fields[0] not in "ZX":
+                found[int(stat.parent.name), fields[19]] = int(fields[1])
     else:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,lstart="], capture_output=True, text=True)
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state=,lstart="], capture_output=True, text=True)
         for line in listing.stdout.splitlines():
-            pid, parent, started = line.split(maxsplit=2)
-            found[int(pid)] = (int(parent), started)
+            pid, parent, state, started = line.split(maxsplit=3)
+            if not state.startswith("Z"):
+                found[int(pid), started] = int(parent)
     return found
+
+
+@contextlib.contextmanager
+def _signals_put_off():
+    """Lets no signal come between the start of a process and the knowledge of it."""
+    came = []
+    handlers = {
+        number: signal.signal(number, lambda *signal_: came.append(signal_))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(signal.getsignal(number))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        handlers[number](number, frame)
 
 
 def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
