@@ -42,6 +42,10 @@ FUNCTION_VARIABLES = [
     "MESSAGE_FORMAT",
 ]
 
+# Nor does boto3 in this process take a profile or an endpoint from there.
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]
+
 # An answer from the function needs no signature: it refuses a GET as the first thing.
 PROBE = {
     "version": "2.0",
@@ -90,7 +94,7 @@ class Sqs:
             region_name="eu-north-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}),
+            config=Config(retries={"total_max_attempts": 1}, proxies={}),
         )
 
     def __enter__(self) -> Sqs:
@@ -290,11 +294,9 @@ def build(output: IO | None = None) -> Path:
 
 def outer_environment() -> dict[str, str]:
     """This process's environment without what means something to the function or to the AWS SDK."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in FUNCTION_VARIABLES and not name.startswith("AWS_")
-    }
+    kept = {name: value for name, value in os.environ.items() if name not in FUNCTION_VARIABLES}
+    # A proxy is for the crates; what is on this machine is never behind one.
+    return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 def free_port() -> int:
@@ -303,7 +305,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-# Loopback is never behind a proxy, whatever the environment says.
+# Without the proxy that the environment may name.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -93,6 +93,16 @@ def test_a_run_sends_everything_shows_everything_and_leaves_nothing(binary):
     assert lines[-1] == "All 12 answers, and all messages, are as expected."
 
 
+def test_a_run_is_the_same_in_any_environment(binary):
+    environment = {
+        **dict.fromkeys(stack.FUNCTION_VARIABLES, "nonsense"),
+        **dict.fromkeys(["AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"], "nonsense"),
+        **dict.fromkeys(["HTTP_PROXY", "http_proxy"], "http://127.0.0.1:9"),
+    }
+    with Started("run", environment=environment) as run:
+        assert run.wait() == 0, run.output
+
+
 def test_a_run_expects_an_answer_to_every_file_and_nothing_else():
     assert sorted(local.EXPECTED) == sorted(file.stem for file in local.EVENTS.glob("*.json"))
 
