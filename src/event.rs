@@ -29,8 +29,9 @@ pub struct EventHead {
     pub webhook_name: Option<String>,
     /// When the event occurred, as SuperOffice wrote it.
     pub timestamp: Option<String>,
-    /// Whether `ContextIdentifier` stands there more than once: readers disagree on which of them counts.
-    pub(crate) context_identifier_repeated: bool,
+    /// Whether `ContextIdentifier` stands there more than once, or in other case: readers disagree on which of them
+    /// counts, and many do not mind the case.
+    pub(crate) context_identifier_ambiguous: bool,
 }
 
 /// Why a signed body is not understood. The text says nothing of what the body holds.
@@ -173,10 +174,11 @@ impl<'de> Visitor<'de> for HeadVisitor {
                 }
                 b"WebhookName" => head.webhook_name = text(value),
                 b"Timestamp" => head.timestamp = text(value),
+                name if name.eq_ignore_ascii_case(b"ContextIdentifier") => head.context_identifier_ambiguous = true,
                 _ => {}
             }
         }
-        head.context_identifier_repeated = context_identifiers > 1;
+        head.context_identifier_ambiguous |= context_identifiers > 1;
         Ok(head)
     }
 }
@@ -236,7 +238,7 @@ mod tests {
                 context_identifier: Some("Cust1".into()),
                 webhook_name: Some("CRM".into()),
                 timestamp: Some("2018-04-24T07:50:50.6812131Z".into()),
-                context_identifier_repeated: false,
+                context_identifier_ambiguous: false,
             })
         );
     }
