@@ -43,6 +43,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     accepting: Arc<Mutex<Accepting>>,
     idle: watch::Sender<Option<Duration>>,
+    open: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -52,8 +53,9 @@ impl Server {
         let address = listener.local_addr().expect("a listener has an address");
         let accepting = Arc::new(Mutex::new(Accepting::Serve));
         let (idle, idle_limit) = watch::channel(None);
-        let task = tokio::spawn(accept(listener, tls, Arc::clone(&accepting), idle_limit, handler));
-        Self { address, accepting, idle, task }
+        let open = watch::Sender::new(0);
+        let task = tokio::spawn(accept(listener, tls, Arc::clone(&accepting), idle_limit, open.clone(), handler));
+        Self { address, accepting, idle, open, task }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -66,6 +68,26 @@ impl Server {
 
     pub(crate) fn close_idle_after(&self, limit: Option<Duration>) {
         self.idle.send_replace(limit);
+    }
+
+    pub(crate) async fn no_connection(&self) {
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+/// A connection that is counted as long as this lives.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn count(counter: &watch::Sender<usize>) -> Self {
+        counter.send_modify(|open| *open += 1);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
     }
 }
 
@@ -80,6 +102,7 @@ async fn accept(
     tls: Option<TlsAcceptor>,
     accepting: Arc<Mutex<Accepting>>,
     idle_limit: watch::Receiver<Option<Duration>>,
+    open: watch::Sender<usize>,
     handler: Handler,
 ) {
     let mut connections = JoinSet::new();
@@ -95,7 +118,11 @@ async fn accept(
         };
         let accepting = *lock(&accepting);
         let (tls, idle_limit, handler) = (tls.clone(), idle_limit.clone(), Arc::clone(&handler));
+        let open = Open::count(&open);
         connections.spawn(async move {
+            // Dropped last, when the connection is closed.
+            let _open = open;
+            let stream = stream;
             match accepting {
                 Accepting::Serve => {}
                 Accepting::Reset => return reset(&stream),

@@ -262,6 +262,14 @@ impl Sqs {
         self.server.close_idle_after(limit.into());
     }
 
+    /// Waits until no connection is open.
+    ///
+    /// # Panics
+    /// When one still is after [`PATIENCE`].
+    pub async fn no_connection(&self) {
+        timeout(PATIENCE, self.server.no_connection()).await.expect("the connections close in time");
+    }
+
     /// What is kept from now on; with [`Recording::Counts`] what was recorded is dropped.
     pub fn record(&self, recording: Recording) {
         *lock(&self.state.recording) = recording;
