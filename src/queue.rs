@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
@@ -237,8 +237,13 @@ impl Connector {
 
     /// A queue in its own region.
     pub fn queue(&self, url: &QueueUrl) -> SqsQueue {
-        let config =
-            aws_sdk_sqs::config::Builder::from(&self.config).region(Region::new(url.region().to_owned())).build();
+        // By default, a process has a ration of retries for all of SQS, and after some twenty failed deliveries there
+        // are none for a long time, not even for a closed connection or at the fallback. Here, each delivery has its own.
+        let retries = RetryPartition::custom("delivery").token_bucket(TokenBucket::unlimited()).build();
+        let config = aws_sdk_sqs::config::Builder::from(&self.config)
+            .region(Region::new(url.region().to_owned()))
+            .retry_partition(retries)
+            .build();
         SqsQueue { client: aws_sdk_sqs::Client::from_conf(config), url: url.clone() }
     }
 }
