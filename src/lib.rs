@@ -35,3 +35,8 @@ pub mod receiver;
 pub mod response;
 #[cfg(feature = "lambda")]
 pub mod telemetry;
+
+/// The Rust code in the document is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/consumers.md")]
+struct ConsumersDocument;
