@@ -193,10 +193,7 @@ class Child:
 class WatchedFunction:
     """The function under `cargo lambda watch`, which plays Lambda; ready for events once it is made."""
 
-    def __init__(
-        self, environment: dict[str, str], output: IO | None = None, reload: bool = False, seconds: float = 120
-    ) -> None:
-        """Waits up to `seconds` for the function's first answer."""
+    def __init__(self, environment: dict[str, str], output: IO | None = None, reload: bool = False) -> None:
         self._output = output
         for _ in range(5):
             self.port = free_port()
@@ -210,7 +207,7 @@ class WatchedFunction:
                 output,
             )
             try:
-                if self._wait_until_ready(seconds):
+                if self._wait_until_ready():
                     return
             except BaseException:
                 self._child.close()
@@ -242,10 +239,12 @@ class WatchedFunction:
         with _opener.open(request, timeout=timeout) as response:
             return json.load(response)
 
-    def _wait_until_ready(self, seconds: float) -> bool:
+    def _wait_until_ready(self, seconds: float = 120) -> bool:
         """Whether the function answers; False if cargo lambda has ended."""
         deadline = time.monotonic() + seconds
         while self._child.poll() is None:
+            if f"{FUNCTION_NAME} does not start" in self._log():
+                raise StackError("the function does not start" + self._tail())
             if time.monotonic() > deadline:
                 raise StackError(f"the function does not answer within {seconds:.0f} s" + self._tail())
             # An error: not listening yet, still building, or somebody else's port.
@@ -255,11 +254,11 @@ class WatchedFunction:
             time.sleep(0.05)
         return False
 
+    def _log(self) -> str:
+        return Path(self._output.name).read_text(errors="replace") if self._output else ""
+
     def _tail(self) -> str:
-        if self._output is None:
-            return ""
-        text = Path(self._output.name).read_text(errors="replace")
-        return ":\n" + "\n".join(text.splitlines()[-30:])
+        return "".join(f"\n{line}" for line in self._log().splitlines()[-30:])
 
 
 def invoke_file(port: int, file: Path) -> dict:
