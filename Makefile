@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send events lint test clean
+.PHONY: help setup run watch send events lint test bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +42,12 @@ test: $(INSTALLED_DEV) ## everything: Rust tests, then the function under cargo 
 	$(CARGO) test --workspace
 	$(BIN)/python -m pytest
 
+bench: ## measure the function beside others that do the same job, and write docs/bench/
+	$(CARGO) run --quiet --profile support --package bench
+
 clean: ## remove what was built and installed
 	$(CARGO) clean
-	rm -rf .tools .aws-sam
+	rm -rf .tools .aws-sam bench/target
 
 # The tools. A stamp is younger than its requirements once they are installed.
 $(BIN)/python:

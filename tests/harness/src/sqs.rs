@@ -236,9 +236,18 @@ impl Sqs {
         variables
     }
 
-    /// The file with the root of the certificate.
+    /// The file with all roots that the function is given, in PEM.
     pub fn roots(&self) -> Option<String> {
-        Some(self.certificate.as_ref()?.directory.path().join("roots.pem").display().to_string())
+        self.certificate_file("roots.pem")
+    }
+
+    /// The file with the certificate's own root only, in PEM.
+    pub fn root(&self) -> Option<String> {
+        self.certificate_file("root.pem")
+    }
+
+    fn certificate_file(&self, name: &str) -> Option<String> {
+        Some(self.certificate.as_ref()?.directory.path().join(name).display().to_string())
     }
 
     /// What becomes of the next `SendMessage` requests to a queue, one after the other.
@@ -326,8 +335,10 @@ impl Certificate {
             .and_then(|leaf| leaf.signed_by(&key, &Issuer::new(root, root_key)))
             .expect("a certificate");
         let directory = TempDir::new().expect("a temporary directory");
-        std::fs::write(directory.path().join("roots.pem"), format!("{roots}\n{}", root_certificate.pem()))
-            .expect("a file in it");
+        let pem = root_certificate.pem();
+        for (file, content) in [("root.pem", &pem), ("roots.pem", &format!("{roots}\n{pem}"))] {
+            std::fs::write(directory.path().join(file), content).expect("a file in it");
+        }
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -1,0 +1,198 @@
+//! Who is measured: how each is built or installed, and started.
+
+use flate2::{Compression, write::DeflateEncoder};
+use harness::{Process, Sqs};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+pub(crate) const FUNCTION: &str = "this function";
+pub(crate) const RUST_DEFAULT: &str = "Rust, default features";
+pub(crate) const NODE: &str = "Node 20, SDK 3";
+pub(crate) const PYTHON: &str = "Python, boto3";
+pub(crate) const EMPTY: &str = "empty `lambda_http` function";
+pub(crate) const FLOOR: &str = "hand-written floor";
+
+/// A function under measurement.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    /// Whether it does the job; the empty function does not.
+    pub(crate) queues: bool,
+    program: PathBuf,
+    arguments: Vec<String>,
+    directory: PathBuf,
+    /// What is deployed, where that is one file and all there is.
+    artifact: Option<PathBuf>,
+}
+
+impl Peer {
+    /// Its process, as on Lambda; each knows the certificate by the variable that it goes by.
+    pub(crate) fn process(&self, sqs: &Sqs) -> Process {
+        let mut process = Process::new(&self.program).directory(&self.directory).envs(sqs.environment());
+        for argument in &self.arguments {
+            process = process.arg(argument);
+        }
+        match self.name {
+            // Node has its roots built in.
+            NODE => process.env("NODE_EXTRA_CA_CERTS", sqs.root().expect("it speaks TLS")),
+            PYTHON => process.env("AWS_CA_BUNDLE", sqs.roots().expect("it speaks TLS")),
+            _ => process,
+        }
+    }
+
+    /// The size of what is deployed, as it is and deflated, in bytes.
+    pub(crate) fn artifact(&self) -> Option<(usize, usize)> {
+        let bytes = fs::read(self.artifact.as_ref()?).ok()?;
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&bytes).ok()?;
+        Some((bytes.len(), encoder.finish().ok()?.len()))
+    }
+}
+
+/// The roots that this machine trusts, so that there are as many to load as on Lambda.
+pub(crate) fn system_roots() -> String {
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+        .iter()
+        .find_map(|file| fs::read_to_string(file).ok())
+        .unwrap_or_default()
+}
+
+type Made = Result<Peer, String>;
+
+/// Everyone, in the order of the table; or why one cannot be had here.
+pub(crate) fn all(root: &Path) -> Vec<(&'static str, Made)> {
+    let peers = root.join("bench/peers");
+    let rust = |name, queues, package: &str| {
+        let manifest = peers.join(package).join("Cargo.toml");
+        let made = run(cargo()
+            .args(["build", "--release", "--locked", "--manifest-path"])
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(root.join("bench/target")));
+        made.map(|()| native(name, queues, root.join("bench/target/release").join(format!("peer-{package}"))))
+    };
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let function =
+        run(cargo().args(["build", "--release", "--locked", "--bin", "superoffice-webhook"]).current_dir(root));
+    vec![
+        (FUNCTION, function.map(|()| native(FUNCTION, true, target.join("release/superoffice-webhook")))),
+        (RUST_DEFAULT, rust(RUST_DEFAULT, true, "rust-default")),
+        (NODE, node(root)),
+        (PYTHON, python(root)),
+        (EMPTY, rust(EMPTY, false, "rust-empty")),
+        (FLOOR, rust(FLOOR, true, "rust-floor")),
+    ]
+}
+
+fn native(name: &'static str, queues: bool, program: PathBuf) -> Peer {
+    Peer { name, queues, artifact: Some(program.clone()), directory: "/".into(), arguments: Vec::new(), program }
+}
+
+fn node(root: &Path) -> Made {
+    let node = find("node")?;
+    let version = output(Command::new(&node).args(["-p", "process.version"]))?;
+    if !version.starts_with("v20.") {
+        return Err(format!("it is for Node 20, and this is {version}"));
+    }
+    let home = root.join(".tools/bench/node");
+    let source = root.join("bench/peers/node");
+    for file in ["package.json", "package-lock.json", "index.mjs"] {
+        copy(&source.join(file), &home.join(file))?;
+    }
+    install(&home, "package-lock.json", || {
+        for tool in ["npm", "cmake", "make", "g++", "autoreconf", "libtoolize"] {
+            find(tool).map_err(|error| format!("{error} (the Lambda client for Node is built from source)"))?;
+        }
+        // node-gyp would otherwise download Node's headers, also where they are installed beside it.
+        let prefix = node.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+        let mut npm = Command::new("npm");
+        if prefix.join("include/node").is_dir() {
+            npm.env("npm_config_nodedir", prefix);
+        }
+        run(npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&home))
+    })?;
+    run(Command::new(home.join("node_modules/.bin/esbuild"))
+        .args(["index.mjs", "--bundle", "--minify", "--platform=node", "--target=node20", "--outfile=index.js"])
+        .current_dir(&home))?;
+    Ok(Peer {
+        name: NODE,
+        queues: true,
+        arguments: vec!["node_modules/aws-lambda-ric/bin/index.mjs".into(), "index.handler".into()],
+        artifact: Some(home.join("index.js")),
+        directory: home,
+        program: node,
+    })
+}
+
+fn python(root: &Path) -> Made {
+    let home = root.join(".tools/bench/python");
+    let source = root.join("bench/peers/python");
+    for file in ["requirements.txt", "handler.py"] {
+        copy(&source.join(file), &home.join(file))?;
+    }
+    let python = home.join("venv/bin/python");
+    install(&home, "requirements.txt", || {
+        let base = std::env::var("PYTHON").unwrap_or("python3".into());
+        run(Command::new(find(&base)?).args(["-m", "venv", "--clear", "venv"]).current_dir(&home))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "-r", "requirements.txt"])
+            .current_dir(&home))
+    })?;
+    Ok(Peer {
+        name: PYTHON,
+        queues: true,
+        program: python,
+        arguments: vec!["-m".into(), "awslambdaric".into(), "handler.handler".into()],
+        directory: home,
+        artifact: None,
+    })
+}
+
+/// Installs what a lock file names, when it has not been installed since the file changed.
+fn install(home: &Path, lock: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let wanted = fs::read(home.join(lock)).map_err(|error| format!("{lock}: {error}"))?;
+    let stamp = home.join(".installed");
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(stamp, wanted).map_err(|error| error.to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    fs::create_dir_all(to.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| fs::copy(from, to))
+        .map_err(|error| format!("{}: {error}", from.display()))?;
+    Ok(())
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+}
+
+fn find(program: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| format!("{program} is not installed"))
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs a command whose output is of interest only when it fails.
+fn run(command: &mut Command) -> Result<(), String> {
+    eprintln!("{command:?}");
+    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    Err(format!("{} failed", command.get_program().to_string_lossy()))
+}
