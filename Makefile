@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_NODE := .tools/node/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run watch send events lint test bench clean
@@ -18,7 +19,7 @@ help: ## list the targets
 
 setup: $(INSTALLED) ## install the tools of `run` and `watch` into .tools/
 
-run: $(INSTALLED) ## send every file in events/ through the function into a local SQS, and show what arrived
+run: $(INSTALLED) ## send every file in events/ through the function into a local SQS and on to a consumer, and show it all
 	@$(BIN)/python scripts/local.py run
 
 watch: $(INSTALLED) ## keep the same stack up, rebuilding the function when the code changes
@@ -34,12 +35,14 @@ events: ## rewrite events/*.json and tests/vectors from events/payloads
 lint: $(INSTALLED_DEV) ## formatting, clippy and rustdoc without a warning, ruff
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --no-default-features --lib --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 
-test: $(INSTALLED_DEV) ## everything: Rust tests, then the function under cargo lambda against a local SQS
+test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## everything: Rust tests, then the function under cargo lambda against a local SQS
 	$(CARGO) test --workspace
+	$(CARGO) test --no-default-features --lib
 	$(BIN)/python -m pytest
 
 bench: ## measure the function beside others that do the same job, and write docs/bench/
@@ -68,3 +71,14 @@ $(INSTALLED_DEV): scripts/requirements-dev.txt $(INSTALLED)
 	@echo "Installing the tools of the tests into $(VENV) (once)"
 	@$(PIP) install -r $<
 	@touch $@
+
+$(INSTALLED_NODE): tests/e2e/package.json tests/e2e/package-lock.json
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	@if command -v npm >/dev/null; then \
+		echo "Installing the CloudEvents SDK for Node into $(@D) (once)" && \
+		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && \
+		touch $@; \
+	else \
+		echo "npm is not installed: the tests that need it are skipped"; \
+	fi

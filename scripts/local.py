@@ -1,6 +1,7 @@
 """The function on this machine: `make run`, `make watch` and `make send`.
 
-run    sends every file in events/ through the function into a local SQS, shows what arrived, and ends
+run    sends every file in events/ through the function into a local SQS, shows what arrived, hands that to the consumer
+       of examples/consumer, and ends
 watch  keeps the same stack up while one works, and rebuilds the function when its code changes
 send   sends one file of events/ to the stack that `watch` keeps up
 """
@@ -18,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from stack import (
+    CONSUMER_NAME,
     ROOT,
     SAMPLE_SECRET,
     Child,
@@ -27,6 +29,7 @@ from stack import (
     WatchedFunction,
     build,
     invoke_file,
+    sqs_event,
 )
 
 EVENTS = ROOT / "events"
@@ -46,6 +49,9 @@ EXPECTED = {
     "signature-missing": (401, "Unauthorized"),
     "not-json": (200, "quarantined"),
 }
+
+# The event that the consumer fails on, on purpose.
+FAILING = EVENTS / "payloads" / "contact-changed.json"
 
 # Where `send` finds the stack of `watch`.
 STATE = ROOT / ".tools" / "watch.json"
@@ -75,8 +81,9 @@ class LocalStack:
 
 def run() -> int:
     """Sends everything, shows everything; 0 if every answer and every message is as it should be."""
-    say("Building the function (a few minutes the first time)")
+    say("Building the function and the consumer (a few minutes the first time)")
     build()
+    build(name=CONSUMER_NAME)
     with LocalStack() as stack, tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         say("Starting the function (cargo lambda watch)")
         with WatchedFunction(stack.environment, log) as function:
@@ -89,10 +96,11 @@ def run() -> int:
         # A delivery that was sent twice is queued once.
         if Counter(message.body for message in found[url]) != Counter(set(taken[outcome])):
             wrong.append(f"{name_of(url)} does not hold what was {outcome}")
+    wrong += consume(stack.queue, found[stack.queue])
     for problem in wrong:
         print(f"NOT AS EXPECTED: {problem}")
     if not wrong:
-        print(f"All {len(EXPECTED)} answers, and all messages, are as expected.")
+        print(f"All {len(EXPECTED)} answers, all messages, and what the consumer made of them are as expected.")
     return 1 if wrong else 0
 
 
@@ -142,6 +150,45 @@ def show_queue(url: str, messages: list[Message]) -> None:
         for line in message.body.splitlines():
             print(f"      {line}")
     print()
+
+
+def consume(queue: str, messages: list[Message]) -> list[str]:
+    """Hands the messages to the consumer, in batches of ten, and prints what came of them; gives what was wrong."""
+    failing = json.loads(FAILING.read_text(encoding="utf-8"))["EventId"]
+    environment = {"SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET, "FAIL_EVENT_ID": failing}
+    failed: set[str] = set()
+    say("Starting the consumer (cargo lambda watch)")
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".log") as log,
+        tempfile.TemporaryDirectory() as folder,
+        WatchedFunction(environment, log, name=CONSUMER_NAME) as consumer,
+    ):
+        say(f"Handing it {name_of(queue)}, with the event of {FAILING.name} to fail on (cargo lambda invoke)\n")
+        for start in range(0, len(messages), 10):
+            batch = Path(folder) / f"batch-{start}.json"
+            batch.write_text(json.dumps(sqs_event(queue, messages[start : start + 10])), encoding="utf-8")
+            answer = invoke_file(consumer.port, batch, CONSUMER_NAME)
+            failed |= {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        lines = Path(log.name).read_text(encoding="utf-8").splitlines()
+    # What the consumer says of a message, or, when it has handled it, of its event.
+    said = [json.loads(line) for line in lines if line.startswith("{")]
+    reasons = {line["messageId"]: f"{line['outcome']}: {line['reason']}" for line in said if "messageId" in line}
+    actions = {line["eventId"]: line["action"] for line in said if "eventId" in line}
+    print(f"{'event':<22}{'group':<26}{'in the queue':<14}the consumer says")
+    wrong, blocked = [], set()
+    for message in messages:
+        attributes, group = message.attributes, message.system["MessageGroupId"]
+        is_back = message.message_id in failed
+        comment = reasons.get(message.message_id) or actions.get(attributes["EventId"], "nothing")
+        print(f"{attributes['Event']:<22}{group:<26}{'again' if is_back else 'no more':<14}{comment}")
+        if attributes["EventId"] == failing:
+            blocked.add(group)
+        if is_back != (group in blocked) or is_back == (attributes["EventId"] in actions):
+            wrong.append(f"what became of {attributes['Event']} of {group} in the consumer")
+    if not blocked:
+        wrong.append(f"the event of {FAILING.name} is not in the queue")
+    print()
+    return wrong
 
 
 def name_of(url: str) -> str:

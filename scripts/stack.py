@@ -7,6 +7,7 @@ manager that leaves nothing running behind it. Ports are the operating system's 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from moto.server import ThreadedMotoServer
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_NAME = "superoffice-webhook"
+CONSUMER_NAME = "consumer"
 SAMPLE_SECRET = "sample-secret-do-not-use-in-production"
 CARGO = os.environ.get("CARGO", "cargo")
 CARGO_LAMBDA = Path(sys.executable).parent / "cargo-lambda"
@@ -55,6 +57,12 @@ PROBE = {
     "headers": {"host": "localhost"},
     "requestContext": {"http": {"method": "GET", "path": "/"}, "stage": "$default"},
     "isBase64Encoded": False,
+}
+
+# What a function is asked to see whether it is ready, and what it then answers.
+PROBES = {
+    FUNCTION_NAME: (PROBE, lambda answer: answer.get("statusCode") == 405),
+    CONSUMER_NAME: ({"Records": []}, lambda answer: answer == {"batchItemFailures": []}),
 }
 
 
@@ -191,15 +199,22 @@ class Child:
 
 
 class WatchedFunction:
-    """The function under `cargo lambda watch`, which plays Lambda; ready for events once it is made."""
+    """A function under `cargo lambda watch`, which plays Lambda; ready for events once it is made."""
 
-    def __init__(self, environment: dict[str, str], output: IO | None = None, reload: bool = False) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        output: IO | None = None,
+        reload: bool = False,
+        name: str = FUNCTION_NAME,
+    ) -> None:
         self._output = output
+        self._name = name
         for _ in range(5):
             self.port = free_port()
             self._child = Child(
                 [
-                    *[str(CARGO_LAMBDA), "lambda", "watch", "--bin", FUNCTION_NAME],
+                    *[str(CARGO_LAMBDA), "lambda", "watch", "--package", name, "--bin", name],
                     *["--invoke-address", "127.0.0.1", "--invoke-port", str(self.port)],
                     *([] if reload else ["--ignore-changes"]),
                 ],
@@ -225,7 +240,7 @@ class WatchedFunction:
     @property
     def url(self) -> str:
         """Where the function answers to plain HTTP, as behind a function URL."""
-        return f"http://127.0.0.1:{self.port}/lambda-url/{FUNCTION_NAME}/"
+        return f"http://127.0.0.1:{self.port}/lambda-url/{self._name}/"
 
     def wait(self) -> int:
         """Waits for cargo lambda to end by itself."""
@@ -234,13 +249,14 @@ class WatchedFunction:
     def invoke(self, event: object, timeout: float = 30) -> dict:
         """Invokes the function as Lambda's own API does, and gives what it returned."""
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
-        url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/{FUNCTION_NAME}/invocations"
+        url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/{self._name}/invocations"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
         with _opener.open(request, timeout=timeout) as response:
             return json.load(response)
 
     def _wait_until_ready(self, seconds: float = 120) -> bool:
         """Whether the function answers; False if cargo lambda has ended."""
+        probe, is_ready = PROBES[self._name]
         deadline = time.monotonic() + seconds
         while self._child.poll() is None:
             if f"{FUNCTION_NAME} does not start" in self._log():
@@ -249,7 +265,7 @@ class WatchedFunction:
                 raise StackError(f"the function does not answer within {seconds:.0f} s" + self._tail())
             # An error: not listening yet, still building, or somebody else's port.
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                if self.invoke(PROBE, timeout=2).get("statusCode") == 405:
+                if is_ready(self.invoke(probe, timeout=2)):
                     return True
             time.sleep(0.05)
         return False
@@ -261,11 +277,11 @@ class WatchedFunction:
         return "".join(f"\n{line}" for line in self._log().splitlines()[-30:])
 
 
-def invoke_file(port: int, file: Path) -> dict:
-    """Sends an envelope with `cargo lambda invoke`, and gives what the function returned."""
+def invoke_file(port: int, file: Path, name: str = FUNCTION_NAME) -> dict:
+    """Sends an event with `cargo lambda invoke`, and gives what the function returned."""
     result = subprocess.run(
         [
-            *[str(CARGO_LAMBDA), "lambda", "invoke", FUNCTION_NAME, "--data-file", str(file)],
+            *[str(CARGO_LAMBDA), "lambda", "invoke", name, "--data-file", str(file)],
             *["--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
         ],
         cwd=ROOT,
@@ -280,15 +296,44 @@ def invoke_file(port: int, file: Path) -> dict:
     return json.loads(result.stdout)
 
 
-def build(output: IO | None = None) -> Path:
-    """Builds the function as `cargo lambda watch` does, and gives the path of its binary."""
-    with Child([CARGO, "build", "--bin", FUNCTION_NAME], outer_environment(), output) as cargo:
+def build(output: IO | None = None, name: str = FUNCTION_NAME) -> Path:
+    """Builds a function as `cargo lambda watch` does, and gives the path of its binary."""
+    with Child([CARGO, "build", "--package", name, "--bin", name], outer_environment(), output) as cargo:
         if cargo.wait() != 0:
-            raise StackError("the function does not build")
+            raise StackError(f"{name} does not build")
     metadata = subprocess.run(
         [CARGO, "metadata", "--format-version", "1", "--no-deps"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / FUNCTION_NAME
+    return Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / name
+
+
+def sqs_event(queue_url: str, messages: list[Message]) -> dict:
+    """A batch of a queue's messages as an event source mapping hands it to a function."""
+    arn = f"arn:aws:sqs:eu-north-1:123456789012:{queue_url.rpartition('/')[2]}"
+    return {
+        "Records": [
+            {
+                "messageId": message.message_id,
+                "receiptHandle": "a receipt handle",
+                "body": message.body,
+                "attributes": message.system,
+                "messageAttributes": {
+                    name: {
+                        "stringValue": value,
+                        "stringListValues": [],
+                        "binaryListValues": [],
+                        "dataType": message.types[name],
+                    }
+                    for name, value in message.attributes.items()
+                },
+                "md5OfBody": hashlib.md5(message.body.encode(), usedforsecurity=False).hexdigest(),
+                "eventSource": "aws:sqs",
+                "eventSourceARN": arn,
+                "awsRegion": "eu-north-1",
+            }
+            for message in messages
+        ]
+    }
 
 
 def outer_environment() -> dict[str, str]:

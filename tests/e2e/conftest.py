@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from deliveries import Response, delivery, response
 from runtime_api import Function
+from schemas import validate_event, validate_quarantined
 from stack import SAMPLE_SECRET, Message, Sqs, WatchedFunction, build
 
 _numbers = itertools.count(1)
@@ -33,11 +34,17 @@ class Stack:
         return response(self.invoke(delivery(body, form, **how)))
 
     def queued(self) -> list[Message]:
-        """Takes what is in the queue."""
-        return self._sqs.drain(self._queue)
+        """Takes what is in the queue; every message is what its schema says."""
+        messages = self._sqs.drain(self._queue)
+        for message in messages:
+            validate_event(message)
+        return messages
 
     def quarantined(self) -> list[Message]:
-        return self._sqs.drain(self._quarantine) if self._quarantine else []
+        messages = self._sqs.drain(self._quarantine) if self._quarantine else []
+        for message in messages:
+            validate_quarantined(message)
+        return messages
 
     def nothing_is_queued(self) -> bool:
         return self.queued() == [] and self.quarantined() == []

@@ -90,7 +90,11 @@ def test_a_run_sends_everything_shows_everything_and_leaves_nothing(binary):
     assert "superoffice-quarantine.fifo: 1 message" in lines
     assert "    MessageGroupId          Cust12345/contact/994863" in lines
     assert "      PrimaryKey            994863  (Number)" in lines
-    assert lines[-1] == "All 12 answers, and all messages, are as expected."
+    said = [" ".join(line.split()) for line in lines]
+    assert "contact.changed Cust12345/contact/994863 again failed: FAIL_EVENT_ID names this event" in said
+    assert sum("again not begun: a message before it in its group has failed" in line for line in said) == 2
+    assert "contact.changed Cust12345/contact/41 no more would write the contact" in said
+    assert lines[-1] == "All 12 answers, all messages, and what the consumer made of them are as expected."
 
 
 def test_a_run_is_the_same_in_any_environment(binary):
@@ -120,7 +124,9 @@ def test_a_run_that_finds_another_message_than_expected_fails_and_says_so(binary
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["Building", "Starting the function", "contact-created.json"])
+@pytest.mark.parametrize(
+    "moment", ["Building", "Starting the function", "contact-created.json", "Starting the consumer"]
+)
 def test_an_interrupted_run_leaves_nothing(binary, number, moment):
     with Started("run") as run:
         run.wait_for(moment)

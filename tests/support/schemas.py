@@ -1,0 +1,38 @@
+"""The JSON Schemas of schema/, for the messages that the tests read back from the queues."""
+
+from __future__ import annotations
+
+import json
+
+from jsonschema import Draft202012Validator
+from stack import ROOT, Message
+
+
+def _validator(name: str) -> Draft202012Validator:
+    schema = json.loads((ROOT / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+_EVENTS = {
+    "application/json": _validator("superoffice-message"),
+    "application/cloudevents+json": _validator("cloudevents-message"),
+}
+_QUARANTINE = _validator("quarantine-message")
+
+
+def validate_event(message: Message) -> None:
+    """Fails unless a message of the queue for events is what the schema of its format says."""
+    _EVENTS[message.attributes["ContentType"]].validate(_instance(message, json.loads(message.body)))
+
+
+def validate_quarantined(message: Message) -> None:
+    """Fails unless a message of the quarantine queue is what its schema says."""
+    _QUARANTINE.validate(_instance(message, message.body))
+
+
+def _instance(message: Message, body: object) -> dict:
+    attributes = {
+        name: {"dataType": message.types[name], "stringValue": value} for name, value in message.attributes.items()
+    }
+    return {"body": body, "messageAttributes": attributes}
