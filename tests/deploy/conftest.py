@@ -7,6 +7,10 @@ import deployment
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore:Tried to parse .* not supported by moto")
+
+
 @pytest.fixture(scope="session")
 def binary() -> Path:
     return deployment.build_binary()

@@ -1,5 +1,6 @@
 """The template against the code: what one names, the other has."""
 
+import ast
 import json
 import re
 
@@ -130,7 +131,9 @@ def statements(aws, role: str) -> set[tuple[str, str]]:
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     allowed = set()
     for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        for statement in iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]["Statement"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        # moto hands out what CloudFormation created as Python writes it, not as JSON.
+        for statement in ast.literal_eval(document)["Statement"]:
             assert statement["Effect"] == "Allow"
             actions, resources = statement["Action"], statement["Resource"]
             actions = [actions] if isinstance(actions, str) else actions

@@ -10,10 +10,10 @@ import hashlib
 import hmac
 import io
 import json
+import logging
 import subprocess
 import threading
 import uuid
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ class Aws:
 
     def __init__(self) -> None:
         self.calls: set[tuple[str, str]] = set()
+        logging.getLogger("moto").setLevel(logging.ERROR)  # it warns of everything that it leaves out
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -101,6 +102,7 @@ class Stack:
     """A deployed stack."""
 
     aws: Aws
+    template: dict
     outputs: dict[str, str]
 
     @property
@@ -111,16 +113,16 @@ class Stack:
     def function(self, binary: Path) -> Function:
         """The binary with the deployed function's environment, what Lambda adds to it, and the way to this AWS."""
         configuration = self.configuration
-        logging = configuration["LoggingConfig"]
+        log = self.template["Resources"]["WebhookFunction"]["Properties"]["LoggingConfig"]  # moto keeps none
         return Function(
             binary,
             {
                 **configuration["Environment"]["Variables"],
                 "AWS_LAMBDA_FUNCTION_NAME": configuration["FunctionName"],
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"]),
-                "AWS_LAMBDA_LOG_GROUP_NAME": logging["LogGroup"],
-                "AWS_LAMBDA_LOG_FORMAT": logging["LogFormat"],
-                "AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"],
+                "AWS_LAMBDA_LOG_GROUP_NAME": self.outputs["LogGroupName"],
+                "AWS_LAMBDA_LOG_FORMAT": log["LogFormat"],
+                "AWS_LAMBDA_LOG_LEVEL": log["ApplicationLogLevel"],
                 "AWS_REGION": REGION,
                 "AWS_DEFAULT_REGION": REGION,
                 "AWS_ENDPOINT_URL_SQS": self.aws.url,
@@ -162,20 +164,18 @@ def deploy(aws: Aws, template: dict, **parameters: str) -> Stack:
     _upload_code(aws)
     name = f"webhook-{uuid.uuid4().hex[:8]}"
     cloudformation = aws.client("cloudformation")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Tried to parse .* not supported by moto")
-        cloudformation.create_stack(
-            StackName=name,
-            TemplateBody=json.dumps(template),
-            Parameters=[
-                {"ParameterKey": key, "ParameterValue": value}
-                for key, value in {"WebhookSecret": SECRET, **parameters}.items()
-            ],
-            Capabilities=["CAPABILITY_IAM"],
-        )
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(template),
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in {"WebhookSecret": SECRET, **parameters}.items()
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+    )
     (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE", stack
-    return Stack(aws, {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]})
+    return Stack(aws, template, {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]})
 
 
 def _upload_code(aws: Aws) -> None:
