@@ -149,22 +149,6 @@ def test_the_queues_are_encrypted_and_keep_what_waits_for_a_person_for_14_days(a
     assert dead_letters.get("FifoQueue") == events.get("FifoQueue")
 
 
-def test_the_deployed_function_is_what_the_parameters_say(aws, template):
-    configuration = deploy(aws, template).configuration
-    assert configuration["Runtime"] == "provided.al2023"
-    assert configuration["MemorySize"] == 128
-    assert configuration["TracingConfig"] == {"Mode": "Active"}
-    # The function takes up to ten seconds when neither queue answers.
-    assert configuration["Timeout"] == 15
-    # moto forgets the architecture and the reserved concurrency.
-    function = template["Resources"]["WebhookFunction"]["Properties"]
-    assert function["Architectures"] == [{"Ref": "Architecture"}]
-    assert template["Parameters"]["Architecture"]["Default"] == "arm64"
-    assert function["ReservedConcurrentExecutions"] == {
-        "Fn::If": ["HasReservedConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]
-    }
-
-
 def test_a_custom_domain_is_the_url_to_register(aws, template):
     # moto has no custom domains, so nothing can point to one.
     outputs = {name: output for name, output in template["Outputs"].items() if name != "CustomDomainTarget"}

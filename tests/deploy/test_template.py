@@ -142,6 +142,19 @@ def statements(aws, role: str) -> set[tuple[str, str]]:
     return allowed
 
 
+def test_the_function_is_small_and_outlives_its_own_time_limits(template):
+    function = template["Resources"]["WebhookFunction"]["Properties"]
+    assert function["Runtime"] == "provided.al2023"
+    assert function["Handler"] == "bootstrap"
+    assert function["Architectures"] == [{"Ref": "Architecture"}]
+    assert template["Parameters"]["Architecture"]["Default"] == "arm64"
+    assert function["MemorySize"] == 128
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    # It answers after ten seconds at the latest, when neither queue does.
+    assert function["Timeout"] > 10
+
+
 def test_the_endpoint_is_one_route_throttled_and_logged(template):
     (api,) = of_type(template, "AWS::ApiGatewayV2::Api").values()
     assert {path: set(methods) for path, methods in api["Body"]["paths"].items()} == {"/webhook": {"post"}}
