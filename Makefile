@@ -6,13 +6,16 @@ CARGO ?= cargo
 VENV := .tools/venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SAM := SAM_CLI_TELEMETRY=0 $(BIN)/sam
+# The function's processor: the template's own default.
+ARCHITECTURE ?= arm64
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_NODE := .tools/node/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send events lint test bench clean
+.PHONY: help setup run watch send events lint test build bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,18 +35,23 @@ events: ## rewrite events/*.json and tests/vectors from events/payloads
 	$(CARGO) run --quiet --example sign -- envelopes
 	$(PYTHON) scripts/make_vectors.py
 
-lint: $(INSTALLED_DEV) ## formatting, clippy and rustdoc without a warning, ruff
+lint: $(INSTALLED_DEV) ## formatting, clippy and rustdoc without a warning, ruff, the template
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/cfn-lint template.yaml
+	$(SAM) validate --lint --region eu-north-1
 
 test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## everything: Rust tests, then the function under cargo lambda against a local SQS
 	$(CARGO) test --workspace
 	$(CARGO) test --no-default-features --lib
 	$(BIN)/python -m pytest
+
+build: $(INSTALLED_DEV) ## make .aws-sam/ ready for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 
 bench: ## measure the function beside others that do the same job, and write docs/bench/
 	$(CARGO) run --quiet --profile support --package bench

@@ -92,6 +92,20 @@ def test_every_parameter_reaches_the_function(aws, template, binary, queue_type)
     ]
 
 
+def test_a_secret_is_rotated_without_a_refused_delivery(aws, template, binary):
+    def answers(*secrets):
+        with stack.function(binary) as function:
+            return [outcome(function.invoke(delivery(event_body(), secret=secret)))[0] for secret in secrets]
+
+    new = "the secret that comes after it"
+    stack = deploy(aws, template)
+    assert answers(SECRET, new) == [200, 401]
+    stack.update(WebhookSecret=new, WebhookSecretPrevious=SECRET)
+    assert answers(SECRET, new) == [200, 200]
+    stack.update(WebhookSecret=new, WebhookSecretPrevious="")
+    assert answers(SECRET, new) == [401, 200]
+
+
 def test_the_fallback_queue_in_another_region_takes_what_the_queue_does_not(aws, template, binary, queue_type):
     region = "eu-west-1"
     name, attributes = ("fallback.fifo", {"FifoQueue": "true"}) if queue_type == "fifo" else ("fallback", {})

@@ -69,8 +69,8 @@ def test_every_alarm_watches_a_metric_that_exists_and_is_quiet_without_data(aws,
 def test_the_dashboard_shows_metrics_that_exist_and_every_alarm(aws, template, binary):
     metrics = {**AWS_METRICS, **emitted_metrics(aws, template, binary)}
     stack = deploy(aws, template)
-    name = stack.outputs["DashboardName"]
-    widgets = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])["widgets"]
+    dashboard = aws.client("cloudwatch").get_dashboard(DashboardName=stack.outputs["DashboardName"])
+    widgets = json.loads(dashboard["DashboardBody"])["widgets"]
 
     shown = set()
     for widget in widgets:
@@ -83,10 +83,9 @@ def test_the_dashboard_shows_metrics_that_exist_and_every_alarm(aws, template, b
     }
 
     (alarms,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
-    stack_name = name[: -len(f"-{REGION}")]
     assert sorted(alarms) == sorted(
         f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:"
-        + alarm["AlarmName"]["Fn::Sub"].replace("${AWS::StackName}", stack_name)
+        + alarm["AlarmName"]["Fn::Sub"].replace("${AWS::StackName}", stack.name)
         for alarm in of_type(template, "AWS::CloudWatch::Alarm").values()
     )
 

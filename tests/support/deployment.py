@@ -103,7 +103,19 @@ class Stack:
 
     aws: Aws
     template: dict
-    outputs: dict[str, str]
+    name: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        (stack,) = self.aws.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        assert stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), stack
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def update(self, **parameters: str) -> None:
+        """Deploys the template again."""
+        self.aws.client("cloudformation").update_stack(
+            StackName=self.name, TemplateBody=json.dumps(self.template), Parameters=_as_list(parameters)
+        )
 
     @property
     def configuration(self) -> dict:
@@ -163,19 +175,17 @@ def deploy(aws: Aws, template: dict, **parameters: str) -> Stack:
     """Creates a stack of its own from the expanded template."""
     _upload_code(aws)
     name = f"webhook-{uuid.uuid4().hex[:8]}"
-    cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(
+    aws.client("cloudformation").create_stack(
         StackName=name,
         TemplateBody=json.dumps(template),
-        Parameters=[
-            {"ParameterKey": key, "ParameterValue": value}
-            for key, value in {"WebhookSecret": SECRET, **parameters}.items()
-        ],
+        Parameters=_as_list({"WebhookSecret": SECRET, **parameters}),
         Capabilities=["CAPABILITY_IAM"],
     )
-    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-    assert stack["StackStatus"] == "CREATE_COMPLETE", stack
-    return Stack(aws, template, {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]})
+    return Stack(aws, template, name)
+
+
+def _as_list(parameters: dict[str, str]) -> list[dict]:
+    return [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
 
 
 def _upload_code(aws: Aws) -> None:
