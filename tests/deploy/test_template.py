@@ -5,6 +5,7 @@ import json
 import re
 
 from deployment import ACCOUNT, REGION, ROOT, delivery, deploy, event_body, source_template
+from runtime_api import Function
 
 # What AWS publishes for what the template makes, with the dimension that the template uses.
 AWS_METRICS = {
@@ -109,10 +110,7 @@ def test_the_function_may_do_what_it_does_and_nothing_else(aws, template, binary
     allowed = statements(aws, stack.configuration["Role"].split("/")[-1])
 
     with stack.function(binary) as function:
-        function.invoke(delivery(event_body()))
-        function.invoke(delivery(b"{not json"))
-        aws.client("sqs").delete_queue(QueueUrl=stack.outputs["QueueUrl"])
-        function.invoke(delivery(event_body()))
+        use_all_queues(aws, function, stack.outputs["QueueUrl"])
 
     assert {(action, arn) for action, arn in allowed if action.startswith("sqs:")} == aws.calls
     log_group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{stack.outputs['LogGroupName']}"
@@ -124,6 +122,14 @@ def test_the_function_may_do_what_it_does_and_nothing_else(aws, template, binary
     }
 
 
+def use_all_queues(aws, function, queue_url: str) -> None:
+    """Has the function send to its queue, to quarantine, and to the fallback queue."""
+    function.invoke(delivery(event_body()))
+    function.invoke(delivery(b"{not json"))
+    aws.client("sqs").delete_queue(QueueUrl=queue_url)
+    function.invoke(delivery(event_body()))
+
+
 def statements(aws, role: str) -> set[tuple[str, str]]:
     """What a deployed role allows: every action with every resource."""
     iam = aws.client("iam")
@@ -132,12 +138,19 @@ def statements(aws, role: str) -> set[tuple[str, str]]:
     for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
         # moto hands out what CloudFormation created as Python writes it, not as JSON.
-        for statement in ast.literal_eval(document)["Statement"]:
-            assert statement["Effect"] == "Allow"
-            actions, resources = statement["Action"], statement["Resource"]
-            actions = [actions] if isinstance(actions, str) else actions
-            resources = [resources] if isinstance(resources, str) else resources
-            allowed |= {(action, resource) for action in actions for resource in resources}
+        allowed |= pairs(ast.literal_eval(document))
+    return allowed
+
+
+def pairs(policy: dict) -> set[tuple[str, str]]:
+    """Every action that a policy allows, with every resource."""
+    allowed = set()
+    for statement in policy["Statement"]:
+        assert statement["Effect"] == "Allow"
+        actions, resources = statement["Action"], statement["Resource"]
+        actions = [actions] if isinstance(actions, str) else actions
+        resources = [resources] if isinstance(resources, str) else resources
+        allowed |= {(action, resource) for action in actions for resource in resources}
     return allowed
 
 
@@ -152,6 +165,24 @@ def test_the_function_is_small_and_outlives_its_own_time_limits(template):
     assert function["LoggingConfig"]["LogFormat"] == "JSON"
     # It answers after ten seconds at the latest, when neither queue does.
     assert function["Timeout"] > 10
+
+
+def test_the_documented_policy_is_what_the_documented_environment_needs(aws, binary):
+    document = (ROOT / "docs/deploy.md").read_text()
+    (environment,) = re.findall(r"```ini\n(.*?)```", document, re.S)
+    (policy,) = re.findall(r"```json\n(.*?)```", document, re.S)
+    environment = dict(line.split("=", 1) for line in environment.splitlines())
+    for name, value in environment.items():
+        if name.endswith("QUEUE_URL"):
+            queue = value.rsplit("/", 1)[1]
+            attributes = {"FifoQueue": "true"} if queue.endswith(".fifo") else {}
+            region = value.split(".")[1]
+            aws.client("sqs", region).create_queue(QueueName=queue, Attributes=attributes)
+
+    with Function(binary, {**environment, "AWS_ENDPOINT_URL_SQS": aws.url}) as function:
+        use_all_queues(aws, function, environment["QUEUE_URL"])
+
+    assert pairs(json.loads(policy)) == aws.calls
 
 
 def test_the_endpoint_is_one_route_throttled_and_logged(template):
