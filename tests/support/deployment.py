@@ -62,9 +62,11 @@ class Aws:
         if "aws-sdk-rust" in environ.get("HTTP_USER_AGENT", ""):
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
-            service, operation = environ["HTTP_X_AMZ_TARGET"].split(".")
-            assert service == "AmazonSQS", f"the function calls {service}"
-            self.calls.add((f"sqs:{operation}", _queue_arn(json.loads(body)["QueueUrl"])))
+            service, operation = environ.get("HTTP_X_AMZ_TARGET", ".").split(".")
+            if service == "AmazonSQS":
+                self.calls.add((f"sqs:{operation}", _queue_arn(json.loads(body)["QueueUrl"])))
+            else:
+                self.calls.add((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
         return self._moto(environ, start_response)
 
 
