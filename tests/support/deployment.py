@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from runtime_api import Function
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-north-1"
@@ -70,7 +70,7 @@ class Aws:
         return self._moto(environ, start_response)
 
 
-class _Quiet(MotoRequestHandler):
+class _Quiet(WSGIRequestHandler):
     def log(self, *_args: Any, **_more: Any) -> None:
         pass
 
