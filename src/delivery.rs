@@ -1,16 +1,9 @@
 //! Reads what the function has put into a queue.
 //!
 //! A message is read from its body and a look-up of its attributes, so that it does not matter which crate it comes
-//! from:
-//!
-//! ```ignore
-//! // A record of aws_lambda_events' SqsEvent:
-//! read(record.body.as_deref().unwrap_or_default(), |name| {
-//!     record.message_attributes.get(name)?.string_value.as_deref()
-//! })
-//! // A Message of aws-sdk-sqs:
-//! read(message.body().unwrap_or_default(), |name| message.message_attributes()?.get(name)?.string_value())
-//! ```
+//! from. Of a record of aws_lambda_events' `SqsEvent`, the look-up is
+//! `|name| record.message_attributes.get(name)?.string_value.as_deref()`; of a `Message` of aws-sdk-sqs,
+//! `|name| message.message_attributes()?.get(name)?.string_value()`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use aws_sdk_sqs::types::{Message, MessageAttributeValue};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use superoffice_webhook::contact::{ContactEvent, ContactEventKind};
@@ -127,6 +128,51 @@ fn every_message_is_read_back_as_what_was_sent() {
         for (field, value) in sent.as_object().unwrap() {
             let read: Value = serde_json::from_str(fields.get(field).unwrap().json()).unwrap();
             assert_eq!(&read, value, "{name}: {field}");
+        }
+    }
+}
+
+#[test]
+fn a_message_of_the_aws_sdk_is_read() {
+    for format in FORMATS {
+        let queued = message(&payload("contact-changed.json"), format);
+        let mut received = Message::builder().body(&queued.body);
+        for attribute in &queued.attributes {
+            let value = MessageAttributeValue::builder().data_type(attribute.data_type).string_value(&attribute.value);
+            received = received.message_attributes(attribute.name, value.build().unwrap());
+        }
+        let message = received.build();
+        let body = message.body().unwrap_or_default();
+        let attribute = |name: &str| message.message_attributes()?.get(name)?.string_value();
+        assert_eq!(read(body, attribute).unwrap(), read_back(&queued));
+        assert_eq!(read_verified(body, attribute, &verifier()).unwrap(), read_back(&queued));
+    }
+}
+
+/// Cuts and changes at every character of real messages: the reader never panics, and never takes another event for a
+/// signed one.
+#[test]
+fn a_damaged_message_is_never_read_as_a_signed_one() {
+    for format in FORMATS {
+        let message = message(&payload("contact-changed-unicode.json"), format);
+        let undamaged = read_back(&message);
+        for at in (0..message.body.len()).filter(|&at| message.body.is_char_boundary(at)) {
+            let (before, after) = message.body.split_at(at);
+            let damaged =
+                [before.to_owned(), after.to_owned(), format!("{before}\\{after}"), format!("{before}é{after}")];
+            for body in damaged {
+                for content_type in [None, attribute(&message, "ContentType")] {
+                    let attribute = |name: &str| match name {
+                        "ContentType" => content_type,
+                        _ => attribute(&message, name),
+                    };
+                    let _ = read(&body, attribute);
+                    // Around a CloudEvents event's data, nothing is signed, and nothing is read.
+                    if let Ok(event) = read_verified(&body, attribute, &verifier()) {
+                        assert_eq!(event, undamaged, "{body}");
+                    }
+                }
+            }
         }
     }
 }
