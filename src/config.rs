@@ -53,10 +53,14 @@ impl QueueUrl {
     fn parse(url: &str, own_region: Option<&str>) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|_| "is not a URL")?;
         if !matches!(uri.scheme_str(), Some("https" | "http")) {
-            return Err("is not a URL that begins with https://".into());
+            return Err("is not a URL that begins with https:// or http://".into());
         }
         if uri.path().trim_matches('/').is_empty() {
             return Err("names no queue in its path".into());
+        }
+        // Such an end would hide that a queue's name ends in .fifo.
+        if uri.path().ends_with('/') || uri.query().is_some() {
+            return Err("does not end with the queue's name".into());
         }
         let host = uri.host().unwrap_or_default();
         let region = host
@@ -108,11 +112,15 @@ impl Config {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let mut problems = Vec::new();
 
-        let current = get("SUPEROFFICE_WEBHOOK_SECRET").and_then(|secret| Secret::new(secret).ok());
-        let previous = get("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS").and_then(|secret| Secret::new(secret).ok());
+        let mut secret = |name: &'static str| {
+            let secret = Secret::new(get(name)?);
+            secret.map_err(|_| problems.push((name, "has nothing but white space".to_owned()))).ok()
+        };
+        let current = secret("SUPEROFFICE_WEBHOOK_SECRET");
+        let previous = secret("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS");
         let tenants =
             get("SUPEROFFICE_TENANT_SECRETS").map_or_else(|| Ok(BTreeMap::new()), |json| tenant_secrets(&json));
-        if current.is_none() && tenants.as_ref().is_ok_and(BTreeMap::is_empty) {
+        if get("SUPEROFFICE_WEBHOOK_SECRET").is_none() && tenants.as_ref().is_ok_and(BTreeMap::is_empty) {
             problems.push(("SUPEROFFICE_WEBHOOK_SECRET", "is not set".to_owned()));
         }
         let tenants = tenants.unwrap_or_else(|problem| {
@@ -182,9 +190,10 @@ fn tenant_secrets(json: &str) -> Result<BTreeMap<String, Vec<Secret>>, String> {
         if secrets.is_empty() {
             return Err("has a tenant without a secret".into());
         }
-        if tenants.insert(tenant, secrets).is_some() {
+        if tenants.keys().any(|other: &String| other.eq_ignore_ascii_case(&tenant)) {
             return Err("has a ContextIdentifier twice".into());
         }
+        tenants.insert(tenant, secrets);
     }
     let count: usize = tenants.values().map(Vec::len).sum();
     if count > MAX_TENANT_SECRETS {
@@ -265,7 +274,7 @@ mod tests {
             "the configuration is not usable:\n  \
              SUPEROFFICE_TENANT_SECRETS is not a JSON object of a secret, or an array of secrets, for each \
              ContextIdentifier (line 1, column 15)\n  \
-             QUARANTINE_QUEUE_URL is not a URL that begins with https://\n  \
+             QUARANTINE_QUEUE_URL is not a URL that begins with https:// or http://\n  \
              FALLBACK_QUEUE_URL has no region in its host, and AWS_REGION is not set\n  \
              QUEUE_URL is not set\n  \
              FORWARD_EVENTS has a * that does not end a name: *.created\n  \
@@ -281,6 +290,15 @@ mod tests {
             error.unwrap_err(),
             "the configuration is not usable:\n  SUPEROFFICE_WEBHOOK_SECRET is not set\n  QUEUE_URL is not set"
         );
+    }
+
+    #[test]
+    fn a_secret_of_white_space_is_a_mistake() {
+        for name in ["SUPEROFFICE_WEBHOOK_SECRET", "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS"] {
+            let variables = BTreeMap::from([("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), (name, " \n")]);
+            let error = config(&variables.into_iter().collect::<Vec<_>>()).unwrap_err();
+            assert_eq!(error, format!("the configuration is not usable:\n  {name} has nothing but white space"));
+        }
     }
 
     #[test]
@@ -300,6 +318,8 @@ mod tests {
             (r#"{"":"hush"}"#, "has an empty ContextIdentifier"),
             (r#"{"Cust1":[]}"#, "has a tenant without a secret"),
             (r#"{"Cust1":"hush","Cust1":"hush2"}"#, "has a ContextIdentifier twice"),
+            (r#"{"Cust1":"hush","cusT1":"hush2"}"#, "has a ContextIdentifier twice"),
+            (r#"{"Cust1":" "}"#, "has an empty secret"),
             (r#"["hush"]"#, "is not a JSON object of a secret"),
             (r#"{"Cust1":{"hush":1}}"#, "is not a JSON object of a secret"),
             (&many, "has 101 secrets, more than 100"),
@@ -332,8 +352,10 @@ mod tests {
     fn a_url_that_names_no_queue_is_refused() {
         for (url, problem) in [
             ("not a url", "is not a URL"),
-            ("/1/q", "is not a URL that begins with https://"),
-            ("ftp://sqs.eu-north-1.amazonaws.com/1/q", "is not a URL that begins with https://"),
+            ("/1/q", "is not a URL that begins with https:// or http://"),
+            ("ftp://sqs.eu-north-1.amazonaws.com/1/q", "is not a URL that begins with https:// or http://"),
+            ("https://sqs.eu-north-1.amazonaws.com/1/q.fifo/", "does not end with the queue's name"),
+            ("https://sqs.eu-north-1.amazonaws.com/1/q.fifo?a", "does not end with the queue's name"),
             ("https://sqs.eu-north-1.amazonaws.com/", "names no queue in its path"),
         ] {
             assert_eq!(QueueUrl::parse(url, None), Err(problem.to_owned()), "{url}");

@@ -104,7 +104,7 @@ impl EventHead {
     /// Reads the head of a body that a secret has signed, while it is still open whose secret that is.
     pub(crate) fn parse_signed(body: &[u8]) -> Result<Self, NotUnderstood> {
         let text = std::str::from_utf8(body).map_err(|e| NotUnderstood::NotUtf8(e.valid_up_to()))?;
-        let head: Self = serde_json::from_str(text).map_err(|e| match e.classify() {
+        let JsonHead(head) = serde_json::from_str(text).map_err(|e| match e.classify() {
             // The text of such an error quotes the value.
             serde_json::error::Category::Data => NotUnderstood::NotAnObject,
             _ => NotUnderstood::NotJson(e),
@@ -142,9 +142,12 @@ impl EventHead {
     }
 }
 
-impl<'de> Deserialize<'de> for EventHead {
+/// A head as JSON has it. The errors of its deserialisation can quote the body, so it is private.
+struct JsonHead(EventHead);
+
+impl<'de> Deserialize<'de> for JsonHead {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(HeadVisitor)
+        deserializer.deserialize_map(HeadVisitor).map(Self)
     }
 }
 
@@ -162,19 +165,19 @@ impl<'de> Visitor<'de> for HeadVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventHead, A::Error> {
         let mut head = EventHead::default();
         let mut context_identifiers = 0;
-        while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-            match key.as_ref() {
-                b"Event" => head.event = text(value).unwrap_or_default(),
-                b"EventId" => head.event_id = text(value).unwrap_or_default(),
-                b"Entity" => head.entity = text(value),
-                b"PrimaryKey" => head.primary_key = value.get().parse().ok(),
-                b"ContextIdentifier" => {
+        while let Some((name, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            match field_name(name).as_ref() {
+                "Event" => head.event = text(value).unwrap_or_default(),
+                "EventId" => head.event_id = text(value).unwrap_or_default(),
+                "Entity" => head.entity = text(value),
+                "PrimaryKey" => head.primary_key = value.get().parse().ok(),
+                "ContextIdentifier" => {
                     context_identifiers += 1;
                     head.context_identifier = text(value);
                 }
-                b"WebhookName" => head.webhook_name = text(value),
-                b"Timestamp" => head.timestamp = text(value),
-                name if name.eq_ignore_ascii_case(b"ContextIdentifier") => head.context_identifier_ambiguous = true,
+                "WebhookName" => head.webhook_name = text(value),
+                "Timestamp" => head.timestamp = text(value),
+                name if name.eq_ignore_ascii_case("ContextIdentifier") => head.context_identifier_ambiguous = true,
                 _ => {}
             }
         }
@@ -183,28 +186,14 @@ impl<'de> Visitor<'de> for HeadVisitor {
     }
 }
 
-/// A field's name. As bytes, because a `str` would refuse the whole body for a lone surrogate in a name.
-pub(crate) struct Key<'de>(pub(crate) Cow<'de, [u8]>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field's name")
-            }
-
-            fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(name)))
-            }
-
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(name.to_vec())))
-            }
-        }
-        deserializer.deserialize_bytes(KeyVisitor)
+/// A field's name, read from its JSON: a `String` key would refuse the whole body for a lone surrogate in it, and bytes
+/// would let a name pass that is not JSON. A name that is no text stays as it was written.
+pub(crate) fn field_name(json: &RawValue) -> Cow<'_, str> {
+    let quoted = json.get();
+    let written = &quoted[1..quoted.len() - 1];
+    match serde_json::from_str(quoted) {
+        Ok(name) if written.contains('\\') => Cow::Owned(name),
+        _ => Cow::Borrowed(written),
     }
 }
 
@@ -280,6 +269,14 @@ mod tests {
             (r#"{"Event":"a"} x"#, "not JSON: trailing characters at line 1 column 15"),
             (r#""hush""#, "not a JSON object"),
             ("[1]", "not a JSON object"),
+            (
+                "{\"a\u{1}\":1}",
+                "not JSON: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 3",
+            ),
+            (
+                "{\"a\":\"\t\"}",
+                "not JSON: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 6",
+            ),
             ("{}", "no usable Event"),
             (r#"{"Event":"  ","EventId":"1"}"#, "no usable Event"),
             (r#"{"Event":["contact.changed"],"EventId":"1"}"#, "no usable Event"),

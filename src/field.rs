@@ -11,7 +11,7 @@ use jiff::civil;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::Key;
+use crate::event::field_name;
 use crate::timestamp::is_rfc3339;
 
 /// The fields of a JSON object, in the order in which they stand there.
@@ -52,8 +52,8 @@ impl<'de> Deserialize<'de> for Fields {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = Vec::new();
-                while let Some((Key(name), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push((String::from_utf8_lossy(&name).into_owned(), FieldValue(value.get().into())));
+                while let Some((name, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+                    fields.push((field_name(name).into_owned(), FieldValue(value.get().into())));
                 }
                 Ok(Fields(fields))
             }

@@ -3,7 +3,6 @@
 //! Whatever happens in between, the caller has an answer and the log has its line: `lambda_http` panics on a body that
 //! is marked as base64 and is not, and no panic may end the process or leave the sender without a 500.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,17 +11,17 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
-use lambda_http::http::HeaderValue;
-use lambda_http::request::RequestContext;
-use lambda_http::{Body, Request, RequestExt, Response};
+use lambda_http::aws_lambda_events::query_map::QueryMap;
+use lambda_http::http::header::HOST;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Body, Request, Response};
 use lambda_runtime::LambdaEvent;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::queue::Queue;
 use crate::receiver::{Facts, ReceiveError, Receiver};
 use crate::response::response;
-use crate::signature::SIGNATURE_HEADER;
 use crate::telemetry::{self, Claims, Invocation};
 
 /// Answers invocations.
@@ -55,19 +54,19 @@ impl<Q: Queue> Gateway<Q> {
         let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
         let mut facts = Facts::default();
         let mut claims = Claims::default();
-        let mut to_rest = false;
-        let result = match std::panic::catch_unwind(|| request(&payload)) {
-            Ok(Some(request)) => {
-                drop(payload);
+        let envelope = serde_json::from_str::<LambdaRequest>(payload.get()).ok();
+        drop(payload);
+        let to_rest = matches!(envelope, Some(LambdaRequest::ApiGatewayV1(_)));
+        let result = match envelope.map(|envelope| std::panic::catch_unwind(|| request(envelope))) {
+            Some(Ok(request)) => {
                 claims = Claims::of(request.headers());
-                to_rest = matches!(request.request_context_ref(), Some(RequestContext::ApiGatewayV1(_)));
                 AssertUnwindSafe(self.receiver.receive(request, trace_header, &mut facts))
                     .catch_unwind()
                     .await
                     .unwrap_or(Err(ReceiveError::Unforeseen("panic")))
             }
-            Ok(None) => Err(ReceiveError::Unforeseen("not an event of API Gateway")),
-            Err(_) => Err(ReceiveError::Unforeseen("unreadable event of API Gateway")),
+            Some(Err(_)) => Err(ReceiveError::Unforeseen("unreadable event of API Gateway")),
+            None => Err(ReceiveError::Unforeseen("not an event of API Gateway")),
         };
         let response = response(&result);
         let invocation = Invocation {
@@ -88,32 +87,31 @@ impl<Q: Queue> Gateway<Q> {
     }
 }
 
-/// Reads an envelope. Panics where `lambda_http` does.
-fn request(envelope: &RawValue) -> Option<Request> {
-    let mut request = lambda_http::request::from_str(envelope.get()).ok()?;
-    // Of a repeated header in an envelope of payload 1.0, lambda_http keeps only the last value.
-    let repeated: MultiValueHeaders = serde_json::from_str(envelope.get()).ok()?;
-    for value in repeated.signatures().skip(1) {
-        request.headers_mut().append(SIGNATURE_HEADER, HeaderValue::from_str(value).ok()?);
+/// The request in an envelope. Panics where `lambda_http` does, on a body that is marked as base64 and is not.
+fn request(mut envelope: LambdaRequest) -> Request {
+    // Path, query and host decide nothing here, and lambda_http panics when it cannot make a URL of them.
+    match &mut envelope {
+        LambdaRequest::ApiGatewayV1(rest) => {
+            rest.path = None;
+            rest.query_string_parameters = QueryMap::default();
+            rest.multi_value_query_string_parameters = QueryMap::default();
+            rest.request_context.domain_name = None;
+            // Of a repeated header, the single-value map has the last value, and lambda_http would let it stand alone.
+            for name in rest.multi_value_headers.keys().chain([&HOST]) {
+                rest.headers.remove(name);
+            }
+            rest.multi_value_headers.remove(HOST);
+        }
+        LambdaRequest::ApiGatewayV2(http) => {
+            http.raw_path = None;
+            http.raw_query_string = None;
+            http.query_string_parameters = QueryMap::default();
+            http.request_context.domain_name = None;
+            http.headers.remove(HOST);
+        }
+        _ => {}
     }
-    Some(request)
-}
-
-/// The part of an envelope of payload 1.0 that tells a repeated header.
-#[derive(Deserialize)]
-struct MultiValueHeaders {
-    #[serde(default, rename = "multiValueHeaders")]
-    headers: Option<BTreeMap<String, Vec<String>>>,
-}
-
-impl MultiValueHeaders {
-    fn signatures(&self) -> impl Iterator<Item = &String> {
-        self.headers
-            .iter()
-            .flatten()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(SIGNATURE_HEADER))
-            .flat_map(|(_, values)| values)
-    }
+    envelope.into()
 }
 
 /// What API Gateway takes as an answer, by the version of its payload.

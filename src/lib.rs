@@ -4,8 +4,10 @@
 //!
 //! A delivery goes through the modules in this order: `gateway` (API Gateway's envelope to request), `receiver` (the way
 //! itself), [`signature`] (the body is verified), [`event`] (the body is read), `forward` (is it wanted?), `message` (the
-//! queue's message), `queue` (SQS), `response` and `telemetry` (the answer and the log line). Without the feature
-//! `lambda`, what a consumer needs is left.
+//! queue's message), `queue` (SQS), `response` and `telemetry` (the answer and the log line); `config` is the environment.
+//!
+//! A consumer needs none of that, and the feature `lambda` can be off: [`delivery`] reads a queue message into a
+//! [`contact`]'s event or any other [`webhook_event`], whose columns are [`field`]s.
 
 pub mod contact;
 pub mod delivery;
@@ -32,9 +34,9 @@ pub mod queue;
 #[cfg(feature = "lambda")]
 pub mod receiver;
 #[cfg(feature = "lambda")]
-pub mod response;
+mod response;
 #[cfg(feature = "lambda")]
-pub mod telemetry;
+mod telemetry;
 
 /// The Rust code in the document is compiled with the tests.
 #[cfg(doctest)]

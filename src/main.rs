@@ -14,6 +14,14 @@ use superoffice_webhook::queue::{Connector, Route, SqsQueue};
 use superoffice_webhook::receiver::Receiver;
 use tracing_subscriber::filter::LevelFilter;
 
+/// What Lambda sets, and its runtime does not start without.
+const LAMBDAS_OWN: [&str; 4] = [
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
     start_logging(env("AWS_LAMBDA_LOG_LEVEL").as_deref(), env("AWS_LAMBDA_LOG_FORMAT").as_deref());
@@ -25,10 +33,8 @@ fn main() -> ExitCode {
         }
     };
     // Also by hand, outside of Lambda, the mistakes above are what one wants to know first.
-    if env("AWS_LAMBDA_RUNTIME_API").is_none() {
-        eprintln!(
-            "superoffice-webhook runs in AWS Lambda, or under `cargo lambda watch`: AWS_LAMBDA_RUNTIME_API is not set"
-        );
+    if let Some(missing) = LAMBDAS_OWN.into_iter().find(|name| env(name).is_none()) {
+        eprintln!("superoffice-webhook runs in AWS Lambda, or under `cargo lambda watch`: {missing} is not set");
         return ExitCode::FAILURE;
     }
     // Classic Lambda hands out one event at a time, and one thread starts faster; a managed instance hands out more.
@@ -70,8 +76,8 @@ async fn run(config: Config) -> Result<(), lambda_http::Error> {
 /// Diagnostics go to standard error, as Lambda's logging controls say; standard output has the deliveries.
 fn start_logging(level: Option<&str>, format: Option<&str>) {
     let level = match level.map(str::to_ascii_uppercase).as_deref() {
-        Some("TRACE") => LevelFilter::TRACE,
-        Some("DEBUG") => LevelFilter::DEBUG,
+        // Below DEBUG, the Lambda runtime and the SDK write whole requests, secrets and all.
+        Some("TRACE" | "DEBUG") => LevelFilter::DEBUG,
         Some("WARN") => LevelFilter::WARN,
         Some("ERROR" | "FATAL") => LevelFilter::ERROR,
         _ => LevelFilter::INFO,

@@ -1,7 +1,7 @@
 //! SQS: where messages go, in bounded time. The only user of the AWS SDK.
 //!
-//! The sender gives up after about five seconds, so every wait here ends in time for an answer. Retries are the SDK's
-//! own: for throttling, 5xx, a broken connection and an attempt that hangs, not for what a retry cannot help.
+//! How long the sender waits for an answer is not documented, so every wait here is bounded. Retries are the SDK's own:
+//! for throttling, 5xx, a broken connection and an attempt that hangs, not for what a retry cannot help.
 
 use std::future::Future;
 use std::time::Duration;
@@ -92,8 +92,9 @@ impl SqsQueue {
     /// Opens the connection and checks that the queue is there, so that neither falls to the first event. Whatever
     /// comes of it, the function starts; a queue that is not there is said in the log.
     pub async fn warm_up(&self) {
+        // The SDK keeps connections by their connect time-out: with another one, the first event would open its own.
         let timeouts =
-            TimeoutConfig::builder().connect_timeout(WARM_UP_TIMEOUT).operation_timeout(WARM_UP_TIMEOUT).build();
+            TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(WARM_UP_TIMEOUT).build();
         let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         let attributes = self
             .client
@@ -166,8 +167,8 @@ pub struct Route<Q> {
 pub struct Accepted {
     /// The `MessageId` in the queue that took it.
     pub message_id: String,
-    /// Whether that was the fallback.
-    pub by_fallback: bool,
+    /// Why the fallback had to take it, where it did.
+    pub refusal: Option<QueueError>,
 }
 
 /// No queue took the message.
@@ -189,17 +190,14 @@ impl<Q: Queue> Route<Q> {
     /// [`NotAccepted`] when neither has taken it in time. One of them may have it all the same: an answer can be lost.
     pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Accepted, NotAccepted> {
         let refusal = match self.queue.send(message, trace_header).await {
-            Ok(message_id) => return Ok(Accepted { message_id, by_fallback: false }),
+            Ok(message_id) => return Ok(Accepted { message_id, refusal: None }),
             Err(refusal) => refusal,
         };
         let Some(fallback) = &self.fallback else {
             return Err(NotAccepted::Queue(refusal));
         };
         match fallback.send(message, trace_header).await {
-            Ok(message_id) => {
-                tracing::warn!(%refusal, "the fallback queue took the message");
-                Ok(Accepted { message_id, by_fallback: true })
-            }
+            Ok(message_id) => Ok(Accepted { message_id, refusal: Some(refusal) }),
             Err(error) => Err(NotAccepted::Both(refusal, error)),
         }
     }
@@ -213,7 +211,7 @@ pub struct Connector {
 
 impl Connector {
     /// Loads what all queues share; `queue` is the one whose region stands for all that have none of their own. With a
-    /// fallback, there are two queues to try within the sender's patience.
+    /// fallback, there are two queues to try, and less time for each.
     pub async fn load(queue: &QueueUrl, with_fallback: bool) -> Self {
         let operation = if with_fallback { EACH_QUEUE_TIMEOUT } else { ONLY_QUEUE_TIMEOUT };
         let timeouts = TimeoutConfig::builder()
@@ -238,8 +236,9 @@ impl Connector {
     /// A queue in its own region.
     pub fn queue(&self, url: &QueueUrl) -> SqsQueue {
         // By default, a process has a ration of retries for all of SQS, and after some twenty failed deliveries there
-        // are none for a long time, not even for a closed connection or at the fallback. Here, each delivery has its own.
-        let retries = RetryPartition::custom("delivery").token_bucket(TokenBucket::unlimited()).build();
+        // are none for a long time, not even for a closed connection or at the fallback. Here each delivery has its
+        // ATTEMPTS, whatever became of those before it.
+        let retries = RetryPartition::custom("unrationed").token_bucket(TokenBucket::unlimited()).build();
         let config = aws_sdk_sqs::config::Builder::from(&self.config)
             .region(Region::new(url.region().to_owned()))
             .retry_partition(retries)

@@ -8,7 +8,7 @@ use lambda_http::{Body, Request};
 use crate::event::{Event, EventHead, NotUnderstood};
 use crate::forward::EventFilter;
 use crate::message::{MessageFormat, QueueMessage, TooLarge};
-use crate::queue::{Accepted, NotAccepted, Queue, Route};
+use crate::queue::{Accepted, NotAccepted, Queue, QueueError, Route};
 use crate::signature::{Rejection, SIGNATURE_HEADER, SignedBy, VerifiedBody, Verifier};
 
 /// Takes deliveries and puts them where they belong.
@@ -53,6 +53,18 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// `forwarded`, `test`, `ignored` or `quarantined`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forwarded { .. } => "forwarded",
+            Self::Test { .. } => "test",
+            Self::Ignored { .. } => "ignored",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
@@ -79,8 +91,19 @@ pub enum ReceiveError {
     Unforeseen(&'static str),
 }
 
+impl ReceiveError {
+    /// `rejected` when there was no event to take, as far as can be told: not signed by a configured secret, or empty.
+    /// Otherwise `failed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MethodNotAllowed | Self::Unauthorized(_) | Self::EmptyBody => "rejected",
+            Self::NotUnderstood(_) | Self::TooLarge(_) | Self::NotAccepted(_) | Self::Unforeseen(_) => "failed",
+        }
+    }
+}
+
 /// What is known of a delivery by the time it is answered. What is not verified is not in here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// Which secret signed the body.
     pub signed_by: Option<SignedBy>,
@@ -92,8 +115,8 @@ pub struct Facts {
     pub body_bytes: usize,
     /// How long the queues took, where one was asked.
     pub enqueue_latency: Option<Duration>,
-    /// Whether the fallback queue took the message.
-    pub fallback_used: bool,
+    /// Why the fallback queue took the message, where it did.
+    pub refusal: Option<QueueError>,
 }
 
 impl<Q: Queue> Receiver<Q> {
@@ -171,8 +194,8 @@ async fn enqueue<Q: Queue>(
     let start = Instant::now();
     let accepted = route.send(message, trace_header).await;
     facts.enqueue_latency = Some(start.elapsed());
-    let Accepted { message_id, by_fallback } = accepted?;
-    facts.fallback_used = by_fallback;
+    let Accepted { message_id, refusal } = accepted?;
+    facts.refusal = refusal;
     Ok(message_id)
 }
 

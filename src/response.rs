@@ -14,7 +14,7 @@ use crate::receiver::{Outcome, ReceiveError};
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// The response to a request.
-pub fn response(result: &Result<Outcome, ReceiveError>) -> Response<Body> {
+pub(crate) fn response(result: &Result<Outcome, ReceiveError>) -> Response<Body> {
     let error = match result {
         Ok(outcome) => return success(outcome),
         Err(error) => error,
@@ -50,15 +50,13 @@ struct Success<'a> {
 }
 
 fn success(outcome: &Outcome) -> Response<Body> {
-    let (name, event_id, message_id) = match outcome {
-        Outcome::Forwarded { event_id, message_id } => {
-            ("forwarded", Some(event_id.as_str()), Some(message_id.as_str()))
-        }
-        Outcome::Test { event_id } => ("test", event_id.as_deref(), None),
-        Outcome::Ignored { event_id } => ("ignored", Some(event_id.as_str()), None),
-        Outcome::Quarantined { message_id } => ("quarantined", None, Some(message_id.as_str())),
+    let (event_id, message_id) = match outcome {
+        Outcome::Forwarded { event_id, message_id } => (Some(event_id.as_str()), Some(message_id.as_str())),
+        Outcome::Test { event_id } => (event_id.as_deref(), None),
+        Outcome::Ignored { event_id } => (Some(event_id.as_str()), None),
+        Outcome::Quarantined { message_id } => (None, Some(message_id.as_str())),
     };
-    json(StatusCode::OK, "application/json", &Success { outcome: name, event_id, message_id })
+    json(StatusCode::OK, "application/json", &Success { outcome: outcome.name(), event_id, message_id })
 }
 
 #[derive(Serialize)]

@@ -32,9 +32,9 @@ pub struct Secret {
     slips: Vec<Hmac<Sha256>>,
 }
 
-/// The secret is empty: anyone could sign with it.
+/// The secret is empty, or nothing but white space: anyone could sign with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the secret is empty")]
+#[error("is empty")]
 pub struct EmptySecret;
 
 impl Secret {
@@ -42,13 +42,13 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`EmptySecret`] when it has no bytes.
+    /// [`EmptySecret`] when it is empty or white space.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
         let secret = secret.as_ref();
-        if secret.is_empty() {
+        let trimmed = secret.trim_ascii();
+        if trimmed.is_empty() {
             return Err(EmptySecret);
         }
-        let trimmed = secret.trim_ascii();
         let slips = [
             trimmed.to_vec(),
             [trimmed, b"\n"].concat(),
@@ -58,11 +58,7 @@ impl Secret {
         ];
         Ok(Self {
             mac: keyed(secret),
-            slips: slips
-                .iter()
-                .filter(|slip| !slip.is_empty() && slip.as_slice() != secret)
-                .map(|slip| keyed(slip))
-                .collect(),
+            slips: slips.iter().filter(|slip| slip.as_slice() != secret).map(|slip| keyed(slip)).collect(),
         })
     }
 
@@ -285,11 +281,13 @@ impl Verifier {
         if head.context_identifier_ambiguous {
             return None;
         }
-        match head.context_identifier.as_deref() {
-            Some(tenant) if self.tenants.contains_key(tenant) => signers.contains(&tenant).then_some(SignedBy::Tenant),
+        // A reader that does not mind the case takes one tenant for the other, so neither does this one.
+        let named = head.context_identifier.as_deref().unwrap_or_default();
+        match self.tenants.keys().find(|tenant| tenant.eq_ignore_ascii_case(named)) {
+            Some(tenant) => signers.contains(&tenant.as_str()).then_some(SignedBy::Tenant),
             // The probe does nothing, and its body need not name the tenant whose webhook is being saved.
-            _ if head.is_test() => any,
-            _ => shared,
+            None if head.is_test() => any,
+            None => shared,
         }
     }
 
@@ -404,12 +402,15 @@ mod tests {
             with_tenants(Some("shared"), &[("CustA", &["a", "a2"]), ("CustB", &["b", "both"]), ("C", &["both"])]);
         let event = |tenant: &str| format!(r#"{{"Event":"contact.changed","EventId":"1"{tenant}}}"#).into_bytes();
         let (a, b) = (event(r#","ContextIdentifier":"CustA""#), event(r#","ContextIdentifier":"CustB""#));
+        let other_case = event(r#","ContextIdentifier":"CUSTa""#);
         let (unlisted, none) = (event(r#","ContextIdentifier":"CustX""#), event(""));
         for (body, by, expected) in [
             (&a, "a", Ok(SignedBy::Tenant)),
             (&a, "a2", Ok(SignedBy::Tenant)),
             (&a, "b", Err(Rejection::TenantMismatch)),
             (&a, "shared", Err(Rejection::TenantMismatch)),
+            (&other_case, "a", Ok(SignedBy::Tenant)),
+            (&other_case, "shared", Err(Rejection::TenantMismatch)),
             (&a, "nobody's", Err(Rejection::Mismatch)),
             (&b, "both", Ok(SignedBy::Tenant)),
             (&unlisted, "shared", Ok(SignedBy::Current)),
@@ -468,7 +469,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_secret_is_refused() {
-        assert_eq!(Secret::new("").unwrap_err().to_string(), "the secret is empty");
+    fn a_secret_of_nothing_is_refused() {
+        for nothing in ["", " ", "\r\n"] {
+            assert_eq!(Secret::new(nothing).unwrap_err().to_string(), "is empty");
+        }
     }
 }

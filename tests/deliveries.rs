@@ -317,7 +317,8 @@ async fn only_post_is_taken() {
 async fn a_body_larger_than_a_message_is_refused() {
     let body = format!(r#"{{"EventId":"e1","Event":"contact.changed","PrimaryKey":7,"x":"{}"}}"#, "x".repeat(1 << 20));
     let delivery = Function::new().invoke(&signed(&body)).await;
-    delivery.is_refused(413, "Failed", delivery.line["reason"].as_str().unwrap());
+    let reason = format!("the message would have {} bytes, more than 1048576", body.len() + 169);
+    delivery.is_refused(413, "Failed", &reason);
     let junk = "x".repeat((1 << 20) + 1);
     assert_eq!(Function::new().invoke(&signed(&junk)).await.status, 413);
     let unsigned = Function::new().invoke(&envelope("POST", json!({}), &junk)).await;
@@ -346,6 +347,12 @@ async fn the_fallback_takes_what_the_queue_does_not() {
         });
         let delivery = function.invoke(&signed(body)).await;
         assert_eq!((delivery.status, delivery.queued().0), (200, "fallback"));
+        let reason = if body == EVENT {
+            "queue: AccessDenied"
+        } else {
+            "not JSON: expected ident at line 1 column 2; queue: AccessDenied"
+        };
+        assert_eq!(delivery.line["reason"], reason);
         assert_eq!(
             (&delivery.body["messageId"], &delivery.line["FallbackUsed"]),
             (&json!("message-in-fallback"), &json!(1))
@@ -375,6 +382,9 @@ async fn an_envelope_that_cannot_be_read_is_answered() {
     let mut broken = signed(EVENT);
     broken["isBase64Encoded"] = json!(true);
     Function::new().invoke(&broken).await.is_refused(500, "Failed", "unreadable event of API Gateway");
+    let mut rest = rest(&[&sign(EVENT)], EVENT);
+    rest["isBase64Encoded"] = json!(true);
+    Function::new().invoke(&rest).await.is_refused(500, "Failed", "unreadable event of API Gateway");
     for other in [json!({}), json!([1]), json!({"Records": []})] {
         Function::new().invoke(&other).await.is_refused(500, "Failed", "not an event of API Gateway");
     }
@@ -405,11 +415,20 @@ async fn a_rest_api_is_answered_as_an_http_api_is() {
 
 #[tokio::test]
 async fn neither_the_path_nor_other_headers_keep_an_event_back() {
-    let mut envelope = signed(EVENT);
-    envelope["rawPath"] = json!("/a b/ø//%zz");
-    envelope["rawQueryString"] = json!("a=%7B%7D&b");
-    envelope["headers"]["x-own"] = json!("blåbær");
-    assert_eq!(Function::new().invoke(&envelope).await.status, 200);
+    let mut http = signed(EVENT);
+    http["rawPath"] = json!("/a b/ø//%zz");
+    http["rawQueryString"] = json!("a=\"{}<>\"&b=ø");
+    http["headers"]["x-own"] = json!("blåbær");
+    http["headers"]["host"] = json!("no host: at/all");
+    assert_eq!(Function::new().invoke(&http).await.status, 200);
+
+    let mut rest = rest(&[&sign(EVENT)], EVENT);
+    rest["path"] = json!("/a b/ø//%zz");
+    rest["queryStringParameters"] = json!({"a\"": "<ø>"});
+    rest["multiValueQueryStringParameters"] = json!({"a\"": ["<ø>", " "]});
+    rest["headers"]["Host"] = json!("no host: at/all");
+    rest["multiValueHeaders"]["Host"] = json!(["no host: at/all"]);
+    assert_eq!(Function::new().invoke(&rest).await.status, 200);
 }
 
 #[tokio::test]

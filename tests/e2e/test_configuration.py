@@ -137,7 +137,7 @@ def test_a_queue_that_does_not_exist_is_a_503_too(start, sqs):
 def test_a_secret_and_a_signature_are_never_logged(start):
     secret = "hunter2-the-shared-secret"
     stack, function = start(
-        quarantine="quarantine.fifo", SUPEROFFICE_WEBHOOK_SECRET=secret, AWS_LAMBDA_LOG_LEVEL="DEBUG"
+        quarantine="quarantine.fifo", SUPEROFFICE_WEBHOOK_SECRET=secret, AWS_LAMBDA_LOG_LEVEL="TRACE"
     )
     body = b'{"Event":"contact.created","EventId":"e","PrimaryKey":1,"Note":"hunter2-in-the-body"}'
     stack.send(body, secret=secret)
