@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::forward::EventFilter;
 use crate::message::MessageFormat;
-use crate::signature::{MAX_TENANT_SECRETS, Secret, Verifier};
+use crate::signature::{EmptySecret, MAX_TENANT_SECRETS, Secret, Verifier};
 
 /// Everything that the environment decides.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Config {
         let mut problems = Vec::new();
 
         let mut secret = |name: &'static str| {
-            let secret = Secret::new(get(name)?);
+            let secret = readable_secret(get(name)?);
             secret.map_err(|_| problems.push((name, "has nothing but white space".to_owned()))).ok()
         };
         let current = secret("SUPEROFFICE_WEBHOOK_SECRET");
@@ -171,6 +171,11 @@ impl Config {
     }
 }
 
+/// A secret of nothing but white space is what a broken template leaves, and anyone's guess.
+fn readable_secret(secret: String) -> Result<Secret, EmptySecret> {
+    if secret.trim_matches([' ', '\t', '\r', '\n']).is_empty() { Err(EmptySecret) } else { Secret::new(secret) }
+}
+
 /// Reads `{"Cust1": "secret", "Cust2": ["secret", "secret"]}`. The texts of its errors hold neither.
 fn tenant_secrets(json: &str) -> Result<BTreeMap<String, Vec<Secret>>, String> {
     let Entries(entries) = serde_json::from_str(json).map_err(|e| {
@@ -183,7 +188,7 @@ fn tenant_secrets(json: &str) -> Result<BTreeMap<String, Vec<Secret>>, String> {
     let mut tenants = BTreeMap::new();
     for (tenant, secrets) in entries {
         let secrets: Vec<Secret> =
-            secrets.into_iter().map(Secret::new).collect::<Result<_, _>>().map_err(|_| "has an empty secret")?;
+            secrets.into_iter().map(readable_secret).collect::<Result<_, _>>().map_err(|_| "has an empty secret")?;
         if tenant.is_empty() {
             return Err("has an empty ContextIdentifier".into());
         }
