@@ -15,7 +15,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_NODE := .tools/node/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send events lint test build bench clean
+.PHONY: help setup run watch send redrive events lint test soak fuzz build bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ watch: $(INSTALLED) ## keep the same stack up, rebuilding the function when the 
 
 send: $(INSTALLED) ## send one event to the stack of `make watch`: make send EVENT=contact-created
 	@$(BIN)/python scripts/local.py send "$(EVENT)"
+
+redrive: ## send on what is in quarantine and understood by now: make redrive ARGS=--dry-run (docs/fallback.md)
+	$(CARGO) run --quiet --example redrive -- $(ARGS)
 
 events: ## rewrite events/*.json and tests/vectors from events/payloads
 	$(CARGO) run --quiet --example sign -- envelopes
@@ -55,6 +58,24 @@ build: $(INSTALLED_DEV) ## make .aws-sam/ ready for `sam deploy`: make build ARC
 
 bench: ## measure the function beside others that do the same job, and write docs/bench/
 	$(CARGO) run --quiet --profile support --package bench
+
+soak: ## 100,000 deliveries in one process: memory and open files
+	$(CARGO) test --test soak -- --ignored --nocapture
+
+# cargo-fuzz works with nightly compilers only.
+FUZZ_SECONDS ?= 60
+fuzz: ## look for a body or header for which a promise does not hold; needs a nightly compiler
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "make fuzz: no nightly compiler, nothing is fuzzed"; exit 0; }; \
+	set -e; \
+	if ! [ -x .tools/cargo-fuzz/bin/cargo-fuzz ]; then \
+		echo "Installing cargo-fuzz into .tools/cargo-fuzz (about a minute, once)"; \
+		$(CARGO) install cargo-fuzz --version 0.13.2 --locked --quiet --root .tools/cargo-fuzz; \
+	fi; \
+	for target in body header; do \
+		mkdir -p fuzz/found/$$target; \
+		PATH="$(CURDIR)/.tools/cargo-fuzz/bin:$$PATH" $(CARGO) +nightly fuzz run $$target \
+			fuzz/found/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
 
 clean: ## remove what was built and installed
 	$(CARGO) clean
