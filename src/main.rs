@@ -12,7 +12,10 @@ use superoffice_webhook::config::Config;
 use superoffice_webhook::gateway::Gateway;
 use superoffice_webhook::queue::{Connector, Route, SqsQueue};
 use superoffice_webhook::receiver::Receiver;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What Lambda sets, and its runtime does not start without.
 const LAMBDAS_OWN: [&str; 4] = [
@@ -82,15 +85,17 @@ fn start_logging(level: Option<&str>, format: Option<&str>) {
         Some("ERROR" | "FATAL") => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+    // What the SDK, the HTTP client and the runtime say below INFO quotes requests, with body and signature in them.
+    let levels = Targets::new().with_default(level.min(LevelFilter::INFO)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let logs = tracing_subscriber::registry();
     if format.is_some_and(|format| format.eq_ignore_ascii_case("json")) {
-        builder.json().flatten_event(true).init();
+        logs.with(lines.json().flatten_event(true).with_filter(levels)).init();
     } else {
-        builder.init();
+        logs.with(lines.with_filter(levels)).init();
     }
     // The default hook prints the panic's message, which can quote what was being handled.
     std::panic::set_hook(Box::new(|panic| {

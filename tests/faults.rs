@@ -378,6 +378,30 @@ async fn an_unreachable_queue_does_not_keep_the_function_from_starting() {
     assert!(errors.iter().any(|line| line.contains("queue could not be checked")), "{errors:?}");
 }
 
+/// Whatever the log level, and whatever the SDK, the HTTP client and the runtime have to say.
+#[tokio::test]
+async fn no_log_holds_a_body_a_secret_or_a_signature() {
+    let (lambda, sqs) = (Lambda::start().await, Sqs::plain().await);
+    let function = Process::new(env!("CARGO_BIN_EXE_superoffice-webhook"))
+        .envs(lambda.environment())
+        .envs(sqs.environment())
+        .env("SUPEROFFICE_WEBHOOK_SECRET", SECRET)
+        .env("QUEUE_URL", sqs.queue_url("events"))
+        .env("AWS_LAMBDA_LOG_LEVEL", "TRACE")
+        .start();
+    let body = r#"{"EventId":"1","Event":"contact.changed","PrimaryKey":1,"Name":"Jane Doe"}"#;
+    let signature = harness::sign(body.as_bytes(), SECRET);
+    sqs.script(&sqs.queue_url("events"), [Behaviour::InternalFailure]);
+    assert_eq!(lambda.invoke(Envelope::signed(body, SECRET).v2()).await.response().status, 200);
+    assert_eq!(lambda.invoke(Envelope::signed(body, "forged").v2()).await.response().status, 401);
+    function.wait_for_lines(2).await;
+    for line in function.lines().iter().chain(&function.error_lines()) {
+        for private in ["Jane Doe", SECRET, signature.as_str()] {
+            assert!(!line.contains(private), "{private}: {line}");
+        }
+    }
+}
+
 /// A standard queue cannot tell a lost answer's message from the retry's.
 #[tokio::test]
 async fn on_a_standard_queue_a_lost_answer_may_queue_an_event_twice() {
