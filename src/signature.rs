@@ -18,7 +18,9 @@ use crate::event::EventHead;
 /// The header that carries the signature; names of HTTP headers are case-insensitive.
 pub const SIGNATURE_HEADER: &str = "x-superoffice-signature";
 
-/// Most tenant secrets a [`Verifier`] takes. Each costs one MAC over every body, signed or not.
+/// Most tenant secrets that the configuration may hold. Each costs one MAC over every body, signed or not: with 100 of
+/// them and the shared secret, a refusal took 0.19 ms for a body of 3 KiB and 59 ms for one of 1 MiB (release build, one
+/// core of an x86-64 machine with SHA extensions; one secret: 0.01 ms and 0.6 ms). Events are of the first kind.
 pub const MAX_TENANT_SECRETS: usize = 100;
 
 /// A body larger than this, in bytes, is not tried for the mistakes that only a log line tells apart.
