@@ -1,7 +1,5 @@
 //! A soak: many deliveries in one process leave no memory and no file open. A short one here; `make soak` makes it long.
 
-#![expect(clippy::expect_used, reason = "a test fails by it")]
-
 use std::time::Duration;
 
 use harness::{Behaviour, Envelope, Lambda, Process, Recording, Running, Sqs};
@@ -29,7 +27,7 @@ async fn deliver(lambda: &Lambda, number: usize) {
         }
         _ => (Envelope::signed(event("contact.changed", ""), SECRET), 200),
     };
-    let envelope = if number % 2 == 0 { envelope.v2() } else { envelope.v1() };
+    let envelope = if number.is_multiple_of(2) { envelope.v2() } else { envelope.v1() };
     assert_eq!(lambda.invoke(envelope).await.response().status, status, "delivery {number}");
 }
 
@@ -71,7 +69,7 @@ async fn soak(deliveries: usize) {
             sqs.script(&queue, [Behaviour::TakeThenReset]);
         }
         deliver(&lambda, number).await;
-        if number % 10_000 == 0 {
+        if number.is_multiple_of(10_000) {
             println!("{number} deliveries: {} KiB resident", function.resident() / 1024);
         }
     }

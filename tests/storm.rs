@@ -107,7 +107,7 @@ async fn send_all(lambda: Arc<Lambda>, next: Arc<AtomicUsize>, events: usize) ->
         if number >= events {
             return statuses;
         }
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             assert_eq!(post(&lambda, &forgery(number), &mut statuses).await, 401);
         }
         let envelope = Envelope::signed(event(number), SECRET);
