@@ -62,7 +62,7 @@ impl QueueUrl {
         if uri.path().ends_with('/') || uri.query().is_some() {
             return Err("does not end with the queue's name".into());
         }
-        let host = uri.host().unwrap_or_default();
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let region = host
             .split('.')
             .find(|label| names_region(label))
@@ -339,6 +339,7 @@ mod tests {
     fn a_queues_region_is_the_one_in_its_host() {
         for (url, region) in [
             (QUEUE, "eu-north-1"),
+            ("https://SQS.EU-WEST-2.AMAZONAWS.COM/1/q", "eu-west-2"),
             ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
             ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
             ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),

@@ -103,18 +103,24 @@ impl Event {
 impl EventHead {
     /// Reads the head of a body that a secret has signed, while it is still open whose secret that is.
     pub(crate) fn parse_signed(body: &[u8]) -> Result<Self, NotUnderstood> {
-        let text = std::str::from_utf8(body).map_err(|e| NotUnderstood::NotUtf8(e.valid_up_to()))?;
-        let JsonHead(head) = serde_json::from_str(text).map_err(|e| match e.classify() {
-            // The text of such an error quotes the value.
-            serde_json::error::Category::Data => NotUnderstood::NotAnObject,
-            _ => NotUnderstood::NotJson(e),
-        })?;
+        let head = Self::read_signed(body)?;
         if head.event.trim().is_empty() {
             return Err(NotUnderstood::NoEvent);
         }
         if head.event_id.trim().is_empty() && !head.is_test() {
             return Err(NotUnderstood::NoEventId);
         }
+        Ok(head)
+    }
+
+    /// The same of a JSON object that need not be an event.
+    pub(crate) fn read_signed(body: &[u8]) -> Result<Self, NotUnderstood> {
+        let text = std::str::from_utf8(body).map_err(|e| NotUnderstood::NotUtf8(e.valid_up_to()))?;
+        let JsonHead(head) = serde_json::from_str(text).map_err(|e| match e.classify() {
+            // The text of such an error quotes the value.
+            serde_json::error::Category::Data => NotUnderstood::NotAnObject,
+            _ => NotUnderstood::NotJson(e),
+        })?;
         Ok(head)
     }
 
@@ -129,6 +135,12 @@ impl EventHead {
     /// Whether this is the probe that SuperOffice sends when a webhook is saved.
     pub fn is_test(&self) -> bool {
         self.event.eq_ignore_ascii_case("test")
+    }
+
+    /// Whether the event says so little of its tenant that it may be any of them: SuperOffice writes `Default`, or
+    /// nothing, where there is none.
+    pub(crate) fn names_no_tenant(&self) -> bool {
+        self.context_identifier.as_deref().is_none_or(|tenant| tenant == "Default")
     }
 
     /// Whether SuperOffice says here that it has switched the webhook off: `webhook.errors`, or with the webhook's
