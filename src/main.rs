@@ -48,7 +48,8 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread()
     };
     let result = match builder.enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(config)),
+        // As a task of its own, because each wake-up of the future that is blocked on is a system call.
+        Ok(runtime) => runtime.block_on(async { tokio::spawn(run(config)).await? }),
         Err(error) => Err(error.into()),
     };
     match result {

@@ -4,16 +4,27 @@
 //! for throttling, 5xx, a broken connection and an attempt that hangs, not for what a retry cannot help.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::credential_fn::provide_credentials_fn;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
-use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use md5::{Digest, Md5};
+use tokio::sync::OnceCell;
 
 use crate::config::QueueUrl;
 use crate::message::QueueMessage;
@@ -92,9 +103,7 @@ impl SqsQueue {
     /// Opens the connection and checks that the queue is there, so that neither falls to the first event. Whatever
     /// comes of it, the function starts; a queue that is not there is said in the log.
     pub async fn warm_up(&self) {
-        // The SDK keeps connections by their connect time-out: with another one, the first event would open its own.
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(WARM_UP_TIMEOUT).build();
+        let timeouts = TimeoutConfig::builder().operation_timeout(WARM_UP_TIMEOUT).build();
         let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
         let attributes = self
             .client
@@ -203,10 +212,10 @@ impl<Q: Queue> Route<Q> {
     }
 }
 
-/// Connects to the queues: one HTTP client for all of them, and a credentials chain by the SDK's defaults.
+/// Connects to the queues: one pool of connections for all of them, and credentials by the SDK's default chain.
 #[derive(Debug)]
 pub struct Connector {
-    config: aws_config::SdkConfig,
+    client: aws_sdk_sqs::Client,
 }
 
 impl Connector {
@@ -214,35 +223,69 @@ impl Connector {
     /// fallback, there are two queues to try, and less time for each.
     pub async fn load(queue: &QueueUrl, with_fallback: bool) -> Self {
         let operation = if with_fallback { EACH_QUEUE_TIMEOUT } else { ONLY_QUEUE_TIMEOUT };
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(operation)
-            .build();
+        let timeouts =
+            TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(operation).build();
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
             .with_initial_backoff(FIRST_BACKOFF)
             .with_max_backoff(LONGEST_BACKOFF);
+        let region = Region::new(queue.region().to_owned());
+        let http_client = http_client();
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(Region::new(queue.region().to_owned()))
-            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+            .region(region.clone())
+            .credentials_provider(credentials(region, http_client.clone()))
+            .http_client(http_client)
             .timeout_config(timeouts)
             .retry_config(retries)
+            // It watches over long streams, at the cost of a timer for each request; here an attempt has its limit.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .load()
             .await;
-        Self { config }
+        // By default, a process has a ration of retries for all of SQS, and after some twenty failed deliveries there
+        // are none for a long time, not even for a closed connection or at the fallback. Here each delivery has its
+        // ATTEMPTS, whatever became of those before it.
+        let unrationed = RetryPartition::custom("unrationed").token_bucket(TokenBucket::unlimited()).build();
+        let config = aws_sdk_sqs::config::Builder::from(&config).retry_partition(unrationed).build();
+        Self { client: aws_sdk_sqs::Client::from_conf(config) }
     }
 
     /// A queue in its own region.
     pub fn queue(&self, url: &QueueUrl) -> SqsQueue {
-        // By default, a process has a ration of retries for all of SQS, and after some twenty failed deliveries there
-        // are none for a long time, not even for a closed connection or at the fallback. Here each delivery has its
-        // ATTEMPTS, whatever became of those before it.
-        let retries = RetryPartition::custom("unrationed").token_bucket(TokenBucket::unlimited()).build();
-        let config = aws_sdk_sqs::config::Builder::from(&self.config)
-            .region(Region::new(url.region().to_owned()))
-            .retry_partition(retries)
-            .build();
-        SqsQueue { client: aws_sdk_sqs::Client::from_conf(config), url: url.clone() }
+        let config = self.client.config();
+        let client = if config.region().is_some_and(|region| region.as_ref() == url.region()) {
+            self.client.clone()
+        } else {
+            let region = Region::new(url.region().to_owned());
+            aws_sdk_sqs::Client::from_conf(config.to_builder().region(region).build())
+        };
+        SqsQueue { client, url: url.clone() }
     }
+}
+
+/// One HTTPS connector for all clients. By itself the SDK makes another for each client and each set of time-outs, and
+/// each reads all the roots anew.
+fn http_client() -> SharedHttpClient {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let connector = aws_smithy_http_client::Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .connector_settings(settings)
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
+}
+
+/// The SDK's default chain; all of it but the environment, where Lambda puts credentials, is made only when asked.
+fn credentials(region: Region, http_client: SharedHttpClient) -> CredentialsProviderChain {
+    let config = ProviderConfig::default().with_region(Some(region)).with_http_client(http_client);
+    let chain = Arc::new(OnceCell::new());
+    let elsewhere = provide_credentials_fn(move || {
+        let (config, chain) = (config.clone(), Arc::clone(&chain));
+        async move {
+            let make = || DefaultCredentialsChain::builder().configure(config).build();
+            let chain: &DefaultCredentialsChain = chain.get_or_init(make).await;
+            chain.provide_credentials().await
+        }
+    });
+    CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("Default", elsewhere)
 }
