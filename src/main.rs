@@ -12,10 +12,7 @@ use superoffice_webhook::config::Config;
 use superoffice_webhook::gateway::Gateway;
 use superoffice_webhook::queue::{Connector, Route, SqsQueue};
 use superoffice_webhook::receiver::Receiver;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::LevelFilter;
 
 /// What Lambda sets, and its runtime does not start without.
 const LAMBDAS_OWN: [&str; 4] = [
@@ -77,26 +74,23 @@ async fn run(config: Config) -> Result<(), lambda_http::Error> {
     run_concurrent(service_fn(move |event: LambdaEvent<_>| Arc::clone(&gateway).invoke(event))).await
 }
 
-/// Diagnostics go to standard error, as Lambda's logging controls say; standard output has the deliveries.
+/// Diagnostics go to standard error, as Lambda's logging controls say; standard output has the deliveries. Nothing below
+/// `INFO` is compiled in.
 fn start_logging(level: Option<&str>, format: Option<&str>) {
     let level = match level.map(str::to_ascii_uppercase).as_deref() {
-        // Below DEBUG, the Lambda runtime and the SDK write whole requests, secrets and all.
-        Some("TRACE" | "DEBUG") => LevelFilter::DEBUG,
         Some("WARN") => LevelFilter::WARN,
         Some("ERROR" | "FATAL") => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     };
-    // What the SDK, the HTTP client and the runtime say below INFO quotes requests, with body and signature in them.
-    let levels = Targets::new().with_default(level.min(LevelFilter::INFO)).with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = tracing_subscriber::fmt::layer()
+    let logs = tracing_subscriber::fmt()
+        .with_max_level(level)
         .with_target(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let logs = tracing_subscriber::registry();
     if format.is_some_and(|format| format.eq_ignore_ascii_case("json")) {
-        logs.with(lines.json().flatten_event(true).with_filter(levels)).init();
+        logs.json().flatten_event(true).init();
     } else {
-        logs.with(lines.with_filter(levels)).init();
+        logs.init();
     }
     // The default hook prints the panic's message, which can quote what was being handled.
     std::panic::set_hook(Box::new(|panic| {

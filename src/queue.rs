@@ -115,7 +115,7 @@ impl SqsQueue {
             .send()
             .await;
         match attributes.as_ref().map_err(QueueError::from) {
-            Ok(_) => tracing::debug!(queue = self.url.as_str(), "queue is there"),
+            Ok(_) => {}
             // Not needed for sending.
             Err(QueueError::Refused(code)) if code.contains("AccessDenied") => {
                 tracing::info!(queue = self.url.as_str(), %code, "queue could not be checked");
@@ -147,10 +147,7 @@ impl Queue for SqsQueue {
         if self.url.is_fifo() {
             request = request.message_group_id(&message.group_id).message_deduplication_id(&message.deduplication_id);
         }
-        let sent = request.send().await.map_err(|error| {
-            tracing::debug!(queue = self.url.as_str(), error = ?error.code(), "message was not taken");
-            QueueError::from(&error)
-        })?;
+        let sent = request.send().await.map_err(|error| QueueError::from(&error))?;
         if sent.md5_of_message_body().is_some_and(|taken| taken != md5_hex(&message.body)) {
             return Err(QueueError::DigestMismatch);
         }

@@ -1,7 +1,5 @@
 //! Where the function's credentials for SQS may come from, beside the variables that every other test gives it.
 
-#![expect(clippy::expect_used, reason = "a test fails by it")]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
