@@ -56,7 +56,7 @@ test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## everything: Rust tests, then the fun
 build: $(INSTALLED_DEV) ## make .aws-sam/ ready for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-bench: ## measure the function beside others that do the same job, and write docs/bench/
+bench: ## measure the function beside others that do the same job, and write the README's figures
 	$(CARGO) run --quiet --profile support --package bench
 
 soak: ## 100,000 deliveries in one process: memory and open files

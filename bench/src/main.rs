@@ -1,5 +1,5 @@
-//! Measures this function beside others that do the same job, each as a process of its own, and writes
-//! `docs/bench/`: the table, the chart, and what an event costs. `make bench` runs it.
+//! Measures this function beside others that do the same job, each as a process of its own, and writes the chart into
+//! `docs/bench/`, and the table and what an event costs into the README. `make bench` runs it.
 //!
 //! An optional argument is the number of cold starts of each (31 if not given).
 
@@ -73,13 +73,32 @@ async fn main() -> ExitCode {
     let report = report::Report::new(&peers, skipped, cpu_share.as_ref().err(), cold_starts);
     let text = report.text();
     println!("{text}");
-    let docs = root.join("docs/bench");
-    fs::create_dir_all(&docs).expect("docs/bench can be made");
-    for (file, content) in
-        [("results.md", text), ("results.svg", chart::svg(&peers)), ("cost.md", cost::text(&peers, &report.machine))]
-    {
-        fs::write(docs.join(file), content).expect("docs/bench can be written to");
-        eprintln!("wrote docs/bench/{file}");
-    }
+    fs::write(root.join("docs/bench/results.svg"), chart::svg(&peers)).expect("docs/bench can be written to");
+    let readme = root.join("README.md");
+    let old = fs::read_to_string(&readme).expect("the project has a README");
+    let new = replace(&replace(&old, "performance", &text), "cost", &cost::text(&peers, &report.machine));
+    fs::write(&readme, new).expect("the README can be written to");
+    eprintln!("wrote docs/bench/results.svg and README.md");
     ExitCode::SUCCESS
+}
+
+/// A document with another text between `<!-- NAME -->` and `<!-- end of NAME -->`.
+fn replace(document: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let (before, rest) = document.split_once(&begin).expect("the document has the place for it");
+    let (_, after) = rest.split_once(&end).expect("the place has an end");
+    format!("{before}{begin}\n{text}\n{end}{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace;
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let document = "a\n<!-- b -->\nold\n<!-- end of b -->\nc\n";
+        let expected = "a\n<!-- b -->\n\nnew\n\n<!-- end of b -->\nc\n";
+        assert_eq!(replace(document, "b", "new\n"), expected);
+        assert_eq!(replace(expected, "b", "new\n"), expected);
+    }
 }

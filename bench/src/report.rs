@@ -72,7 +72,7 @@ impl<'a> Report<'a> {
             "Medians (quartiles). {}. {} cold starts each, an event waiting; then {} processes each that answer {} \
              events after 200 to warm up; all in turn. Lambda and SQS, the latter over TLS, are played on loopback. \
              128 MB: held to 7.2 % of a core from the first poll on. Artifact: what is deployed; Node and Python come \
-             with Lambda. The floor does the job on bare sockets and writes no log; the empty function queues nothing.\n",
+             with Lambda. The floor does the job on bare sockets, asks the queue nothing before the first event and writes no log; the empty function queues nothing.\n",
             self.machine,
             self.cold_starts,
             crate::WARM_RUNS,
