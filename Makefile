@@ -74,7 +74,7 @@ fuzz: ## look for a body or header for which a promise does not hold; needs a ni
 	for target in body header; do \
 		mkdir -p fuzz/found/$$target; \
 		PATH="$(CURDIR)/.tools/cargo-fuzz/bin:$$PATH" $(CARGO) +nightly fuzz run $$target \
-			fuzz/found/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+			fuzz/found/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
 	done
 
 clean: ## remove what was built and installed

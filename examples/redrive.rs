@@ -210,6 +210,7 @@ impl Redrive {
                 Decision::Done("deleted: not to be forwarded".into())
             }
             Ok(_) => Decision::Leave("not to be forwarded".into()),
+            Err(ReceiveError::NotUnderstood(reason)) => Decision::Leave(reason.to_string()),
             Err(error @ ReceiveError::NotAccepted(_)) => Decision::Stop(error.to_string()),
             Err(error) => Decision::Leave(error.to_string()),
         }

@@ -110,6 +110,7 @@ def test_what_is_understood_by_now_is_sent_on_and_the_rest_stays(quarantine):
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "2 left quarantine, 15 left"
     assert "no event" not in out, "no body is shown"
+    assert " stays: not JSON: expected ident at line 1 column 2\n" in out
     assert quarantine.queued() == understood
     assert quarantine.left() == sorted(stays + IGNORED)
 
