@@ -1,4 +1,4 @@
-"""From SuperOffice to a consumer: the example, those in docs/consumers.md as they stand there, CloudEvents, filters.
+"""From SuperOffice to a consumer: the example, those in the README as they stand there, CloudEvents, filters.
 
 For both message formats and both kinds of queue, what the function has put into a local SQS is handed on as an event
 source mapping does.
@@ -20,14 +20,14 @@ from moto.events.models import EventPattern
 from runtime_api import Function
 from stack import CONSUMER_NAME, ROOT, SAMPLE_SECRET, build, sqs_event
 
-DOCUMENT = (ROOT / "docs" / "consumers.md").read_text(encoding="utf-8")
+DOCUMENT = "".join(ROOT.joinpath(file).read_text(encoding="utf-8") for file in ("README.md", "docs/consumers.md"))
 FORMATS = ["superoffice", "cloudevents"]
 PAYLOADS = ROOT / "events" / "payloads"
 FORWARDED = sorted(path for path in PAYLOADS.glob("*.json") if path.stem != "test")
 
 
 def code_block(language: str) -> str:
-    """The only code block of a language in the document."""
+    """The only code block of a language in the documents."""
     [block] = re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
     return block
 
@@ -252,7 +252,7 @@ def test_the_cloudevents_sdk_for_node_reads_the_event_and_its_json_schema_holds(
 
 
 def documented_filters(message_format: str) -> dict:
-    """The filters of the document's table, by what they let through."""
+    """The filters of the documents' table, by what they let through."""
     rows = re.findall(r"^\| ([\w ]+) \| `(\{.*\})` \| `(\{.*\})` \|$", DOCUMENT, re.MULTILINE)
     return {only: (superoffice, cloudevents)[FORMATS.index(message_format)] for only, superoffice, cloudevents in rows}
 
