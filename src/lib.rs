@@ -1,44 +1,53 @@
-#![doc = include_str!("../README.md")]
+//! Forwards SuperOffice CRM webhook events to Amazon SQS.
 //!
-//! # The map
+//! This crate is an AWS Lambda function and a library for the consumers of its queue.
 //!
-//! A delivery goes through the modules in this order: `gateway` (API Gateway's envelope to request), `receiver` (the way
-//! itself), [`signature`] (the body is verified), [`event`] (the body is read), `forward` (is it wanted?), `message` (the
-//! queue's message), `queue` (SQS), `response` and `telemetry` (the answer and the log line); `config` is the environment.
+//! # Consuming events
 //!
-//! A consumer needs none of that, and the feature `lambda` can be off: [`delivery`] reads a queue message into a
-//! [`contact`]'s event or any other [`webhook_event`], whose columns are [`field`]s.
+//! ```
+//! use superoffice_webhook::{ContactEventKind, QueuedEvent};
+//!
+//! # let body = r#"{"EventId": "6b1c", "Event": "contact.changed", "PrimaryKey": 21, "Changes": ["name"]}"#;
+//! # let attribute = |_: &str| None;
+//! match QueuedEvent::from_message(body, attribute)? {
+//!     QueuedEvent::Contact(contact) if contact.kind() == &ContactEventKind::Changed => {
+//!         println!("contact {} changed: {:?}", contact.contact_id(), contact.changes());
+//!     }
+//!     other => println!("{}", other.event().metadata().event()),
+//! }
+//! # Ok::<(), superoffice_webhook::DecodeError>(())
+//! ```
+//!
+//! Consumers disable the default feature `lambda` and get a small crate without the AWS SDK.
+//!
+//! # Modules
+//!
+//! - [`webhook`]: SuperOffice's deliveries — signatures, tenants, events. No AWS.
+//! - [`message`]: the queue message, encoded and decoded. No AWS.
+#![cfg_attr(
+    feature = "lambda",
+    doc = "- [`function`]: the Lambda function, in the order in which a delivery passes through it."
+)]
 
-pub mod contact;
-pub mod delivery;
-pub mod event;
-pub mod field;
-pub mod signature;
-pub mod webhook_event;
-
-mod timestamp;
-
-/// The dates of events are this crate's.
-pub use jiff;
-
-#[cfg(feature = "lambda")]
-pub mod config;
-#[cfg(feature = "lambda")]
-pub mod forward;
-#[cfg(feature = "lambda")]
-pub mod gateway;
-#[cfg(feature = "lambda")]
 pub mod message;
-#[cfg(feature = "lambda")]
-pub mod queue;
-#[cfg(feature = "lambda")]
-pub mod receiver;
-#[cfg(feature = "lambda")]
-mod response;
-#[cfg(feature = "lambda")]
-mod telemetry;
+pub mod webhook;
 
-/// The Rust code in the document is compiled with the tests.
+#[cfg(feature = "lambda")]
+pub mod function;
+
+/// Re-exported because its types appear in the public API.
+pub use jiff;
+pub use message::decode::{DecodeError, QueuedEvent, decode_quarantined_body};
+pub use webhook::contact::{ContactEvent, ContactEventKind};
+pub use webhook::event::WebhookEvent;
+pub use webhook::field::{DateTime, FieldValue, Fields};
+pub use webhook::json::JsonError;
+pub use webhook::metadata::{EventMetadata, ParseError};
+pub use webhook::signature::{EmptySecret, InvalidSignature, SIGNATURE_HEADER, Secret, Signature};
+pub use webhook::tenant::{SignedBy, TenantSecrets, TenantSecretsError};
+pub use webhook::verifier::{AuthorizedBody, Rejection, VerifiedBody, Verifier};
+
+/// The Rust code in the documentation is compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/consumers.md")]
 struct ConsumersDocument;

@@ -1,6 +1,6 @@
-//! The Lambda function: logging, configuration, connections, run.
+//! The Lambda function's startup: logging, configuration, connections.
 
-// The SDK's futures are nested deeper than the compiler's default of 128 queries.
+// The SDK's futures are nested deeper than the compiler's default limit of 128.
 #![recursion_limit = "256"]
 
 use std::io::IsTerminal;
@@ -8,14 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::{LambdaEvent, run_concurrent, service_fn};
-use superoffice_webhook::config::Config;
-use superoffice_webhook::gateway::Gateway;
-use superoffice_webhook::queue::{Connector, Route, SqsQueue};
-use superoffice_webhook::receiver::Receiver;
+use superoffice_webhook::function::{Config, Handler, LambdaAdapter, SqsClients, SqsQueue, WithFallback};
 use tracing_subscriber::filter::LevelFilter;
 
-/// What Lambda sets, and its runtime does not start without.
-const LAMBDAS_OWN: [&str; 4] = [
+/// The variables that the Lambda runtime requires.
+const REQUIRED_LAMBDA_VARS: [&str; 4] = [
     "AWS_LAMBDA_RUNTIME_API",
     "AWS_LAMBDA_FUNCTION_NAME",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -28,54 +25,54 @@ fn main() -> ExitCode {
     let config = match Config::from_lookup(env) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("superoffice-webhook does not start: {error}");
+            eprintln!("superoffice-webhook cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
-    // Also by hand, outside of Lambda, the mistakes above are what one wants to know first.
-    if let Some(missing) = LAMBDAS_OWN.into_iter().find(|name| env(name).is_none()) {
-        eprintln!("superoffice-webhook runs in AWS Lambda, or under `cargo lambda watch`: {missing} is not set");
+    // Checked after the configuration, so that configuration errors are reported first outside Lambda too.
+    if let Some(missing) = REQUIRED_LAMBDA_VARS.into_iter().find(|name| env(name).is_none()) {
+        eprintln!("superoffice-webhook runs in AWS Lambda or under `cargo lambda watch`: {missing} is not set");
         return ExitCode::FAILURE;
     }
-    // Classic Lambda hands out one event at a time, and one thread starts faster; a managed instance hands out more.
-    let concurrent = env("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 1);
-    let mut builder = if concurrent {
+    // Standard Lambda sends one event at a time, and a single thread starts faster. A managed instance sends several.
+    let is_concurrent = env("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 1);
+    let mut builder = if is_concurrent {
         tokio::runtime::Builder::new_multi_thread()
     } else {
         tokio::runtime::Builder::new_current_thread()
     };
     let result = match builder.enable_all().build() {
-        // As a task of its own, because each wake-up of the future that is blocked on is a system call.
+        // A task of its own, because each wake-up of the future passed to block_on is a system call.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(run(config)).await? }),
         Err(error) => Err(error.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the Lambda runtime has ended");
+            tracing::error!(%error, "the Lambda runtime ended");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(config: Config) -> Result<(), lambda_http::Error> {
-    let connector = Connector::load(&config.queue, config.fallback_queue.is_some()).await;
-    let fallback = config.fallback_queue.as_ref().map(|url| connector.queue(url));
-    let route = |queue: SqsQueue| Route { queue, fallback: fallback.clone() };
-    let receiver = Receiver {
+    let clients = SqsClients::load(&config.queue, config.fallback_queue.is_some()).await;
+    let fallback = config.fallback_queue.as_ref().map(|url| clients.queue(url));
+    let with_fallback = |primary: SqsQueue| WithFallback { primary, fallback: fallback.clone() };
+    let handler = Handler {
         verifier: config.verifier,
-        forward: config.forward,
+        filter: config.filter,
         format: config.format,
-        events: route(connector.queue(&config.queue)),
-        quarantine: config.quarantine_queue.as_ref().map(|url| route(connector.queue(url))),
+        events: with_fallback(clients.queue(&config.queue)),
+        quarantine: config.quarantine_queue.as_ref().map(|url| with_fallback(clients.queue(url))),
     };
-    receiver.events.queue.warm_up().await;
-    let gateway = Gateway::new(receiver);
-    run_concurrent(service_fn(move |event: LambdaEvent<_>| Arc::clone(&gateway).invoke(event))).await
+    handler.events.primary.warm_up().await;
+    let adapter = LambdaAdapter::new(handler);
+    run_concurrent(service_fn(move |event: LambdaEvent<_>| Arc::clone(&adapter).invoke(event))).await
 }
 
-/// Diagnostics go to standard error, as Lambda's logging controls say; standard output has the deliveries. Nothing below
-/// `INFO` is compiled in.
+/// Sends diagnostics to standard error, as configured by Lambda's logging controls. Standard output has the log lines of
+/// the requests. Levels below `INFO` are not compiled in.
 fn start_logging(level: Option<&str>, format: Option<&str>) {
     let level = match level.map(str::to_ascii_uppercase).as_deref() {
         Some("WARN") => LevelFilter::WARN,
@@ -92,7 +89,7 @@ fn start_logging(level: Option<&str>, format: Option<&str>) {
     } else {
         logs.init();
     }
-    // The default hook prints the panic's message, which can quote what was being handled.
+    // The default hook prints the panic's message, which may quote the request.
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
         tracing::error!(location, "panic");

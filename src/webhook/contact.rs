@@ -1,12 +1,12 @@
-//! A contact's event, with its columns typed.
+//! Contact events, with typed columns.
 
-use crate::field::{DateTime, FieldValue};
-use crate::webhook_event::WebhookEvent;
+use crate::webhook::event::WebhookEvent;
+use crate::webhook::field::{DateTime, FieldValue};
 
-/// An event of a contact: a company or an organisation in SuperOffice.
+/// An event of a contact: a company or an organization in SuperOffice.
 ///
-/// The columns are there as far as SuperOffice sends them, in `FieldValues` or, from older servers, in `Values`. Their
-/// values are read when asked for; one that is not what it should be reads as `None` and is in
+/// SuperOffice sends some columns in `FieldValues` or, on older servers, in `Values`. A column is converted when it is
+/// read. An accessor returns `None` if the column is absent or has another type; its JSON stays available through
 /// [`WebhookEvent::column`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContactEvent {
@@ -15,35 +15,40 @@ pub struct ContactEvent {
     event: WebhookEvent,
 }
 
-/// What happened to the contact.
+/// The kind of a contact event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ContactEventKind {
     /// `contact.created`
     Created,
     /// `contact.changed`
     Changed,
-    /// `contact.softdeleted`: deleted by a user, and still in the database.
+    /// `contact.softdeleted`: deleted by a user. A person can restore the contact for about 14 days.
     SoftDeleted,
-    /// `contact.deleted`: deleted for good, by the system.
+    /// `contact.deleted`: permanently deleted by the system.
     Deleted,
-    /// Another event, by its whole name.
+    /// `contact.resync`: an event may have been missed. The consumer reads the contact's current state; the contact may
+    /// no longer exist. `Changes` and the columns are empty.
+    Resync,
+    /// Any other event, by its full name.
     Other(String),
 }
 
 impl ContactEventKind {
-    fn of(event: &str) -> Self {
+    fn from_name(event: &str) -> Self {
         match event.to_ascii_lowercase().as_str() {
             "contact.created" => Self::Created,
             "contact.changed" => Self::Changed,
             "contact.softdeleted" => Self::SoftDeleted,
             "contact.deleted" => Self::Deleted,
+            "contact.resync" => Self::Resync,
             _ => Self::Other(event.to_owned()),
         }
     }
 }
 
 impl ContactEvent {
-    /// What happened.
+    /// The kind of the event.
     pub fn kind(&self) -> &ContactEventKind {
         &self.kind
     }
@@ -53,22 +58,22 @@ impl ContactEvent {
         self.contact_id
     }
 
-    /// The event's id, the same however often the event is delivered: what a consumer deduplicates on.
+    /// The event's id, the same for every attempt of a delivery. Consumers use it for idempotency.
     pub fn event_id(&self) -> &str {
-        &self.event.head.event_id
+        self.event.metadata().event_id()
     }
 
-    /// The customer in SuperOffice Online, `Cust1234`; on-site installations have none.
+    /// The tenant in SuperOffice Online, `Cust1234`. On-site installations send none, or `Default`.
     pub fn tenant(&self) -> Option<&str> {
-        self.event.head.context_identifier.as_deref()
+        self.event.metadata().context_identifier()
     }
 
-    /// The names of the database columns that changed; none when the contact was deleted.
+    /// The names of the changed database columns. Empty if the contact was permanently deleted.
     pub fn changes(&self) -> &[String] {
-        &self.event.changes
+        self.event.changes()
     }
 
-    /// Whether this column is among those that changed. Case does not matter.
+    /// Returns `true` if the column is among the changed ones. Letter case is ignored.
     pub fn changed(&self, column: &str) -> bool {
         self.changes().iter().any(|change| change.eq_ignore_ascii_case(column))
     }
@@ -78,7 +83,7 @@ impl ContactEvent {
         self.integer("country_id")
     }
 
-    /// `associate_id`: the user whose contact it is.
+    /// `associate_id`: the user responsible for the contact.
     pub fn associate_id(&self) -> Option<i64> {
         self.integer("associate_id")
     }
@@ -93,7 +98,7 @@ impl ContactEvent {
         self.integer("business_idx")
     }
 
-    /// `registered_associate_id`: the user who made the contact.
+    /// `registered_associate_id`: the user who created the contact.
     pub fn registered_associate_id(&self) -> Option<i64> {
         self.integer("registered_associate_id")
     }
@@ -103,7 +108,7 @@ impl ContactEvent {
         self.integer("source")
     }
 
-    /// `activeInterests`: how many interests are ticked.
+    /// `activeInterests`: the number of selected interests.
     pub fn active_interests(&self) -> Option<i64> {
         self.integer("activeInterests")
     }
@@ -118,7 +123,7 @@ impl ContactEvent {
         self.integer("userdef2_id")
     }
 
-    /// `deleted`: whether the contact is deleted.
+    /// `deleted`: `true` if the contact is deleted.
     pub fn deleted(&self) -> Option<bool> {
         self.event.column("deleted")?.boolean()
     }
@@ -128,7 +133,7 @@ impl ContactEvent {
         self.date("DeletedDate")
     }
 
-    /// `registered`: when the contact was made.
+    /// `registered`: when the contact was created.
     pub fn registered(&self) -> Option<DateTime> {
         self.date("registered")
     }
@@ -138,12 +143,12 @@ impl ContactEvent {
         self.date("updated")
     }
 
-    /// Everything that is in the body.
+    /// The event with every field of the body.
     pub fn event(&self) -> &WebhookEvent {
         &self.event
     }
 
-    /// Everything that is in the body, given away.
+    /// Consumes the contact event and returns the event with every field of the body.
     pub fn into_event(self) -> WebhookEvent {
         self.event
     }
@@ -160,11 +165,12 @@ impl ContactEvent {
 impl TryFrom<WebhookEvent> for ContactEvent {
     type Error = WebhookEvent;
 
-    /// Gives the event back when it is not a contact's, or says not which contact's.
+    /// Returns the event unchanged if it is not a contact event or has no `PrimaryKey`.
     fn try_from(event: WebhookEvent) -> Result<Self, WebhookEvent> {
-        match event.head.primary_key {
-            Some(contact_id) if event.head.entity().eq_ignore_ascii_case("contact") => {
-                Ok(Self { kind: ContactEventKind::of(&event.head.event), contact_id, event })
+        let metadata = event.metadata();
+        match metadata.primary_key() {
+            Some(contact_id) if metadata.entity().eq_ignore_ascii_case("contact") => {
+                Ok(Self { kind: ContactEventKind::from_name(metadata.event()), contact_id, event })
             }
             _ => Err(event),
         }
@@ -180,17 +186,18 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_apart_and_another_is_kept() {
+    fn kind_is_taken_from_the_event_name() {
         let kind = |event| contact(&format!(r#"{{"EventId":"1","Event":"{event}","PrimaryKey":21}}"#)).kind;
         assert_eq!(kind("contact.created"), ContactEventKind::Created);
         assert_eq!(kind("contact.changed"), ContactEventKind::Changed);
         assert_eq!(kind("contact.softdeleted"), ContactEventKind::SoftDeleted);
         assert_eq!(kind("Contact.Deleted"), ContactEventKind::Deleted);
+        assert_eq!(kind("contact.resync"), ContactEventKind::Resync);
         assert_eq!(kind("contact.Merged"), ContactEventKind::Other("contact.Merged".to_owned()));
     }
 
     #[test]
-    fn columns_have_their_types() {
+    fn columns_are_converted_to_their_types() {
         let event = contact(
             r#"{"EventId":"1","Event":"contact.changed","Entity":"contact","PrimaryKey":21,"ContextIdentifier":"Cust1",
             "Changes":["category_idx","Name"],"FieldValues":{"activeInterests":0,"associate_id":"103",
@@ -216,11 +223,11 @@ mod tests {
         assert_eq!(event.updated(), None);
         assert_eq!((event.userdef_id(), event.userdef2_id()), (Some(9), Some(8)));
         assert_eq!(event.event().column("new_column").unwrap().text().as_deref(), Some("kept"));
-        assert_eq!(event.into_event().field_values.len(), 14);
+        assert_eq!(event.into_event().field_values().len(), 14);
     }
 
     #[test]
-    fn an_older_servers_deletion_has_its_columns_in_values() {
+    fn columns_of_older_server_are_read_from_values() {
         let event = contact(
             r#"{"EventId":"1","Event":"contact.deleted","PrimaryKey":21,"Changes":[],"Values":{"associate_id":"5"}}"#,
         );
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn another_entitys_event_comes_back_as_it_was() {
+    fn event_of_another_entity_is_returned_unchanged() {
         for json in [
             r#"{"EventId":"1","Event":"sale.created","PrimaryKey":7}"#,
             r#"{"EventId":"1","Event":"contact.created","PrimaryKey":"7"}"#,

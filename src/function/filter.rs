@@ -1,4 +1,4 @@
-//! Which events are forwarded.
+//! The selection of events to forward.
 
 use std::str::FromStr;
 
@@ -10,36 +10,37 @@ pub struct EventFilter {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
-    Exactly(String),
-    StartsWith(String),
+    Exact(String),
+    Prefix(String),
 }
 
 impl EventFilter {
-    /// Whether an event of this name is forwarded. Case does not matter.
+    /// Returns `true` if an event of this name is forwarded. Letter case is ignored.
     pub fn matches(&self, event: &str) -> bool {
         let event = event.to_lowercase();
         self.patterns.iter().any(|pattern| match pattern {
-            Pattern::Exactly(name) => event == *name,
-            Pattern::StartsWith(prefix) => event.starts_with(prefix.as_str()),
+            Pattern::Exact(name) => event == *name,
+            Pattern::Prefix(prefix) => event.starts_with(prefix.as_str()),
         })
     }
 }
 
 impl Default for EventFilter {
-    /// `contact.*`.
+    /// Returns `contact.*`.
     fn default() -> Self {
-        Self { patterns: vec![Pattern::StartsWith("contact.".to_owned())] }
+        Self { patterns: vec![Pattern::Prefix("contact.".to_owned())] }
     }
 }
 
-/// Why a list of events is not usable.
+/// An invalid list of events.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FilterError {
-    /// A `*` does not stand at the end.
-    #[error("has a * that does not end a name: {0}")]
+    /// A `*` before the end of a pattern.
+    #[error("`*` is only allowed at the end of a pattern: {0}")]
     MisplacedStar(String),
-    /// There are only commas and white space.
-    #[error("names no event")]
+    /// Only commas and whitespace.
+    #[error("expected at least one event name")]
     Empty,
 }
 
@@ -49,14 +50,14 @@ impl FromStr for EventFilter {
     fn from_str(list: &str) -> Result<Self, FilterError> {
         let mut patterns = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let pattern = match name.strip_suffix('*') {
-                Some(prefix) => Pattern::StartsWith(prefix.to_lowercase()),
-                None => Pattern::Exactly(name.to_lowercase()),
-            };
-            if name.strip_suffix('*').unwrap_or(name).contains('*') {
+            let prefix = name.strip_suffix('*');
+            if prefix.unwrap_or(name).contains('*') {
                 return Err(FilterError::MisplacedStar(name.to_owned()));
             }
-            patterns.push(pattern);
+            patterns.push(match prefix {
+                Some(prefix) => Pattern::Prefix(prefix.to_lowercase()),
+                None => Pattern::Exact(name.to_lowercase()),
+            });
         }
         if patterns.is_empty() { Err(FilterError::Empty) } else { Ok(Self { patterns }) }
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contacts_are_forwarded_when_nothing_is_said() {
+    fn default_is_contact_events() {
         let filter = EventFilter::default();
         for (event, matches) in [
             ("contact.created", true),
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_names_and_prefixes_in_any_case() {
+    fn list_contains_names_and_prefixes_in_any_case() {
         let filter: EventFilter = " Contact.Deleted , person.*,,sale* ".parse().unwrap();
         for (event, matches) in [
             ("contact.deleted", true),
@@ -96,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_means_nothing_is_refused() {
+    fn invalid_list_is_an_error() {
         for (list, error) in [
-            (" , ", "names no event"),
-            ("*.created", "has a * that does not end a name: *.created"),
-            ("contact.**", "has a * that does not end a name: contact.**"),
+            (" , ", "expected at least one event name"),
+            ("*.created", "`*` is only allowed at the end of a pattern: *.created"),
+            ("contact.**", "`*` is only allowed at the end of a pattern: contact.**"),
         ] {
             assert_eq!(list.parse::<EventFilter>().unwrap_err().to_string(), error);
         }

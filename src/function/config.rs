@@ -1,0 +1,230 @@
+//! The configuration, from the environment.
+
+use std::fmt;
+
+use crate::function::filter::EventFilter;
+use crate::function::queue_url::QueueUrl;
+use crate::message::MessageFormat;
+use crate::webhook::signature::Secret;
+use crate::webhook::tenant::TenantSecrets;
+use crate::webhook::verifier::Verifier;
+
+/// The configuration of the function.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The secrets: `SUPEROFFICE_WEBHOOK_SECRET`, `SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS`, `SUPEROFFICE_TENANT_SECRETS`.
+    pub verifier: Verifier,
+    /// `QUEUE_URL`: the queue for events.
+    pub queue: QueueUrl,
+    /// `QUARANTINE_QUEUE_URL`: the queue for malformed bodies.
+    pub quarantine_queue: Option<QueueUrl>,
+    /// `FALLBACK_QUEUE_URL`: the queue for messages that the other queues do not accept in time.
+    pub fallback_queue: Option<QueueUrl>,
+    /// `FORWARD_EVENTS`: the events to forward.
+    pub filter: EventFilter,
+    /// `MESSAGE_FORMAT`: the format of a message body.
+    pub format: MessageFormat,
+}
+
+const SECRET: &str = "SUPEROFFICE_WEBHOOK_SECRET";
+const SECRET_PREVIOUS: &str = "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS";
+const TENANT_SECRETS: &str = "SUPEROFFICE_TENANT_SECRETS";
+const QUEUE: &str = "QUEUE_URL";
+const QUARANTINE_QUEUE: &str = "QUARANTINE_QUEUE_URL";
+const FALLBACK_QUEUE: &str = "FALLBACK_QUEUE_URL";
+const EVENTS: &str = "FORWARD_EVENTS";
+const FORMAT: &str = "MESSAGE_FORMAT";
+
+impl Config {
+    /// The names of all variables of this function.
+    pub const VARIABLES: [&str; 8] =
+        [SECRET, SECRET_PREVIOUS, TENANT_SECRETS, QUEUE, QUARANTINE_QUEUE, FALLBACK_QUEUE, EVENTS, FORMAT];
+
+    /// Reads the configuration through a lookup of environment variables. An empty value counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with all problems. No text contains a secret.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut env = Env::new(lookup);
+        let current = env.parse(SECRET, secret);
+        let previous = env.parse(SECRET_PREVIOUS, secret);
+        let tenants: TenantSecrets = env.parse(TENANT_SECRETS, str::parse).unwrap_or_default();
+        if !env.is_set(SECRET) && !env.has_problem(TENANT_SECRETS) && tenants.is_empty() {
+            env.problem(SECRET, "not set");
+        }
+
+        let default_region = env.get("AWS_REGION");
+        let queue_url = |url: &str| QueueUrl::parse(url, default_region.as_deref());
+        let quarantine_queue = env.parse(QUARANTINE_QUEUE, queue_url);
+        let fallback_queue = env.parse(FALLBACK_QUEUE, queue_url);
+        let queue = env.parse(QUEUE, queue_url);
+        if !env.is_set(QUEUE) {
+            env.problem(QUEUE, "not set");
+        }
+        if fallback_queue.is_some() && fallback_queue == queue {
+            env.problem(FALLBACK_QUEUE, "must be another queue than QUEUE_URL");
+        }
+        let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
+        let format = env.parse(FORMAT, str::parse).unwrap_or_default();
+
+        match queue {
+            Some(queue) if env.problems.is_empty() => Ok(Self {
+                verifier: Verifier::with_tenants(current, previous, tenants),
+                queue,
+                quarantine_queue,
+                fallback_queue,
+                filter,
+                format,
+            }),
+            _ => Err(ConfigError { problems: env.problems }),
+        }
+    }
+}
+
+/// Parses a secret. Outer whitespace is legal but usually a copy-and-paste mistake, so it is logged.
+fn secret(text: &str) -> Result<Secret, <Secret as std::str::FromStr>::Err> {
+    let secret = text.parse()?;
+    if text.trim_ascii().len() < text.len() {
+        tracing::warn!("a webhook secret begins or ends with whitespace");
+    }
+    Ok(secret)
+}
+
+/// A reader of environment variables that collects all problems.
+struct Env<L> {
+    lookup: L,
+    problems: Vec<(&'static str, String)>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Env<L> {
+    fn new(lookup: L) -> Self {
+        Self { lookup, problems: Vec::new() }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Returns the parsed value, or `None` if the variable is not set or has a problem.
+    fn parse<T, E: fmt::Display>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        parse(&self.get(name)?).map_err(|error| self.problem(name, error)).ok()
+    }
+
+    fn problem(&mut self, name: &'static str, problem: impl ToString) {
+        self.problems.push((name, problem.to_string()));
+    }
+
+    fn has_problem(&self, name: &str) -> bool {
+        self.problems.iter().any(|(variable, _)| *variable == name)
+    }
+}
+
+/// An invalid configuration, with the problem of each variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<(&'static str, String)>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration:")?;
+        for (variable, problem) in &self.problems {
+            write!(f, "\n  {variable}: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const QUEUE: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo";
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        Config::from_lookup(|name| variables.get(name).map(ToString::to_string)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn secret_and_queue_are_sufficient() {
+        let config = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE)]).unwrap();
+        assert_eq!(config.queue.as_str(), QUEUE);
+        assert!(config.queue.is_fifo());
+        assert_eq!(config.quarantine_queue, None);
+        assert_eq!(config.fallback_queue, None);
+        assert_eq!(config.filter, EventFilter::default());
+        assert_eq!(config.format, MessageFormat::SuperOffice);
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let error = config(&[
+            ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1":"hush""#),
+            ("QUARANTINE_QUEUE_URL", "quarantine"),
+            ("FALLBACK_QUEUE_URL", "https://localhost/1/queue"),
+            ("FORWARD_EVENTS", "*.created"),
+            ("MESSAGE_FORMAT", "xml"),
+        ]);
+        assert_eq!(
+            error.unwrap_err(),
+            "invalid configuration:\n  \
+             SUPEROFFICE_TENANT_SECRETS: expected a JSON object that maps each ContextIdentifier to a secret or an array \
+             of secrets (line 1, column 15)\n  \
+             QUARANTINE_QUEUE_URL: must begin with https:// or http://\n  \
+             FALLBACK_QUEUE_URL: no region in the host, and AWS_REGION is not set\n  \
+             QUEUE_URL: not set\n  \
+             FORWARD_EVENTS: `*` is only allowed at the end of a pattern: *.created\n  \
+             MESSAGE_FORMAT: expected superoffice or cloudevents"
+        );
+    }
+
+    #[test]
+    fn empty_value_counts_as_unset() {
+        let error =
+            config(&[("SUPEROFFICE_WEBHOOK_SECRET", ""), ("SUPEROFFICE_TENANT_SECRETS", ""), ("QUEUE_URL", "")]);
+        assert_eq!(
+            error.unwrap_err(),
+            "invalid configuration:\n  SUPEROFFICE_WEBHOOK_SECRET: not set\n  QUEUE_URL: not set"
+        );
+    }
+
+    #[test]
+    fn blank_secret_is_a_problem() {
+        for name in ["SUPEROFFICE_WEBHOOK_SECRET", "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS"] {
+            let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), (name, " \n")]);
+            let expected = format!("invalid configuration:\n  {name}: the secret is empty or only whitespace");
+            assert_eq!(error.unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn shared_secret_is_optional_if_tenants_have_secrets() {
+        let with = |tenants| config(&[("SUPEROFFICE_TENANT_SECRETS", tenants), ("QUEUE_URL", QUEUE)]);
+        assert!(with(r#"{"Cust1":"a","Cust2":["b","c"]}"#).is_ok());
+        assert!(with("{}").unwrap_err().contains("SUPEROFFICE_WEBHOOK_SECRET: not set"));
+    }
+
+    #[test]
+    fn fallback_must_be_another_queue() {
+        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
+        assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL: must be another queue than QUEUE_URL"));
+    }
+
+    #[test]
+    fn variables_are_the_ones_in_the_template() {
+        let template = include_str!("../../template.yaml");
+        for name in Config::VARIABLES {
+            assert!(template.contains(&format!(" {name}: ")), "{name}");
+        }
+    }
+}

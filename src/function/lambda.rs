@@ -1,0 +1,125 @@
+//! Lambda invocations: API Gateway event to request, and response to API Gateway's form.
+//!
+//! Every invocation gets a response and a log line, whatever happens in between.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use lambda_http::Body;
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
+use lambda_http::http::Response;
+use lambda_http::request::LambdaRequest;
+use lambda_runtime::LambdaEvent;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::function::handler::Handler;
+use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
+use crate::function::queue::Queue;
+use crate::function::request::{InvalidEvent, Request};
+use crate::function::response::response;
+use crate::function::telemetry::{self, Invocation, UnverifiedHeaders};
+
+/// Connects a [`Handler`] to Lambda.
+#[derive(Debug)]
+pub struct LambdaAdapter<Q> {
+    handler: Handler<Q>,
+    started: AtomicBool,
+}
+
+impl<Q: Queue> LambdaAdapter<Q> {
+    /// Creates an adapter for a handler.
+    pub fn new(handler: Handler<Q>) -> Arc<Self> {
+        Arc::new(Self { handler, started: AtomicBool::new(false) })
+    }
+
+    /// Responds to one invocation, and writes its log line to standard output.
+    ///
+    /// # Errors
+    ///
+    /// None: every invocation has a response.
+    pub async fn invoke(self: Arc<Self>, event: LambdaEvent<Box<RawValue>>) -> Result<ApiGatewayResponse, Infallible> {
+        let (response, line) = self.respond(event).await;
+        telemetry::write(line);
+        Ok(response)
+    }
+
+    /// Returns the response to one invocation, and its log line.
+    pub async fn respond(&self, event: LambdaEvent<Box<RawValue>>) -> (ApiGatewayResponse, String) {
+        let LambdaEvent { payload, context } = event;
+        let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
+        let event = serde_json::from_str::<LambdaRequest>(payload.get()).map_err(|_| InvalidEvent::NotApiGateway);
+        drop(payload);
+        let is_rest_api = matches!(event, Ok(LambdaRequest::ApiGatewayV1(_)));
+
+        let mut record = DeliveryRecord::default();
+        let mut headers = UnverifiedHeaders::default();
+        let result = match event.and_then(Request::try_from) {
+            Ok(request) => {
+                headers = UnverifiedHeaders::from_headers(&request.headers);
+                self.handle(request, trace_header, &mut record).await
+            }
+            Err(error) => Err(HandleError::InvalidEvent(error)),
+        };
+
+        let response = response(&result);
+        let invocation = Invocation {
+            function_name: &context.env_config.function_name,
+            request_id: &context.request_id,
+            trace_header,
+            cold_start: !self.started.swap(true, Ordering::Relaxed),
+            now: SystemTime::now(),
+        };
+        let line = telemetry::line(&result, response.status().as_u16(), &record, &headers, &invocation);
+        if record.metadata.as_ref().is_some_and(|metadata| metadata.is_webhook_disabled()) {
+            tracing::error!(
+                request_id = context.request_id,
+                "SuperOffice disabled the webhook; no events will arrive until it is reactivated"
+            );
+        }
+        (ApiGatewayResponse::new(response, is_rest_api), line)
+    }
+
+    /// Handles a request. A panic must neither end the process nor leave the sender without a response.
+    async fn handle(
+        &self,
+        request: Request,
+        trace_header: Option<&str>,
+        record: &mut DeliveryRecord,
+    ) -> Result<Outcome, HandleError> {
+        AssertUnwindSafe(self.handler.handle(request, trace_header, record))
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(HandleError::Panic))
+    }
+}
+
+/// A response in the form that API Gateway expects, by payload version.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ApiGatewayResponse {
+    /// Payload 2.0: HTTP APIs and function URLs.
+    V2(ApiGatewayV2httpResponse),
+    /// Payload 1.0: REST APIs.
+    V1(ApiGatewayProxyResponse),
+}
+
+impl ApiGatewayResponse {
+    fn new(response: Response<String>, is_rest_api: bool) -> Self {
+        let (parts, body) = response.into_parts();
+        let (status, body) = (i64::from(parts.status.as_u16()), Some(Body::Text(body)));
+        if is_rest_api {
+            let mut response = ApiGatewayProxyResponse::default();
+            (response.status_code, response.headers, response.body) = (status, parts.headers, body);
+            Self::V1(response)
+        } else {
+            let mut response = ApiGatewayV2httpResponse::default();
+            (response.status_code, response.headers, response.body) = (status, parts.headers, body);
+            Self::V2(response)
+        }
+    }
+}

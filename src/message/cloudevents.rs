@@ -1,0 +1,186 @@
+//! The CloudEvents 1.0 envelope, in the JSON format.
+//!
+//! The envelope ends with `,"data":`, the request body byte for byte, and `}`. A consumer can therefore extract the signed
+//! bytes as text and verify them again.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::message::JSON;
+use crate::webhook::metadata::EventMetadata;
+
+const DATA: &str = ",\"data\":";
+
+/// The attributes of an event. CloudEvents does not allow empty ones.
+#[derive(Serialize)]
+struct Attributes<'a> {
+    specversion: &'a str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'a str>,
+    datacontenttype: &'a str,
+}
+
+/// Returns the JSON object of an event's attributes.
+pub(crate) fn envelope(metadata: &EventMetadata, primary_key: i64) -> String {
+    let attributes = Attributes {
+        specversion: "1.0",
+        id: metadata.event_id(),
+        source: &source(metadata.context_identifier()),
+        event_type: &format!("com.superoffice.{}", metadata.event()),
+        subject: &format!("{}/{primary_key}", metadata.entity()),
+        time: metadata.timestamp().filter(|timestamp| is_rfc3339(timestamp)),
+        datacontenttype: JSON,
+    };
+    #[expect(clippy::expect_used, reason = "strings with fixed keys always serialize")]
+    serde_json::to_string(&attributes).expect("strings with fixed keys always serialize")
+}
+
+/// Appends `data` to an envelope as text, so that its bytes do not change.
+pub(crate) fn with_data(mut envelope: String, data: &str) -> String {
+    envelope.pop();
+    envelope.reserve(DATA.len() + data.len() + 1);
+    envelope.push_str(DATA);
+    envelope.push_str(data);
+    envelope.push('}');
+    envelope
+}
+
+/// A received CloudEvents event.
+#[derive(Deserialize)]
+pub(crate) struct CloudEvent<'m> {
+    #[serde(rename = "specversion")]
+    _specversion: String,
+    #[serde(borrow)]
+    data: &'m RawValue,
+}
+
+impl<'m> CloudEvent<'m> {
+    /// Parses an event, or returns `None` if the text is not a CloudEvents event with data.
+    pub(crate) fn parse(text: &'m str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The JSON document in `data`.
+    pub(crate) fn data(&self) -> &'m str {
+        self.data.get()
+    }
+}
+
+/// Returns the signed text of an event: from the first `,"data":` to the last `}`, including whitespace. `None` if the
+/// event was not written by [`with_data`].
+pub(crate) fn signed_data(text: &str) -> Option<&str> {
+    // A JSON string cannot contain the separator, because its quotation marks would be escaped.
+    text.split_once(DATA)?.1.strip_suffix('}')
+}
+
+/// The characters to percent-encode in a URN's namespace-specific string: all but RFC 8141's `pchar`.
+const URN_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// Returns the `source` of a tenant's events.
+fn source(tenant: Option<&str>) -> String {
+    match tenant {
+        Some(tenant) => format!("urn:superoffice:{}", utf8_percent_encode(tenant, URN_ESCAPED)),
+        None => "urn:superoffice:onsite".to_owned(),
+    }
+}
+
+/// Returns `true` if the text is an RFC 3339 timestamp of an existing date.
+///
+/// jiff accepts more (other separators, time zone names, offsets without a colon), so the shape is checked first.
+fn is_rfc3339(text: &str) -> bool {
+    // The fraction is removed because jiff accepts at most nine digits.
+    without_fraction(text).is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok())
+}
+
+/// Returns a text of the shape `YYYY-MM-DDThh:mm:ss`, an optional fraction, and `Z` or `±hh:mm`, without its fraction.
+fn without_fraction(text: &str) -> Option<String> {
+    let (date_time, rest) = text.split_at_checked(19)?;
+    let has_shape = date_time.bytes().zip(*b"0000-00-00T00:00:00").all(|(byte, shape)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => byte.eq_ignore_ascii_case(&b'T'),
+        _ => byte == shape,
+    });
+    let offset = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let offset = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            (offset.len() < fraction.len()).then_some(offset)?
+        }
+        None => rest,
+    };
+    let is_offset = match offset.as_bytes() {
+        [b'Z' | b'z'] => true,
+        [b'+' | b'-', h1, h2, b':', m1, m2] => {
+            [h1, h2, m1, m2].iter().all(|byte| byte.is_ascii_digit()) && (*h1, *h2) <= (b'2', b'3') && *m1 <= b'5'
+        }
+        _ => false,
+    };
+    (has_shape && is_offset).then(|| format!("{date_time}{offset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_is_a_urn() {
+        for (tenant, expected) in [
+            (Some("Cust1234"), "urn:superoffice:Cust1234"),
+            (Some("Default"), "urn:superoffice:Default"),
+            (Some("a b/ø%?#"), "urn:superoffice:a%20b%2F%C3%B8%25%3F%23"),
+            (Some("a:b@c-d.e_f~"), "urn:superoffice:a:b@c-d.e_f~"),
+            (None, "urn:superoffice:onsite"),
+        ] {
+            assert_eq!(source(tenant), expected);
+        }
+    }
+
+    #[test]
+    fn only_rfc_3339_is_accepted() {
+        for (text, accepted) in [
+            ("2018-04-24T07:50:50.6812131Z", true),
+            ("2018-04-24T07:50:50Z", true),
+            ("2018-04-24T07:50:50.1234567890123456789Z", true),
+            ("2018-04-24t07:50:50z", true),
+            ("2025-05-14T10:48:07.8912039+02:00", true),
+            ("2024-02-29T00:00:00-00:30", true),
+            ("2016-12-31T23:59:60Z", true),
+            ("2020-02-16T17:50:17", false),
+            ("2018-04-24 07:50:50Z", false),
+            ("2018-04-24T07:50Z", false),
+            ("2018-04-24T07:50:50.Z", false),
+            ("2018-04-24T07:50:50+0200", false),
+            ("2018-04-24T07:50:50+02:00[Europe/Oslo]", false),
+            ("2018-04-24T07:50:50+24:00", false),
+            ("2018-02-30T07:50:50Z", false),
+            ("2018-04-24T24:00:00Z", false),
+            ("24.04.2018", false),
+            ("", false),
+            ("2018-04-24T07:50:50.681213æ", false),
+        ] {
+            assert_eq!(is_rfc3339(text), accepted, "{text}");
+        }
+    }
+}

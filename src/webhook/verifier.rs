@@ -1,0 +1,304 @@
+//! Verification of a request body, and the proof of it.
+//!
+//! [`Verifier::verify`] is the only way to a [`VerifiedBody`], and [`Verifier::authorize`] the only way from there to an
+//! [`AuthorizedBody`]. A queue message is made from nothing else, so an unsigned body cannot be queued.
+
+use std::fmt;
+
+use crate::webhook::diagnosis::has_stray_whitespace;
+use crate::webhook::metadata::EventMetadata;
+use crate::webhook::signature::{InvalidSignature, Secret, Signature};
+use crate::webhook::tenant::{self, SignedBy, Signers, TenantSecrets};
+
+/// The reason why a request is not authenticated. For the log only: the response is the same in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// No signature header: the webhook has no secret in SuperOffice, or the sender is not SuperOffice.
+    #[error("signature header missing")]
+    Missing,
+    /// More than one signature header.
+    #[error("signature header repeated")]
+    Repeated,
+    /// The header is not base64 of 32 bytes.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSignature),
+    /// No configured secret signed this body.
+    #[error("signature mismatch")]
+    Mismatch,
+    /// No configured secret signed this body, but a secret with other whitespace around it did.
+    #[error("signature mismatch: the secret has stray whitespace here or in SuperOffice")]
+    StrayWhitespace,
+    /// A configured secret signed this body, but not a secret of the tenant that the body names.
+    #[error("tenant mismatch")]
+    TenantMismatch,
+}
+
+/// A request body that a configured secret signed. Its tenant is not checked yet.
+#[derive(Clone)]
+pub struct VerifiedBody {
+    bytes: Vec<u8>,
+    signature: Signature,
+    signers: Signers,
+}
+
+impl VerifiedBody {
+    /// The body as received, byte for byte.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for VerifiedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedBody({} bytes)", self.bytes.len())
+    }
+}
+
+/// A request body that a secret of its own tenant signed.
+#[derive(Clone)]
+pub struct AuthorizedBody {
+    bytes: Vec<u8>,
+    signature: Signature,
+    signed_by: SignedBy,
+}
+
+impl AuthorizedBody {
+    /// The body as received, byte for byte.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Consumes the proof and returns the body as received.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The verified signature.
+    pub fn signature(&self) -> Signature {
+        self.signature
+    }
+
+    /// The kind of secret that signed the body.
+    pub fn signed_by(&self) -> SignedBy {
+        self.signed_by
+    }
+}
+
+impl fmt::Debug for AuthorizedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthorizedBody({} bytes)", self.bytes.len())
+    }
+}
+
+/// The configured secrets.
+#[derive(Clone, Debug, Default)]
+pub struct Verifier {
+    current: Option<Secret>,
+    previous: Option<Secret>,
+    tenants: TenantSecrets,
+}
+
+impl Verifier {
+    /// Creates a verifier with one shared secret.
+    pub fn new(current: Secret) -> Self {
+        Self { current: Some(current), ..Self::default() }
+    }
+
+    /// Creates a verifier with the shared secrets and the secrets of single tenants.
+    pub fn with_tenants(current: Option<Secret>, previous: Option<Secret>, tenants: TenantSecrets) -> Self {
+        Self { current, previous, tenants }
+    }
+
+    /// Also accepts a previous shared secret, during rotation.
+    #[must_use]
+    pub fn with_previous(self, previous: Secret) -> Self {
+        Self { previous: Some(previous), ..self }
+    }
+
+    /// Verifies a body against the values of its signature header.
+    ///
+    /// All configured secrets are tried, so that the duration reveals nothing about them.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], for the log only.
+    pub fn verify<S: AsRef<[u8]>>(
+        &self,
+        body: Vec<u8>,
+        header_values: impl IntoIterator<Item = S>,
+    ) -> Result<VerifiedBody, Rejection> {
+        let signature = parse_header(header_values)?;
+        let signed = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.verifies(&body, &signature));
+        let (current, previous) = (signed(&self.current), signed(&self.previous));
+        let shared = if current { Some(SignedBy::Current) } else { previous.then_some(SignedBy::Previous) };
+        let signers = Signers { shared, tenants: self.tenants.signers(&body, &signature) };
+        if signers.shared.is_none() && signers.tenants.is_empty() {
+            return Err(self.diagnose(&body, &signature));
+        }
+        Ok(VerifiedBody { bytes: body, signature, signers })
+    }
+
+    /// Checks that the secret that signed a body may sign for the tenant that the body names. `metadata` is the parsed
+    /// body, or `None` if it is not a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::TenantMismatch`].
+    pub fn authorize(&self, body: VerifiedBody, metadata: Option<&EventMetadata>) -> Result<AuthorizedBody, Rejection> {
+        let signed_by = tenant::authorize(&body.signers, &self.tenants, metadata).ok_or(Rejection::TenantMismatch)?;
+        Ok(AuthorizedBody { bytes: body.bytes, signature: body.signature, signed_by })
+    }
+
+    fn diagnose(&self, body: &[u8], signature: &Signature) -> Rejection {
+        let shared: Vec<&Secret> = [&self.current, &self.previous].into_iter().flatten().collect();
+        if has_stray_whitespace(&shared, body, signature) { Rejection::StrayWhitespace } else { Rejection::Mismatch }
+    }
+}
+
+fn parse_header<S: AsRef<[u8]>>(header_values: impl IntoIterator<Item = S>) -> Result<Signature, Rejection> {
+    let mut values = header_values.into_iter();
+    let value = values.next().ok_or(Rejection::Missing)?;
+    // API Gateway joins the values of a repeated header with commas, which base64 does not contain.
+    if values.next().is_some() || value.as_ref().contains(&b',') {
+        return Err(Rejection::Repeated);
+    }
+    Ok(std::str::from_utf8(value.as_ref()).map_err(|_| InvalidSignature::NotBase64)?.parse::<Signature>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustA"}"#;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text).unwrap()
+    }
+
+    fn signed(text: &str, body: &[u8]) -> String {
+        secret(text).sign(body).to_string()
+    }
+
+    fn verify(verifier: &Verifier, body: &[u8], headers: &[&str]) -> Result<SignedBy, Rejection> {
+        let body = verifier.verify(body.to_vec(), headers)?;
+        let metadata = EventMetadata::parse(body.bytes()).ok();
+        verifier.authorize(body, metadata.as_ref()).map(|body| body.signed_by())
+    }
+
+    fn with_tenants(current: Option<&str>, tenants: &[(&str, &[&str])]) -> Verifier {
+        let tenants = tenants
+            .iter()
+            .map(|(tenant, secrets)| ((*tenant).to_owned(), secrets.iter().map(|text| secret(text)).collect()));
+        Verifier::with_tenants(current.map(secret), None, TenantSecrets::new(tenants).unwrap())
+    }
+
+    #[test]
+    fn rejection_names_the_mistake() {
+        let verifier = Verifier::new(secret("right"));
+        let signature = signed("right", BODY);
+        for (headers, text) in [
+            (vec![], "signature header missing"),
+            (vec![&*signature, &*signature], "signature header repeated"),
+            (vec!["AAAA,AAAA"], "signature header repeated"),
+            (vec!["?"], "signature is not base64"),
+            (vec!["AAAA"], "signature is not 32 bytes long"),
+            (vec![&*signed("wrong", BODY)], "signature mismatch"),
+            (
+                vec![&*signed("right\n", BODY)],
+                "signature mismatch: the secret has stray whitespace here or in SuperOffice",
+            ),
+        ] {
+            assert_eq!(verify(&verifier, BODY, &headers).unwrap_err().to_string(), text, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn both_secrets_are_accepted_during_rotation() {
+        let verifier = Verifier::new(secret("new")).with_previous(secret("old"));
+        assert_eq!(verify(&verifier, BODY, &[&signed("new", BODY)]), Ok(SignedBy::Current));
+        assert_eq!(verify(&verifier, BODY, &[&signed("old", BODY)]), Ok(SignedBy::Previous));
+        assert_eq!(verify(&verifier, BODY, &[&signed("older", BODY)]), Err(Rejection::Mismatch));
+    }
+
+    #[test]
+    fn listed_tenant_is_accepted_with_its_own_secrets_only() {
+        let verifier =
+            with_tenants(Some("shared"), &[("CustA", &["a", "a2"]), ("CustB", &["b", "both"]), ("C", &["both"])]);
+        let event = |tenant: &str| format!(r#"{{"Event":"contact.changed","EventId":"1"{tenant}}}"#).into_bytes();
+        let (a, b) = (event(r#","ContextIdentifier":"CustA""#), event(r#","ContextIdentifier":"CustB""#));
+        let other_case = event(r#","ContextIdentifier":"CUSTa""#);
+        let (unlisted, none) = (event(r#","ContextIdentifier":"CustX""#), event(""));
+        for (body, by, expected) in [
+            (&a, "a", Ok(SignedBy::Tenant)),
+            (&a, "a2", Ok(SignedBy::Tenant)),
+            (&a, "b", Err(Rejection::TenantMismatch)),
+            (&a, "shared", Err(Rejection::TenantMismatch)),
+            (&other_case, "a", Ok(SignedBy::Tenant)),
+            (&other_case, "shared", Err(Rejection::TenantMismatch)),
+            (&a, "unknown", Err(Rejection::Mismatch)),
+            (&b, "both", Ok(SignedBy::Tenant)),
+            (&unlisted, "shared", Ok(SignedBy::Current)),
+            (&unlisted, "a", Err(Rejection::TenantMismatch)),
+            (&none, "shared", Ok(SignedBy::Current)),
+            (&none, "a", Err(Rejection::TenantMismatch)),
+        ] {
+            assert_eq!(verify(&verifier, body, &[&signed(by, body)]), expected, "{by}");
+        }
+    }
+
+    #[test]
+    fn second_context_identifier_is_rejected() {
+        let verifier = with_tenants(Some("shared"), &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let body =
+            br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustB","ContextIdentifier":"CustA"}"#;
+        assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Err(Rejection::TenantMismatch));
+        let escaped = br#"{"Event":"contact.changed","EventId":"1","Context\u0049dentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, escaped, &[&signed("a", escaped)]), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn context_identifier_in_another_case_is_rejected() {
+        let verifier = with_tenants(Some("shared"), &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let both =
+            br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustA","contextIdentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, both, &[&signed("a", both)]), Err(Rejection::TenantMismatch));
+        let only = br#"{"Event":"contact.changed","EventId":"1","contextidentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, only, &[&signed("shared", only)]), Err(Rejection::TenantMismatch));
+        // Without tenant secrets there is nothing to confuse.
+        let verifier = Verifier::new(secret("shared"));
+        assert_eq!(verify(&verifier, both, &[&signed("shared", both)]), Ok(SignedBy::Current));
+    }
+
+    #[test]
+    fn registration_probe_need_not_name_its_tenant() {
+        let verifier = with_tenants(None, &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let probe = br#"{"Event":"test","EventId":"1","ContextIdentifier":"Default"}"#;
+        assert_eq!(verify(&verifier, probe, &[&signed("a", probe)]), Ok(SignedBy::Tenant));
+        for other in ["CustX", "default", "CustA "] {
+            let probe = format!(r#"{{"Event":"test","EventId":"1","ContextIdentifier":"{other}"}}"#).into_bytes();
+            assert_eq!(verify(&verifier, &probe, &[&signed("a", &probe)]), Err(Rejection::TenantMismatch), "{other}");
+        }
+        let of_b = br#"{"Event":"test","EventId":"1","ContextIdentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, of_b, &[&signed("a", of_b)]), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn malformed_body_without_a_tenant_is_accepted_from_any_tenant() {
+        let verifier = with_tenants(None, &[("CustA", &["a"])]);
+        for body in [&b"not JSON"[..], br#"{"EventId":"1"}"#, br#"{"ContextIdentifier":"CustA"}"#] {
+            assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Ok(SignedBy::Tenant));
+        }
+        let of_another = br#"{"ContextIdentifier":"CustB"}"#;
+        assert_eq!(verify(&verifier, of_another, &[&signed("a", of_another)]), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn debug_output_shows_neither_secrets_nor_signature_nor_body() {
+        let verifier = with_tenants(Some("hush-current"), &[("CustA", &["hush-tenant"])]);
+        let verified = verifier.verify(b"hush-body".to_vec(), [signed("hush-current", b"hush-body")]).unwrap();
+        let authorized = verifier.authorize(verified.clone(), None).unwrap();
+        let shown = format!("{verifier:?} {verified:?} {authorized:?} {:?}", authorized.signature());
+        assert!(!shown.contains("hush") && !shown.contains(&authorized.signature().to_string()), "{shown}");
+    }
+}
