@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::{LambdaEvent, run_concurrent, service_fn};
-use superoffice_webhook::function::{Config, Handler, LambdaAdapter, SqsClients, SqsQueue, WithFallback};
+use superoffice_webhook::function::{Config, Handler, LambdaAdapter, QueueUrl, SqsClients};
 use tracing_subscriber::filter::LevelFilter;
 
 /// The variables that the Lambda runtime requires.
@@ -21,18 +21,26 @@ const REQUIRED_LAMBDA_VARS: [&str; 4] = [
 
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
-    start_logging(env("AWS_LAMBDA_LOG_LEVEL").as_deref(), env("AWS_LAMBDA_LOG_FORMAT").as_deref());
+    let logs_json = env("AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
+    start_logging(env("AWS_LAMBDA_LOG_LEVEL").as_deref(), logs_json);
+    let fail = |message: String| {
+        // In JSON, one line with a level, so that it is found and counted as an error. Otherwise in readable lines.
+        if logs_json {
+            tracing::error!("{message}");
+        } else {
+            eprintln!("{message}");
+        }
+        ExitCode::FAILURE
+    };
     let config = match Config::from_lookup(env) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("superoffice-webhook cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(format!("superoffice-webhook cannot start: {error}")),
     };
     // Checked after the configuration, so that configuration errors are reported first outside Lambda too.
     if let Some(missing) = REQUIRED_LAMBDA_VARS.into_iter().find(|name| env(name).is_none()) {
-        eprintln!("superoffice-webhook runs in AWS Lambda or under `cargo lambda watch`: {missing} is not set");
-        return ExitCode::FAILURE;
+        return fail(format!(
+            "superoffice-webhook runs in AWS Lambda or under `cargo lambda watch`: {missing} is not set"
+        ));
     }
     // Standard Lambda sends one event at a time, and a single thread starts faster. A managed instance sends several.
     let is_concurrent = env("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 1);
@@ -56,15 +64,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), lambda_http::Error> {
-    let clients = SqsClients::load(&config.queue, config.fallback_queue.is_some()).await;
-    let fallback = config.fallback_queue.as_ref().map(|url| clients.queue(url));
-    let with_fallback = |primary: SqsQueue| WithFallback { primary, fallback: fallback.clone() };
+    let clients = SqsClients::load(&config.queue).await;
+    let with_fallback = |url: &QueueUrl| clients.with_fallback(url, config.fallback_queue.as_ref());
     let handler = Handler {
         verifier: config.verifier,
         filter: config.filter,
         format: config.format,
-        events: with_fallback(clients.queue(&config.queue)),
-        quarantine: config.quarantine_queue.as_ref().map(|url| with_fallback(clients.queue(url))),
+        events: with_fallback(&config.queue),
+        quarantine: config.quarantine_queue.as_ref().map(with_fallback),
     };
     handler.events.primary.warm_up().await;
     let adapter = LambdaAdapter::new(handler);
@@ -73,7 +80,7 @@ async fn run(config: Config) -> Result<(), lambda_http::Error> {
 
 /// Sends diagnostics to standard error, as configured by Lambda's logging controls. Standard output has the log lines of
 /// the requests. Levels below `INFO` are not compiled in.
-fn start_logging(level: Option<&str>, format: Option<&str>) {
+fn start_logging(level: Option<&str>, logs_json: bool) {
     let level = match level.map(str::to_ascii_uppercase).as_deref() {
         Some("WARN") => LevelFilter::WARN,
         Some("ERROR" | "FATAL") => LevelFilter::ERROR,
@@ -84,7 +91,7 @@ fn start_logging(level: Option<&str>, format: Option<&str>) {
         .with_target(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    if format.is_some_and(|format| format.eq_ignore_ascii_case("json")) {
+    if logs_json {
         logs.json().flatten_event(true).init();
     } else {
         logs.init();

@@ -9,7 +9,7 @@ use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
 use crate::function::queue::{Queue, SendError, Sent, WithFallback};
 use crate::function::request::Request;
 use crate::message::encode::ForwardableEvent;
-use crate::message::{MessageFormat, QueueMessage};
+use crate::message::{MAX_MESSAGE_BYTES, MessageFormat, QueueMessage};
 use crate::webhook::metadata::{EventMetadata, ParseError};
 use crate::webhook::signature::SIGNATURE_HEADER;
 use crate::webhook::verifier::{AuthorizedBody, Verifier};
@@ -45,6 +45,10 @@ impl<Q: Queue> Handler<Q> {
         record.body_bytes = request.body.len();
         if request.method != Method::POST {
             return Err(HandleError::MethodNotAllowed);
+        }
+        // Such a body can never be queued, and anyone could make the function sign it with every secret.
+        if request.body.len() > MAX_MESSAGE_BYTES {
+            return Err(HandleError::BodyTooLarge(request.body.len()));
         }
 
         let verified = self.verifier.verify(request.body, request.headers.get_all(SIGNATURE_HEADER))?;
@@ -104,7 +108,7 @@ async fn enqueue<Q: Queue>(
     let start = Instant::now();
     let result = queue.send(message, trace_header).await;
     record.enqueue_latency = Some(start.elapsed());
-    let Sent { message_id, primary_error } = result?;
-    record.primary_error = primary_error;
+    let Sent { message_id, fallback_reason } = result?;
+    record.fallback_reason = fallback_reason;
     Ok(message_id)
 }

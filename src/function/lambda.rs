@@ -78,7 +78,7 @@ impl<Q: Queue> LambdaAdapter<Q> {
         if record.metadata.as_ref().is_some_and(|metadata| metadata.is_webhook_disabled()) {
             tracing::error!(
                 request_id = context.request_id,
-                "SuperOffice disabled the webhook; no events will arrive until it is reactivated"
+                "SuperOffice disabled or stopped the webhook; no events will arrive until it is active again"
             );
         }
         (ApiGatewayResponse::new(response, is_rest_api), line)

@@ -20,7 +20,7 @@ pub use filter::{EventFilter, FilterError};
 pub use handler::Handler;
 pub use lambda::{ApiGatewayResponse, LambdaAdapter};
 pub use outcome::{DeliveryRecord, HandleError, Outcome};
-pub use queue::{Queue, QueueError, SendError, Sent, WithFallback};
+pub use queue::{FallbackReason, Queue, QueueError, SendError, Sent, WithFallback};
 pub use queue_url::{QueueUrl, QueueUrlError};
 pub use request::{InvalidEvent, Request};
 pub use sqs::{SqsClients, SqsQueue};

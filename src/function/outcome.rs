@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::function::queue::{QueueError, SendError};
+use crate::function::queue::{FallbackReason, SendError};
 use crate::function::request::InvalidEvent;
-use crate::message::TooLarge;
+use crate::message::{MAX_MESSAGE_BYTES, TooLarge};
 use crate::webhook::metadata::{EventMetadata, ParseError};
 use crate::webhook::tenant::SignedBy;
 use crate::webhook::verifier::Rejection;
@@ -55,6 +55,9 @@ pub enum HandleError {
     /// The method is not `POST`.
     #[error("method is not POST")]
     MethodNotAllowed,
+    /// The body, of this size in bytes, is larger than any message. It was not verified.
+    #[error("body of {0} bytes exceeds the limit of {MAX_MESSAGE_BYTES}")]
+    BodyTooLarge(usize),
     /// The request is not authenticated.
     #[error(transparent)]
     Unauthorized(#[from] Rejection),
@@ -79,10 +82,10 @@ pub enum HandleError {
 }
 
 impl HandleError {
-    /// `rejected` if the request was not authenticated or had no body, otherwise `failed`.
+    /// `rejected` if the request was not authenticated or its body is empty or over 1 MiB, otherwise `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::MethodNotAllowed | Self::Unauthorized(_) | Self::EmptyBody => "rejected",
+            Self::MethodNotAllowed | Self::BodyTooLarge(_) | Self::Unauthorized(_) | Self::EmptyBody => "rejected",
             Self::Malformed(_) | Self::TooLarge(_) | Self::NotEnqueued(_) | Self::InvalidEvent(_) | Self::Panic => {
                 "failed"
             }
@@ -103,6 +106,6 @@ pub struct DeliveryRecord {
     pub body_bytes: usize,
     /// The time that the queues took, if a message was sent.
     pub enqueue_latency: Option<Duration>,
-    /// The error of the primary queue, if the fallback queue accepted the message.
-    pub primary_error: Option<QueueError>,
+    /// The reason why the fallback queue accepted the message, if it did.
+    pub fallback_reason: Option<FallbackReason>,
 }

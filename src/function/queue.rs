@@ -1,8 +1,16 @@
 //! Destinations for messages, and the fallback.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::message::QueueMessage;
+
+/// The time during which the fallback is tried first after the primary queue failed.
+const FALLBACK_FIRST: Duration = Duration::from_secs(30);
 
 /// A destination for messages. Implemented by [`SqsQueue`](crate::function::SqsQueue) and by fakes in tests.
 pub trait Queue: Send + Sync {
@@ -24,6 +32,9 @@ pub enum QueueError {
     /// No connection.
     #[error("unreachable")]
     Unreachable,
+    /// A server error (5xx), with its code.
+    #[error("{0}")]
+    Unavailable(String),
     /// SQS rejected the message, with this error code.
     #[error("{0}")]
     Rejected(String),
@@ -38,13 +49,31 @@ pub enum QueueError {
     InvalidResponse,
 }
 
+impl QueueError {
+    /// Returns `true` if the queue itself has failed, so that the next message would probably fail too.
+    fn is_outage(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Unreachable | Self::Unavailable(_))
+    }
+}
+
 /// A queue with an optional fallback.
+///
+/// After an outage of the primary queue, the fallback is tried first for 30 s. Otherwise every delivery would wait for
+/// the primary queue's timeout.
 #[derive(Clone, Debug)]
 pub struct WithFallback<Q> {
     /// The queue to try first.
     pub primary: Q,
     /// The queue to try if the primary queue does not accept a message.
     pub fallback: Option<Q>,
+    outage: Arc<Mutex<Option<Outage>>>,
+}
+
+/// The last outage of the primary queue.
+#[derive(Clone, Debug)]
+struct Outage {
+    error: QueueError,
+    ends: Instant,
 }
 
 /// The acknowledgement of a sent message.
@@ -52,8 +81,26 @@ pub struct WithFallback<Q> {
 pub struct Sent {
     /// The `MessageId` in the queue that accepted the message.
     pub message_id: String,
-    /// The error of the primary queue, if the fallback accepted the message.
-    pub primary_error: Option<QueueError>,
+    /// The reason why the fallback accepted the message. `None` if the primary queue did.
+    pub fallback_reason: Option<FallbackReason>,
+}
+
+/// The reason why a message was sent to the fallback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FallbackReason {
+    /// The primary queue did not accept this message.
+    Failed(QueueError),
+    /// The primary queue was not tried, because it failed less than 30 s ago.
+    RecentlyFailed(QueueError),
+}
+
+impl fmt::Display for FallbackReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "queue: {error}"),
+            Self::RecentlyFailed(error) => write!(f, "queue: not tried after {error}"),
+        }
+    }
 }
 
 /// No queue accepted the message.
@@ -69,23 +116,133 @@ pub enum SendError {
 }
 
 impl<Q: Queue> WithFallback<Q> {
-    /// Sends a message to the primary queue and, if that fails, to the fallback.
+    /// Creates a queue with an optional fallback.
+    pub fn new(primary: Q, fallback: Option<Q>) -> Self {
+        Self { primary, fallback, outage: Arc::default() }
+    }
+
+    /// Sends a message to the primary queue and, if that fails, to the fallback. After an outage of the primary queue,
+    /// the order is reversed.
     ///
     /// # Errors
     ///
     /// [`SendError`] if no queue accepted the message in time. A queue may contain the message nevertheless, because its
     /// response can be lost.
     pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Sent, SendError> {
-        let primary_error = match self.primary.send(message, trace_header).await {
-            Ok(message_id) => return Ok(Sent { message_id, primary_error: None }),
-            Err(error) => error,
-        };
         let Some(fallback) = &self.fallback else {
-            return Err(SendError::Queue(primary_error));
+            return match self.primary.send(message, trace_header).await {
+                Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
+                Err(error) => Err(SendError::Queue(error)),
+            };
         };
-        match fallback.send(message, trace_header).await {
-            Ok(message_id) => Ok(Sent { message_id, primary_error: Some(primary_error) }),
-            Err(error) => Err(SendError::Both(primary_error, error)),
+        if let Some(outage) = self.current_outage() {
+            return match fallback.send(message, trace_header).await {
+                Ok(message_id) => {
+                    Ok(Sent { message_id, fallback_reason: Some(FallbackReason::RecentlyFailed(outage)) })
+                }
+                Err(fallback_error) => match self.send_to_primary(message, trace_header).await {
+                    Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
+                    Err(error) => Err(SendError::Both(error, fallback_error)),
+                },
+            };
         }
+        match self.send_to_primary(message, trace_header).await {
+            Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
+            Err(error) => match fallback.send(message, trace_header).await {
+                Ok(message_id) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
+                Err(fallback_error) => Err(SendError::Both(error, fallback_error)),
+            },
+        }
+    }
+
+    /// Sends a message to the primary queue, and remembers an outage.
+    async fn send_to_primary(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<String, QueueError> {
+        let result = self.primary.send(message, trace_header).await;
+        let outage = match &result {
+            Err(error) if error.is_outage() => {
+                Some(Outage { error: error.clone(), ends: Instant::now() + FALLBACK_FIRST })
+            }
+            _ => None,
+        };
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
+        result
+    }
+
+    fn current_outage(&self) -> Option<QueueError> {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.as_ref().filter(|outage| Instant::now() < outage.ends).map(|outage| outage.error.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue that responds to each message in turn, and counts the messages.
+    struct Script(Mutex<Vec<Result<(), QueueError>>>, &'static str);
+
+    impl Queue for Script {
+        async fn send(&self, _: &QueueMessage, _: Option<&str>) -> Result<String, QueueError> {
+            self.0.lock().unwrap().remove(0).map(|()| self.1.to_owned())
+        }
+    }
+
+    type Responses = Vec<Result<(), QueueError>>;
+
+    fn queue(primary: Responses, fallback: Responses) -> WithFallback<Script> {
+        WithFallback::new(Script(primary.into(), "primary"), Some(Script(fallback.into(), "fallback")))
+    }
+
+    async fn send(queue: &WithFallback<Script>) -> Result<(String, Option<String>), String> {
+        let message =
+            QueueMessage { body: "{}".into(), attributes: vec![], group_id: "g".into(), deduplication_id: "d".into() };
+        let sent = queue.send(&message, None).await.map_err(|error| error.to_string())?;
+        Ok((sent.message_id, sent.fallback_reason.map(|reason| reason.to_string())))
+    }
+
+    fn by(name: &str, reason: Option<&str>) -> Result<(String, Option<String>), String> {
+        Ok((name.into(), reason.map(Into::into)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fallback_is_tried_first_for_30_s_after_an_outage() {
+        for (error, text) in [
+            (QueueError::Timeout, "timeout"),
+            (QueueError::Unreachable, "unreachable"),
+            (QueueError::Unavailable("InternalError".into()), "InternalError"),
+        ] {
+            let queue = queue(vec![Err(error), Ok(())], vec![Ok(()), Ok(()), Ok(())]);
+            assert_eq!(send(&queue).await, by("fallback", Some(&format!("queue: {text}"))));
+            tokio::time::advance(Duration::from_millis(29_999)).await;
+            assert_eq!(send(&queue).await, by("fallback", Some(&format!("queue: not tried after {text}"))));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(send(&queue).await, by("primary", None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn primary_is_tried_first_after_a_rejection() {
+        for error in [QueueError::Rejected("AccessDenied".into()), QueueError::DigestMismatch] {
+            let queue = queue(vec![Err(error), Ok(())], vec![Ok(())]);
+            assert_eq!(send(&queue).await.unwrap().0, "fallback");
+            assert_eq!(send(&queue).await, by("primary", None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn primary_is_tried_if_the_preferred_fallback_fails() {
+        let fallback = vec![Ok(()), Err(QueueError::Unreachable), Err(QueueError::Timeout)];
+        let queue = queue(vec![Err(QueueError::Timeout), Err(QueueError::Timeout), Ok(()), Ok(())], fallback);
+        assert_eq!(send(&queue).await.unwrap().0, "fallback");
+        assert_eq!(send(&queue).await, Err("queue: timeout; fallback: unreachable".into()));
+        assert_eq!(send(&queue).await, by("primary", None));
+        assert_eq!(send(&queue).await, by("primary", None), "success ends the outage");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_fallback_the_primary_is_always_tried() {
+        let queue = WithFallback::new(Script(vec![Err(QueueError::Timeout), Ok(())].into(), "primary"), None);
+        assert_eq!(send(&queue).await, Err("queue: timeout".into()));
+        assert_eq!(send(&queue).await, by("primary", None));
     }
 }

@@ -27,7 +27,9 @@ pub(crate) fn response(result: &Result<Outcome, HandleError>) -> Response<String
         }
         HandleError::EmptyBody => (StatusCode::BAD_REQUEST, "The body is empty.", None),
         HandleError::Malformed(_) => (StatusCode::BAD_REQUEST, "The body is malformed.", None),
-        HandleError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large for a queue message.", None),
+        HandleError::BodyTooLarge(_) | HandleError::TooLarge(_) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large for a queue message.", None)
+        }
         HandleError::NotEnqueued(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "The event could not be queued. Send it again.",

@@ -25,38 +25,41 @@ use aws_smithy_runtime_api::client::http::{
 use md5::{Digest, Md5};
 use tokio::sync::OnceCell;
 
-use crate::function::queue::{Queue, QueueError};
+use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
 
 /// To open a connection, including name lookup and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// For one attempt. SQS usually responds within tens of milliseconds, so a hanging attempt leaves time for another.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For all attempts if there is no fallback.
-const ONLY_QUEUE_TIMEOUT: Duration = Duration::from_secs(6);
-/// For all attempts at each queue if there is a fallback.
-const EACH_QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 /// For the request before the first event.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
-impl<E: ProvideErrorMetadata, R> From<&SdkError<E, R>> for QueueError {
-    fn from(error: &SdkError<E, R>) -> Self {
+impl<E: ProvideErrorMetadata> From<&SdkError<E>> for QueueError {
+    fn from(error: &SdkError<E>) -> Self {
+        let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(truncate);
+        let status = error.raw_response().map(|response| response.status());
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_io() => Self::Unreachable,
-            SdkError::ServiceError(service) => match service.err().code() {
-                Some(code) => Self::Rejected(code.chars().take(100).collect()),
-                None => Self::InvalidResponse,
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) => match (code, status) {
+                (code, Some(status)) if status.is_server_error() => {
+                    Self::Unavailable(code.unwrap_or_else(|| format!("HTTP {status}")))
+                }
+                (Some(code), _) => Self::Rejected(code),
+                (None, _) => Self::InvalidResponse,
             },
-            SdkError::ResponseError(_) => Self::InvalidResponse,
             _ => Self::ConstructionFailure,
         }
     }
+}
+
+/// Bounds an error code for the log.
+fn truncate(code: &str) -> String {
+    code.chars().take(100).collect()
 }
 
 /// An SQS queue.
@@ -123,6 +126,21 @@ impl Queue for SqsQueue {
     }
 }
 
+/// The time limits of a queue. SQS usually responds within tens of milliseconds, so a hanging attempt leaves time for
+/// another.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    attempt: Duration,
+    all_attempts: Duration,
+}
+
+/// A queue without a fallback.
+const ONLY: Limits = Limits { attempt: Duration::from_secs(2), all_attempts: Duration::from_secs(6) };
+/// A queue with a fallback. Short, because the sender may not wait for both.
+const PRIMARY: Limits = Limits { attempt: Duration::from_secs(1), all_attempts: Duration::from_secs(2) };
+/// A fallback queue, which may be in another region.
+const FALLBACK: Limits = Limits { attempt: Duration::from_secs(2), all_attempts: Duration::from_secs(4) };
+
 /// The clients for all queues. They share connections and credentials.
 #[derive(Debug)]
 pub struct SqsClients {
@@ -130,12 +148,8 @@ pub struct SqsClients {
 }
 
 impl SqsClients {
-    /// Loads the configuration that all clients share, for the region of `queue`. With a fallback, each queue gets less
-    /// time.
-    pub async fn load(queue: &QueueUrl, with_fallback: bool) -> Self {
-        let operation = if with_fallback { EACH_QUEUE_TIMEOUT } else { ONLY_QUEUE_TIMEOUT };
-        let timeouts =
-            TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(operation).build();
+    /// Loads the configuration that all clients share, for the region of `queue`.
+    pub async fn load(queue: &QueueUrl) -> Self {
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
             .with_initial_backoff(FIRST_BACKOFF)
@@ -146,7 +160,7 @@ impl SqsClients {
             .region(region.clone())
             .credentials_provider(credentials(region, http_client.clone()))
             .http_client(http_client)
-            .timeout_config(timeouts)
+            .timeout_config(ONLY.timeout_config())
             .retry_config(retries)
             // Unnecessary: each attempt has a timeout, and the protection costs a timer per request.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -159,19 +173,27 @@ impl SqsClients {
         Self { client: aws_sdk_sqs::Client::from_conf(config) }
     }
 
-    /// Returns a queue.
-    pub fn queue(&self, url: &QueueUrl) -> SqsQueue {
-        SqsQueue { client: self.client(url), url: url.clone() }
+    /// Returns a queue with an optional fallback, each with its time limits.
+    pub fn with_fallback(&self, primary: &QueueUrl, fallback: Option<&QueueUrl>) -> WithFallback<SqsQueue> {
+        let limits = if fallback.is_some() { PRIMARY } else { ONLY };
+        WithFallback::new(self.queue(primary, limits), fallback.map(|url| self.queue(url, FALLBACK)))
     }
 
-    /// Returns the client for a queue's region.
-    pub fn client(&self, url: &QueueUrl) -> aws_sdk_sqs::Client {
-        let config = self.client.config();
-        if config.region().is_some_and(|region| region.as_ref() == url.region()) {
-            return self.client.clone();
-        }
-        let region = Region::new(url.region().to_owned());
-        aws_sdk_sqs::Client::from_conf(config.to_builder().region(region).build())
+    /// Returns a client for the region of a queue.
+    pub fn client(&self, queue: &QueueUrl) -> aws_sdk_sqs::Client {
+        self.queue(queue, ONLY).client
+    }
+
+    fn queue(&self, url: &QueueUrl, limits: Limits) -> SqsQueue {
+        let config = self.client.config().to_builder();
+        let config = config.region(Region::new(url.region().to_owned())).timeout_config(limits.timeout_config());
+        SqsQueue { client: aws_sdk_sqs::Client::from_conf(config.build()), url: url.clone() }
+    }
+}
+
+impl Limits {
+    fn timeout_config(self) -> TimeoutConfig {
+        TimeoutConfig::builder().operation_attempt_timeout(self.attempt).operation_timeout(self.all_attempts).build()
     }
 }
 
@@ -288,14 +310,26 @@ mod tests {
             let metadata = aws_sdk_sqs::error::ErrorMetadata::builder().code("QueueDoesNotExist").build();
             SendMessageError::QueueDoesNotExist(QueueDoesNotExist::builder().meta(metadata).build())
         });
-        assert_eq!(send(STANDARD, &rule).await, Err(QueueError::Rejected("QueueDoesNotExist".into())));
+        assert_eq!(send(STANDARD, &rule).await, Err(rejected("QueueDoesNotExist")));
     }
 
     #[tokio::test]
-    async fn response_that_is_not_json_is_invalid() {
-        let rule = mock!(aws_sdk_sqs::Client::send_message)
-            .then_http_response(|| HttpResponse::new(StatusCode::try_from(200).unwrap(), "<html>".into()));
-        assert_eq!(send(STANDARD, &rule).await, Err(QueueError::InvalidResponse));
+    async fn response_is_classified_by_status_and_code() {
+        for (status, body, error) in [
+            (200, "<html>", QueueError::InvalidResponse),
+            (404, "<html>", QueueError::InvalidResponse),
+            (400, r#"{"__type":"com.amazonaws.sqs#InvalidMessageContents"}"#, rejected("InvalidMessageContents")),
+            (503, "<html>", QueueError::Unavailable("HTTP 503".into())),
+            (500, r#"{"__type":"InternalFailure"}"#, QueueError::Unavailable("InternalFailure".into())),
+        ] {
+            let rule = mock!(aws_sdk_sqs::Client::send_message)
+                .then_http_response(move || HttpResponse::new(StatusCode::try_from(status).unwrap(), body.into()));
+            assert_eq!(send(STANDARD, &rule).await, Err(error), "{status} {body}");
+        }
+    }
+
+    fn rejected(code: &str) -> QueueError {
+        QueueError::Rejected(code.into())
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::Number;
 use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
 use crate::webhook::metadata::EventMetadata;
 use crate::webhook::tenant::SignedBy;
+use crate::webhook::verifier::Rejection;
 
 const NAMESPACE: &str = "SuperOfficeWebhook";
 
@@ -78,7 +79,14 @@ pub(crate) fn line(
     headers: &UnverifiedHeaders,
     invocation: &Invocation<'_>,
 ) -> String {
-    let line = LogLine { result, status, record, headers, invocation, metrics: metrics(result, record, headers) };
+    let line = LogLine {
+        result,
+        status,
+        record,
+        headers,
+        invocation,
+        metrics: metrics(result, record, headers, invocation.now),
+    };
     #[expect(clippy::expect_used, reason = "maps of strings and numbers always serialize")]
     serde_json::to_string(&line).expect("maps of strings and numbers always serialize")
 }
@@ -99,28 +107,61 @@ struct Metric {
     value: Number,
 }
 
-/// Returns the metrics of a request. Metrics that do not apply are omitted: a zero would skew the statistics.
-fn metrics(result: &Result<Outcome, HandleError>, record: &DeliveryRecord, headers: &UnverifiedHeaders) -> Vec<Metric> {
-    let outcome = outcome(result);
-    let disabled = record.metadata.as_ref().is_some_and(EventMetadata::is_webhook_disabled);
-    let count = |name, value: bool| Metric { name, unit: "Count", value: Number::from(u32::from(value)) };
-    let mut metrics = vec![
-        count("Forwarded", outcome == "forwarded"),
-        count("Tested", outcome == "test"),
-        count("Ignored", outcome == "ignored"),
-        count("Quarantined", outcome == "quarantined"),
-        count("Rejected", outcome == "rejected"),
-        count("Failed", outcome == "failed"),
-        count("FallbackUsed", record.primary_error.is_some()),
-        count("WebhookDisabled", disabled),
-    ];
-    if let Some(value) = record.enqueue_latency.and_then(milliseconds) {
-        metrics.push(Metric { name: "EnqueueLatency", unit: "Milliseconds", value });
+/// Returns the metrics of a request. Zeros are omitted: they cost money, skew statistics, and hide late data points from
+/// alarms.
+fn metrics(
+    result: &Result<Outcome, HandleError>,
+    record: &DeliveryRecord,
+    headers: &UnverifiedHeaders,
+    now: SystemTime,
+) -> Vec<Metric> {
+    let event = record.metadata.as_ref();
+    let count = |name, value: u32| Some((name, "Count", f64::from(value)));
+    let flag = |name, value: bool| count(name, value.into());
+    let duration = |name, value: Option<Duration>| Some((name, "Milliseconds", value?.as_secs_f64() * 1e3));
+    let is_event = matches!(result, Ok(Outcome::Forwarded { .. } | Outcome::Ignored { .. }));
+    let is_authenticated = outcome(result) != "rejected";
+    [
+        count(outcome_metric(result), 1),
+        flag("FallbackUsed", record.fallback_reason.is_some()),
+        flag("WebhookDisabled", event.is_some_and(EventMetadata::is_webhook_disabled)),
+        duration("EnqueueLatency", record.enqueue_latency),
+        count("SenderRetries", if is_authenticated { headers.retries() } else { 0 }),
+        duration("DeliveryDelay", event.filter(|_| is_event).and_then(|event| delay(event, now))),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(|(name, unit, value)| Some(Metric { name, unit, value: non_zero(value)? }))
+    .collect()
+}
+
+/// Returns the metric that counts requests with this result.
+fn outcome_metric(result: &Result<Outcome, HandleError>) -> &'static str {
+    match result {
+        Ok(Outcome::Forwarded { .. }) => "Forwarded",
+        Ok(Outcome::Test { .. }) => "Tested",
+        Ok(Outcome::Ignored { .. }) => "Ignored",
+        Ok(Outcome::Quarantined { .. }) => "Quarantined",
+        Err(HandleError::MethodNotAllowed | HandleError::Unauthorized(Rejection::Missing)) => "Unsigned",
+        Err(HandleError::Unauthorized(_) | HandleError::EmptyBody | HandleError::BodyTooLarge(_)) => "Rejected",
+        Err(_) => "Failed",
     }
-    if outcome != "rejected" {
-        metrics.push(Metric { name: "SenderRetries", unit: "Count", value: headers.retries().into() });
+}
+
+/// Returns the time from the event to now. `None` if the event has no timestamp, or one in the future.
+fn delay(event: &EventMetadata, now: SystemTime) -> Option<Duration> {
+    now.duration_since(event.occurred_at()?.try_into().ok()?).ok()
+}
+
+/// Returns a value rounded to three decimals, or `None` if it is zero.
+fn non_zero(value: f64) -> Option<Number> {
+    let thousandths = (value * 1e3).round();
+    match thousandths % 1e3 == 0.0 {
+        true if thousandths == 0.0 => None,
+        // A count has no decimals.
+        true => Some(Number::from((thousandths / 1e3) as u64)),
+        false => Number::from_f64(thousandths / 1e3),
     }
-    metrics
 }
 
 struct LogLine<'a> {
@@ -216,17 +257,12 @@ fn message_id(result: &Result<Outcome, HandleError>) -> Option<&str> {
 
 /// Returns why the request failed, was quarantined, or needed the fallback queue.
 fn reason(result: &Result<Outcome, HandleError>, record: &DeliveryRecord) -> Option<String> {
-    let primary_error = record.primary_error.as_ref().map(|error| format!("queue: {error}"));
-    match (result, &record.quarantine_reason, primary_error) {
+    let fallback = record.fallback_reason.as_ref().map(ToString::to_string);
+    match (result, &record.quarantine_reason, fallback) {
         (Err(error), ..) => Some(error.to_string()),
-        (Ok(_), Some(quarantine), Some(primary_error)) => Some(format!("{quarantine}; {primary_error}")),
-        (Ok(_), quarantine, primary_error) => quarantine.clone().or(primary_error),
+        (Ok(_), Some(quarantine), Some(fallback)) => Some(format!("{quarantine}; {fallback}")),
+        (Ok(_), quarantine, fallback) => quarantine.clone().or(fallback),
     }
-}
-
-/// Converts to milliseconds, rounded to microseconds.
-fn milliseconds(duration: Duration) -> Option<Number> {
-    Number::from_f64((duration.as_secs_f64() * 1e6).round() / 1e3)
 }
 
 /// Returns the trace id in an X-Ray header, `Root=1-5759e988-bd862e3fe1be46a994272793;…`.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::webhook::field::{DateTime, FieldValue, Fields};
+use crate::webhook::field::{FieldValue, Fields};
 use crate::webhook::metadata::{EventMetadata, ParseError};
 
 /// An event of any entity. Decoded from a queue message with
@@ -73,12 +73,9 @@ impl WebhookEvent {
             .find_map(|fields| fields.get_ignore_case(name).filter(|value| !value.is_null()))
     }
 
-    /// When the event occurred, from `Timestamp`.
+    /// When the event occurred. `None` if `Timestamp` is absent or has no offset.
     pub fn occurred_at(&self) -> Option<Timestamp> {
-        match DateTime::parse_iso(self.metadata.timestamp()?)? {
-            DateTime::PointInTime(timestamp) => Some(timestamp),
-            DateTime::Local(_) | DateTime::Date(_) => None,
-        }
+        self.metadata.occurred_at()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The fields that identify an event and decide how it is handled.
 
-use crate::webhook::field::Fields;
+use jiff::Timestamp;
+
+use crate::webhook::field::{DateTime, Fields};
 use crate::webhook::json::{self, JsonError, for_each_field};
 
 /// The fields that identify an event.
@@ -141,18 +143,26 @@ impl EventMetadata {
         self.timestamp.as_deref()
     }
 
+    /// When the event occurred. `None` if `Timestamp` is absent or has no offset.
+    pub fn occurred_at(&self) -> Option<Timestamp> {
+        match DateTime::parse_iso(self.timestamp()?)? {
+            DateTime::PointInTime(timestamp) => Some(timestamp),
+            DateTime::Local(_) | DateTime::Date(_) => None,
+        }
+    }
+
     /// Returns `true` if this is the probe that SuperOffice posts when a webhook is saved.
     pub fn is_test(&self) -> bool {
         self.event.eq_ignore_ascii_case("test")
     }
 
-    /// Returns `true` if SuperOffice reports here that it disabled the webhook: `webhook.errors`, or with the webhook's
-    /// id, `webhook7.errors`.
+    /// Returns `true` if SuperOffice reports here that the webhook is disabled (`webhook.errors`) or stopped
+    /// (`webhook.stopped`). The name may contain the webhook's id: `webhook7.errors`.
     pub fn is_webhook_disabled(&self) -> bool {
         let event = self.event.to_ascii_lowercase();
         event
             .strip_prefix("webhook")
-            .and_then(|rest| rest.strip_suffix(".errors"))
+            .and_then(|rest| rest.strip_suffix(".errors").or(rest.strip_suffix(".stopped")))
             .is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
@@ -286,10 +296,12 @@ mod tests {
     }
 
     #[test]
-    fn disabled_webhook_is_recognized() {
+    fn disabled_or_stopped_webhook_is_recognized() {
         for (event, disabled) in [
             ("webhook.errors", true),
             ("Webhook12.Errors", true),
+            ("webhook.stopped", true),
+            ("webhook7.STOPPED", true),
             ("webhook.started", false),
             ("webhookx.errors", false),
             ("contact.errors", false),
