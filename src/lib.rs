@@ -44,7 +44,7 @@ pub use webhook::field::{DateTime, FieldValue, Fields};
 pub use webhook::json::JsonError;
 pub use webhook::metadata::{EventMetadata, ParseError};
 pub use webhook::signature::{EmptySecret, InvalidSignature, SIGNATURE_HEADER, Secret, Signature};
-pub use webhook::tenant::{SignedBy, TenantSecrets, TenantSecretsError};
+pub use webhook::tenant::{MasterSecret, ShortMasterSecret, SignedBy, TenantSecrets, TenantSecretsError};
 pub use webhook::verifier::{AuthorizedBody, Rejection, VerifiedBody, Verifier};
 
 /// The Rust code in the documentation is compiled with the tests.

@@ -6,13 +6,14 @@ use crate::function::filter::EventFilter;
 use crate::function::queue_url::QueueUrl;
 use crate::message::MessageFormat;
 use crate::webhook::signature::Secret;
-use crate::webhook::tenant::TenantSecrets;
+use crate::webhook::tenant::{MasterSecret, TenantSecrets};
 use crate::webhook::verifier::Verifier;
 
 /// The configuration of the function.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The secrets: `SUPEROFFICE_WEBHOOK_SECRET`, `SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS`, `SUPEROFFICE_TENANT_SECRETS`.
+    /// The secrets: `SUPEROFFICE_WEBHOOK_SECRET`, `SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS`, `SUPEROFFICE_TENANT_SECRETS`,
+    /// `SUPEROFFICE_TENANT_MASTER_SECRET`, `SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS`.
     pub verifier: Verifier,
     /// `QUEUE_URL`: the queue for events.
     pub queue: QueueUrl,
@@ -29,6 +30,8 @@ pub struct Config {
 const SECRET: &str = "SUPEROFFICE_WEBHOOK_SECRET";
 const SECRET_PREVIOUS: &str = "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS";
 const TENANT_SECRETS: &str = "SUPEROFFICE_TENANT_SECRETS";
+const MASTER_SECRET: &str = "SUPEROFFICE_TENANT_MASTER_SECRET";
+const MASTER_SECRET_PREVIOUS: &str = "SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS";
 const QUEUE: &str = "QUEUE_URL";
 const QUARANTINE_QUEUE: &str = "QUARANTINE_QUEUE_URL";
 const FALLBACK_QUEUE: &str = "FALLBACK_QUEUE_URL";
@@ -37,8 +40,18 @@ const FORMAT: &str = "MESSAGE_FORMAT";
 
 impl Config {
     /// The names of all variables of this function.
-    pub const VARIABLES: [&str; 8] =
-        [SECRET, SECRET_PREVIOUS, TENANT_SECRETS, QUEUE, QUARANTINE_QUEUE, FALLBACK_QUEUE, EVENTS, FORMAT];
+    pub const VARIABLES: [&str; 10] = [
+        SECRET,
+        SECRET_PREVIOUS,
+        TENANT_SECRETS,
+        MASTER_SECRET,
+        MASTER_SECRET_PREVIOUS,
+        QUEUE,
+        QUARANTINE_QUEUE,
+        FALLBACK_QUEUE,
+        EVENTS,
+        FORMAT,
+    ];
 
     /// Reads the configuration through a lookup of environment variables. An empty value counts as unset.
     ///
@@ -50,7 +63,14 @@ impl Config {
         let current = env.parse(SECRET, secret);
         let previous = env.parse(SECRET_PREVIOUS, secret);
         let tenants: TenantSecrets = env.parse(TENANT_SECRETS, str::parse).unwrap_or_default();
-        if !env.is_set(SECRET) && !env.has_problem(TENANT_SECRETS) && tenants.is_empty() {
+        let masters: Vec<MasterSecret> = [MASTER_SECRET, MASTER_SECRET_PREVIOUS]
+            .into_iter()
+            .filter_map(|name| env.parse(name, str::parse))
+            .collect();
+        let has_secret = env.is_set(SECRET) || !tenants.is_empty() || !masters.is_empty();
+        let is_invalid =
+            [TENANT_SECRETS, MASTER_SECRET, MASTER_SECRET_PREVIOUS].iter().any(|name| env.has_problem(name));
+        if !has_secret && !is_invalid {
             env.problem(SECRET, "not set");
         }
 
@@ -70,7 +90,9 @@ impl Config {
 
         match queue {
             Some(queue) if env.problems.is_empty() => Ok(Self {
-                verifier: Verifier::with_tenants(current, previous, tenants),
+                verifier: masters
+                    .into_iter()
+                    .fold(Verifier::with_tenants(current, previous, tenants), Verifier::with_master),
                 queue,
                 quarantine_queue,
                 fallback_queue,
@@ -215,16 +237,22 @@ mod tests {
     }
 
     #[test]
-    fn fallback_must_be_another_queue() {
-        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
-        assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL: must be another queue than QUEUE_URL"));
+    fn shared_secret_is_optional_if_secrets_are_derived() {
+        let master = "0123456789abcdef0123456789abcdef";
+        for name in ["SUPEROFFICE_TENANT_MASTER_SECRET", "SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS"] {
+            assert!(config(&[(name, master), ("QUEUE_URL", QUEUE)]).is_ok());
+            assert_eq!(
+                config(&[(name, &master[1..]), ("QUEUE_URL", QUEUE)]).unwrap_err(),
+                format!(
+                    "invalid configuration:\n  {name}: the master secret is shorter than 32 bytes, or only whitespace"
+                )
+            );
+        }
     }
 
     #[test]
-    fn variables_are_the_ones_in_the_template() {
-        let template = include_str!("../../template.yaml");
-        for name in Config::VARIABLES {
-            assert!(template.contains(&format!(" {name}: ")), "{name}");
-        }
+    fn fallback_must_be_another_queue() {
+        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
+        assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL: must be another queue than QUEUE_URL"));
     }
 }

@@ -51,7 +51,8 @@ impl<Q: Queue> Handler<Q> {
             return Err(HandleError::BodyTooLarge(request.body.len()));
         }
 
-        let verified = self.verifier.verify(request.body, request.headers.get_all(SIGNATURE_HEADER))?;
+        let verified =
+            self.verifier.verify_at(&request.path, request.body, request.headers.get_all(SIGNATURE_HEADER))?;
         let metadata = EventMetadata::parse(verified.bytes());
         let body = self.verifier.authorize(verified, metadata.as_ref().ok())?;
         record.signed_by = Some(body.signed_by());

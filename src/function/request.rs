@@ -10,6 +10,8 @@ use lambda_http::request::LambdaRequest;
 pub struct Request {
     /// The method.
     pub method: Method,
+    /// The path, percent-encoded as received.
+    pub path: String,
     /// All headers, including repeated ones.
     pub headers: HeaderMap,
     /// The body, byte for byte.
@@ -33,20 +35,21 @@ impl TryFrom<LambdaRequest> for Request {
 
     /// Uses the public fields only: `lambda_http`'s own conversion panics if it cannot build a URL or decode the body.
     fn try_from(event: LambdaRequest) -> Result<Self, InvalidEvent> {
-        let (method, headers, body, is_base64) = match event {
+        let (method, path, headers, body, is_base64) = match event {
             LambdaRequest::ApiGatewayV2(event) => {
-                (event.request_context.http.method, event.headers, event.body, event.is_base64_encoded)
+                let method = event.request_context.http.method;
+                (method, event.raw_path, event.headers, event.body, event.is_base64_encoded)
             }
             LambdaRequest::ApiGatewayV1(event) => {
                 let headers = merge(event.multi_value_headers, event.headers);
-                (event.http_method, headers, event.body, event.is_base64_encoded)
+                (event.http_method, event.path, headers, event.body, event.is_base64_encoded)
             }
             _ => return Err(InvalidEvent::NotApiGateway),
         };
         let body = body.unwrap_or_default();
         let body =
             if is_base64 { STANDARD.decode(body).map_err(|_| InvalidEvent::NotBase64)? } else { body.into_bytes() };
-        Ok(Self { method, headers, body })
+        Ok(Self { method, path: path.unwrap_or_default(), headers, body })
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
     fn http_api_event_is_converted_without_building_a_url() {
         let request = request(http_api(json!("b\u{e6}"), false)).unwrap();
         assert_eq!((request.method, request.headers["x-a"].as_bytes()), (Method::POST, &b"1"[..]));
-        assert_eq!(request.body, "b\u{e6}".as_bytes());
+        assert_eq!((request.path.as_str(), &*request.body), ("\u{0}%zz", "b\u{e6}".as_bytes()));
     }
 
     #[test]
@@ -95,12 +98,13 @@ mod tests {
     #[test]
     fn rest_api_event_keeps_all_values_of_a_header() {
         let request = request(json!({
-            "httpMethod": "POST", "path": "/webhook", "resource": "/webhook", "body": "b", "isBase64Encoded": false,
+            "httpMethod": "POST", "path": "/webhook/Cust1", "resource": "/webhook", "body": "b", "isBase64Encoded": false,
             "headers": {"X-A": "2", "X-B": "3"}, "multiValueHeaders": {"X-A": ["1", "2"]}, "requestContext": {"httpMethod": "POST", "identity": {}},
         }))
         .unwrap();
         let values =
             |name| request.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(request.path, "/webhook/Cust1");
         assert_eq!((values("x-a"), values("x-b")), (vec!["1", "2"], vec!["3"]));
     }
 }

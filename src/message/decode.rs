@@ -12,8 +12,8 @@ use crate::message::cloudevents::{self, CloudEvent};
 use crate::message::{BASE64, CLOUDEVENTS_JSON, JSON, NONCHARACTERS, UTF_8, attribute};
 use crate::webhook::contact::ContactEvent;
 use crate::webhook::event::WebhookEvent;
-use crate::webhook::metadata::{EventMetadata, ParseError};
-use crate::webhook::verifier::{AuthorizedBody, Rejection, Verifier};
+use crate::webhook::metadata::ParseError;
+use crate::webhook::verifier::{Rejection, Verifier};
 
 /// An event from a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl QueuedEvent {
     }
 
     /// Decodes a message of either format and verifies its `Signature` attribute again, for a consumer that does not
-    /// trust everyone who can write to the queue.
+    /// trust everyone who can write to the queue. Derived secrets are verified with the master secret.
     ///
     /// The message contains JSON escapes of the characters that SQS rejects (`U+FFFE`, `U+FFFF`). They are restored for
     /// the verification. A body that contained both such characters and their escapes cannot be verified.
@@ -90,7 +90,7 @@ impl QueuedEvent {
             Some(event) => cloudevents::signed_data(body).unwrap_or(event.data()),
             None => body,
         };
-        let verify = |json: &str| verify(verifier, json, attribute(attribute::SIGNATURE));
+        let verify = |json: &str| verifier.verify_message(json.as_bytes(), attribute(attribute::SIGNATURE));
         let verified = match (verify(signed), unescape_noncharacters(signed)) {
             (Err(_), Some(original)) => verify(&original)?,
             (result, _) => result?,
@@ -140,12 +140,6 @@ fn parse_envelope<'m>(body: &'m str, content_type: Option<&str>) -> Result<Optio
         Some(CLOUDEVENTS_JSON) => CloudEvent::parse(body).map(Some).ok_or(DecodeError::NotCloudEvent),
         _ => Ok(CloudEvent::parse(body)),
     }
-}
-
-fn verify(verifier: &Verifier, json: &str, signature: Option<&str>) -> Result<AuthorizedBody, Rejection> {
-    let verified = verifier.verify(json.as_bytes().to_vec(), signature)?;
-    let metadata = EventMetadata::parse(verified.bytes()).ok();
-    verifier.authorize(verified, metadata.as_ref())
 }
 
 /// Restores noncharacters from their escapes. `None` if the document has no such escapes.

@@ -1,9 +1,13 @@
 //! Tenant authorization: the secrets of each tenant, and the check that a secret may sign for the tenant in the body.
+//!
+//! A tenant's secrets are listed, or derived from a master secret. Derived secrets need no storage, so there can be any
+//! number of tenants; the request path tells which secret to derive.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::webhook::metadata::EventMetadata;
@@ -87,6 +91,11 @@ impl TenantSecrets {
         self.0.keys().find(|listed| listed.eq_ignore_ascii_case(tenant)).map(String::as_str)
     }
 
+    /// Returns the secrets of a listed tenant.
+    pub(crate) fn get(&self, tenant: &str) -> Option<&[Secret]> {
+        self.0.get(self.listed_name(tenant)?).map(Vec::as_slice)
+    }
+
     /// Returns the listed tenants whose secrets signed the body. All secrets are tried.
     pub(crate) fn signers(&self, body: &[u8], signature: &Signature) -> Vec<String> {
         let signed = |secrets: &Vec<Secret>| any_verifies(secrets, body, signature);
@@ -146,6 +155,52 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
+/// A secret that derives a secret for every tenant.
+#[derive(Clone, Debug)]
+pub struct MasterSecret(Secret);
+
+/// The minimum length of a master secret, in bytes: the length of the secrets that it derives.
+pub const MIN_MASTER_SECRET_BYTES: usize = 32;
+
+/// A master secret that is too short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the master secret is shorter than {MIN_MASTER_SECRET_BYTES} bytes, or only whitespace")]
+pub struct ShortMasterSecret;
+
+impl FromStr for MasterSecret {
+    type Err = ShortMasterSecret;
+
+    fn from_str(text: &str) -> Result<Self, ShortMasterSecret> {
+        if text.len() < MIN_MASTER_SECRET_BYTES {
+            return Err(ShortMasterSecret);
+        }
+        text.parse().map(Self).map_err(|_| ShortMasterSecret)
+    }
+}
+
+impl MasterSecret {
+    /// Returns the text to configure as the tenant's secret in SuperOffice. Letter case of the tenant is ignored.
+    pub fn derive_text(&self, tenant: &str) -> String {
+        let message = format!("superoffice-webhook/tenant/v1/{}", tenant.to_ascii_lowercase());
+        self.0.sign(message.as_bytes()).to_string()
+    }
+
+    /// Returns the tenant's secret.
+    pub fn derive(&self, tenant: &str) -> Secret {
+        #[expect(clippy::expect_used, reason = "the base64 of 32 bytes is not empty")]
+        Secret::new(self.derive_text(tenant)).expect("the base64 of 32 bytes is not empty")
+    }
+}
+
+/// Returns the tenant in a request path: the last segment, if it directly follows a segment `webhook`.
+///
+/// A stage and a base path may precede it. A trailing slash is ignored.
+pub(crate) fn from_path(path: &str) -> Option<String> {
+    let mut segments = path.trim_end_matches('/').rsplit('/');
+    let tenant = segments.next()?;
+    (segments.next()? == "webhook").then(|| percent_decode_str(tenant).decode_utf8_lossy().into_owned())
+}
+
 /// The kind of secret that signed a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -154,28 +209,41 @@ pub enum SignedBy {
     Current,
     /// The previous shared secret, accepted during rotation.
     Previous,
-    /// One of the tenant's own secrets.
+    /// One of the tenant's listed secrets.
     Tenant,
+    /// The tenant's derived secret.
+    Derived,
 }
 
 impl SignedBy {
-    /// `current`, `previous` or `tenant`.
+    /// `current`, `previous`, `tenant` or `derived`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Current => "current",
             Self::Previous => "previous",
             Self::Tenant => "tenant",
+            Self::Derived => "derived",
         }
     }
 }
 
 /// The configured secrets that signed a body. At least one did.
 #[derive(Clone, Debug)]
-pub(crate) struct Signers {
-    /// The shared secret that signed it.
-    pub(crate) shared: Option<SignedBy>,
-    /// The listed tenants whose secrets signed it.
-    pub(crate) tenants: Vec<String>,
+pub(crate) enum Signers {
+    /// The request has no tenant in its path.
+    AnyTenant {
+        /// The shared secret that signed the body.
+        shared: Option<SignedBy>,
+        /// The listed tenants whose secrets signed the body.
+        tenants: Vec<String>,
+    },
+    /// The request has this tenant in its path, and a secret of the tenant signed the body.
+    PathTenant {
+        /// The tenant.
+        tenant: String,
+        /// `Tenant` or `Derived`.
+        signed_by: SignedBy,
+    },
 }
 
 /// Returns the secret that signed the body, if it may sign for the tenant that the body names. `metadata` is `None` if
@@ -185,26 +253,53 @@ pub(crate) fn authorize(
     listed: &TenantSecrets,
     metadata: Option<&EventMetadata>,
 ) -> Option<SignedBy> {
-    if listed.is_empty() {
-        return signers.shared;
+    match signers {
+        Signers::AnyTenant { shared, .. } if listed.is_empty() => *shared,
+        Signers::AnyTenant { shared, tenants } => {
+            let any = shared.or((!tenants.is_empty()).then_some(SignedBy::Tenant));
+            match named_tenant(metadata)? {
+                Named::Nobody => any,
+                Named::None => *shared,
+                Named::Tenant(tenant) => match listed.listed_name(tenant) {
+                    Some(tenant) => tenants.iter().any(|signer| signer == tenant).then_some(SignedBy::Tenant),
+                    None => *shared,
+                },
+            }
+        }
+        Signers::PathTenant { tenant, signed_by } => match named_tenant(metadata)? {
+            Named::Nobody => Some(*signed_by),
+            Named::None => None,
+            Named::Tenant(named) => named.eq_ignore_ascii_case(tenant).then_some(*signed_by),
+        },
     }
-    let any = signers.shared.or((!signers.tenants.is_empty()).then_some(SignedBy::Tenant));
+}
+
+/// The tenant that a body names.
+enum Named<'m> {
+    /// A tenant.
+    Tenant(&'m str),
+    /// An event without a tenant.
+    None,
+    /// Not an event of any tenant: a registration probe, which has no effect, or a malformed body. A malformed body is
+    /// quarantined, and authorized again when it is redriven.
+    Nobody,
+}
+
+/// Returns the tenant that a body names, or `None` if that is ambiguous.
+fn named_tenant(metadata: Option<&EventMetadata>) -> Option<Named<'_>> {
     let Some(metadata) = metadata else {
-        // A malformed body belongs to no tenant. It is quarantined, and authorized again when it is redriven.
-        return any;
+        return Some(Named::Nobody);
     };
     if metadata.has_ambiguous_tenant() {
         return None;
     }
-    let tenant = metadata.context_identifier();
-    match tenant.and_then(|tenant| listed.listed_name(tenant)) {
-        Some(tenant) => signers.tenants.iter().any(|signer| signer == tenant).then_some(SignedBy::Tenant),
-        // The registration probe has no effect, and SuperOffice sends it without the tenant.
-        None if metadata.is_test() && metadata.has_no_tenant() => any,
-        // A malformed body, as above.
-        None if tenant.is_none() && metadata.validate().is_err() => any,
-        None => signers.shared,
-    }
+    Some(match metadata.context_identifier() {
+        // SuperOffice sends the probe without the tenant, or with `Default`.
+        _ if metadata.is_test() && metadata.has_no_tenant() => Named::Nobody,
+        Some(tenant) => Named::Tenant(tenant),
+        None if metadata.validate().is_err() => Named::Nobody,
+        None => Named::None,
+    })
 }
 
 #[cfg(test)]
@@ -238,5 +333,54 @@ mod tests {
         let tenants: TenantSecrets = r#"{"Cust1":"a","Cust2":["b","c"]}"#.parse().unwrap();
         assert_eq!(tenants.0.values().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
         assert!("{}".parse::<TenantSecrets>().unwrap().is_empty());
+    }
+
+    #[test]
+    fn derived_secret_has_fixed_vectors() {
+        // base64.b64encode(hmac.new(b"0123456789abcdef0123456789abcdef",
+        //     b"superoffice-webhook/tenant/v1/cust12345", "sha256").digest())
+        let master: MasterSecret = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        for tenant in ["Cust12345", "cust12345", "CUST12345"] {
+            assert_eq!(master.derive_text(tenant), "ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=", "{tenant}");
+        }
+        assert_ne!(master.derive_text("Cust12346"), master.derive_text("Cust12345"));
+        // Only ASCII letters are lowercased.
+        assert_ne!(master.derive_text("\u{c6}"), master.derive_text("\u{e6}"));
+        let signature = master.derive("Cust12345").sign(b"body").to_string();
+        assert_eq!(
+            signature,
+            Secret::new("ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=").unwrap().sign(b"body").to_string()
+        );
+    }
+
+    #[test]
+    fn short_or_blank_master_secret_is_an_error() {
+        let error = "the master secret is shorter than 32 bytes, or only whitespace";
+        for text in ["", "0123456789abcdef0123456789abcde", &" ".repeat(32)] {
+            assert_eq!(text.parse::<MasterSecret>().unwrap_err().to_string(), error, "{text:?}");
+        }
+        assert!("æ".repeat(16).parse::<MasterSecret>().is_ok());
+    }
+
+    #[test]
+    fn tenant_is_the_last_segment_after_webhook() {
+        for (path, tenant) in [
+            ("/webhook/Cust1", Some("Cust1")),
+            ("/prod/base/webhook/Cust1/", Some("Cust1")),
+            ("webhook/Cust1", Some("Cust1")),
+            ("/webhook/Cust%31", Some("Cust1")),
+            ("/webhook/a%2Fb", Some("a/b")),
+            ("/webhook/webhook", Some("webhook")),
+            ("/webhook/%ff", Some("\u{fffd}")),
+            ("/webhook", None),
+            ("/webhook/", None),
+            ("/webhook//Cust1", None),
+            ("/webhook/Cust1/more", None),
+            ("/webhooks/Cust1", None),
+            ("/Cust1", None),
+            ("", None),
+        ] {
+            assert_eq!(from_path(path).as_deref(), tenant, "{path}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::fmt;
 
 use crate::webhook::diagnosis::has_stray_whitespace;
 use crate::webhook::metadata::EventMetadata;
-use crate::webhook::signature::{InvalidSignature, Secret, Signature};
-use crate::webhook::tenant::{self, SignedBy, Signers, TenantSecrets};
+use crate::webhook::signature::{InvalidSignature, Secret, Signature, any_verifies};
+use crate::webhook::tenant::{self, MasterSecret, SignedBy, Signers, TenantSecrets};
 
 /// The reason why a request is not authenticated. For the log only: the response is the same in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +97,7 @@ pub struct Verifier {
     current: Option<Secret>,
     previous: Option<Secret>,
     tenants: TenantSecrets,
+    masters: Vec<MasterSecret>,
 }
 
 impl Verifier {
@@ -107,7 +108,7 @@ impl Verifier {
 
     /// Creates a verifier with the shared secrets and the secrets of single tenants.
     pub fn with_tenants(current: Option<Secret>, previous: Option<Secret>, tenants: TenantSecrets) -> Self {
-        Self { current, previous, tenants }
+        Self { current, previous, tenants, masters: Vec::new() }
     }
 
     /// Also accepts a previous shared secret, during rotation.
@@ -116,7 +117,72 @@ impl Verifier {
         Self { previous: Some(previous), ..self }
     }
 
-    /// Verifies a body against the values of its signature header.
+    /// Also accepts secrets derived from a master secret, on the tenant's path. A second one is accepted during rotation.
+    #[must_use]
+    pub fn with_master(mut self, master: MasterSecret) -> Self {
+        self.masters.push(master);
+        self
+    }
+
+    /// Verifies the body of a request. With a master secret and a tenant in the path, `…/webhook/<tenant>`, only the
+    /// secrets of this tenant are accepted. Otherwise the path has no meaning, see [`Verifier::verify`].
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], for the log only.
+    pub fn verify_at<S: AsRef<[u8]>>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        header_values: impl IntoIterator<Item = S>,
+    ) -> Result<VerifiedBody, Rejection> {
+        match tenant::from_path(path).filter(|_| !self.masters.is_empty()) {
+            Some(tenant) => self.verify_for_tenant(tenant, body, header_values),
+            None => self.verify(body, header_values),
+        }
+    }
+
+    /// Verifies a body from a queue message, which does not contain the path. The tenant in the body selects the secret
+    /// and is then authorized, as on the tenant's path.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`]
+    pub fn verify_message(&self, body: &[u8], signature: Option<&str>) -> Result<AuthorizedBody, Rejection> {
+        let metadata = EventMetadata::parse(body).ok();
+        let result = self.verify(body.to_vec(), signature);
+        let tenant = metadata.as_ref().and_then(EventMetadata::context_identifier);
+        match (result.and_then(|body| self.authorize(body, metadata.as_ref())), tenant) {
+            (Err(_), Some(tenant)) if !self.masters.is_empty() => {
+                let body = self.verify_for_tenant(tenant.to_owned(), body.to_vec(), signature)?;
+                self.authorize(body, metadata.as_ref())
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Verifies a body against the secrets of one tenant: the listed ones, otherwise the derived ones.
+    fn verify_for_tenant<S: AsRef<[u8]>>(
+        &self,
+        tenant: String,
+        body: Vec<u8>,
+        header_values: impl IntoIterator<Item = S>,
+    ) -> Result<VerifiedBody, Rejection> {
+        let signature = parse_header(header_values)?;
+        let (is_valid, signed_by) = match self.tenants.get(&tenant) {
+            Some(listed) => (any_verifies(listed, &body, &signature), SignedBy::Tenant),
+            None => {
+                let derived: Vec<Secret> = self.masters.iter().map(|master| master.derive(&tenant)).collect();
+                (any_verifies(&derived, &body, &signature), SignedBy::Derived)
+            }
+        };
+        if !is_valid {
+            return Err(Rejection::Mismatch);
+        }
+        Ok(VerifiedBody { bytes: body, signature, signers: Signers::PathTenant { tenant, signed_by } })
+    }
+
+    /// Verifies a body against the values of its signature header. Derived secrets are not accepted.
     ///
     /// All configured secrets are tried, so that the duration reveals nothing about them.
     ///
@@ -132,11 +198,11 @@ impl Verifier {
         let signed = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.verifies(&body, &signature));
         let (current, previous) = (signed(&self.current), signed(&self.previous));
         let shared = if current { Some(SignedBy::Current) } else { previous.then_some(SignedBy::Previous) };
-        let signers = Signers { shared, tenants: self.tenants.signers(&body, &signature) };
-        if signers.shared.is_none() && signers.tenants.is_empty() {
+        let tenants = self.tenants.signers(&body, &signature);
+        if shared.is_none() && tenants.is_empty() {
             return Err(self.diagnose(&body, &signature));
         }
-        Ok(VerifiedBody { bytes: body, signature, signers })
+        Ok(VerifiedBody { bytes: body, signature, signers: Signers::AnyTenant { shared, tenants } })
     }
 
     /// Checks that the secret that signed a body may sign for the tenant that the body names. `metadata` is the parsed
@@ -300,5 +366,118 @@ mod tests {
         let authorized = verifier.authorize(verified.clone(), None).unwrap();
         let shown = format!("{verifier:?} {verified:?} {authorized:?} {:?}", authorized.signature());
         assert!(!shown.contains("hush") && !shown.contains(&authorized.signature().to_string()), "{shown}");
+    }
+
+    const MASTER: &str = "0123456789abcdef0123456789abcdef";
+    const PREVIOUS_MASTER: &str = "an older master secret of 32 bytes";
+
+    fn derived(master: &str, tenant: &str) -> String {
+        master.parse::<MasterSecret>().unwrap().derive_text(tenant)
+    }
+
+    fn event_of(tenant: &str) -> Vec<u8> {
+        format!(r#"{{"Event":"contact.changed","EventId":"1","ContextIdentifier":"{tenant}"}}"#).into_bytes()
+    }
+
+    fn verify_at(verifier: &Verifier, path: &str, body: &[u8], secret: &str) -> Result<SignedBy, Rejection> {
+        let body = verifier.verify_at(path, body.to_vec(), [signed(secret, body)])?;
+        let metadata = EventMetadata::parse(body.bytes()).ok();
+        verifier.authorize(body, metadata.as_ref()).map(|body| body.signed_by())
+    }
+
+    #[test]
+    fn derived_secret_is_accepted_on_its_tenants_path_only() {
+        let verifier = Verifier::new(secret("shared")).with_master(MASTER.parse().unwrap());
+        let (a, b) = (derived(MASTER, "CustA"), derived(MASTER, "CustB"));
+        let (of_a, of_b) = (event_of("CustA"), event_of("CustB"));
+        let none = br#"{"Event":"contact.changed","EventId":"1"}"#;
+        for (path, body, secret, expected) in [
+            ("/webhook/CustA", &of_a[..], a.as_str(), Ok(SignedBy::Derived)),
+            ("/prod/webhook/custa/", &of_a, &a, Ok(SignedBy::Derived)),
+            ("/webhook/CustA", &event_of("CUSTA"), &a, Ok(SignedBy::Derived)),
+            ("/webhook/CustB", &of_a, &a, Err(Rejection::Mismatch)),
+            ("/webhook/CustB", &of_a, &b, Err(Rejection::TenantMismatch)),
+            ("/webhook/CustA", &of_b, &a, Err(Rejection::TenantMismatch)),
+            ("/webhook/CustA", none, &a, Err(Rejection::TenantMismatch)),
+            ("/webhook/CustA", &event_of("Default"), &a, Err(Rejection::TenantMismatch)),
+            ("/webhook/CustA", &of_a, "shared", Err(Rejection::Mismatch)),
+            ("/webhook", &of_a, &a, Err(Rejection::Mismatch)),
+            ("/", &of_a, &a, Err(Rejection::Mismatch)),
+            ("/webhook", &of_a, "shared", Ok(SignedBy::Current)),
+            ("/webhook/CustA", b"not JSON", &a, Ok(SignedBy::Derived)),
+        ] {
+            assert_eq!(verify_at(&verifier, path, body, secret), expected, "{path} {}", String::from_utf8_lossy(body));
+        }
+        let twice =
+            br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustB","ContextIdentifier":"CustA"}"#;
+        assert_eq!(verify_at(&verifier, "/webhook/CustA", twice, &a), Err(Rejection::TenantMismatch));
+    }
+
+    #[test]
+    fn listed_secrets_override_the_derived_one() {
+        let verifier = with_tenants(Some("shared"), &[("CustA", &["a", "a2"])]).with_master(MASTER.parse().unwrap());
+        let of_a = event_of("CustA");
+        for (secret, expected) in [
+            ("a", Ok(SignedBy::Tenant)),
+            ("a2", Ok(SignedBy::Tenant)),
+            ("shared", Err(Rejection::Mismatch)),
+            (&derived(MASTER, "CustA"), Err(Rejection::Mismatch)),
+        ] {
+            assert_eq!(verify_at(&verifier, "/webhook/custA", &of_a, secret), expected);
+        }
+        assert_eq!(verify_at(&verifier, "/webhook", &of_a, "a"), Ok(SignedBy::Tenant));
+    }
+
+    #[test]
+    fn registration_probe_on_a_tenants_path_may_name_no_tenant() {
+        let verifier = Verifier::default().with_master(MASTER.parse().unwrap());
+        let secret = derived(MASTER, "CustA");
+        for (tenant, expected) in [
+            ("", Ok(SignedBy::Derived)),
+            (r#","ContextIdentifier":"Default""#, Ok(SignedBy::Derived)),
+            (r#","ContextIdentifier":"custa""#, Ok(SignedBy::Derived)),
+            (r#","ContextIdentifier":"CustB""#, Err(Rejection::TenantMismatch)),
+        ] {
+            let probe = format!(r#"{{"Event":"test","EventId":"1"{tenant}}}"#).into_bytes();
+            assert_eq!(verify_at(&verifier, "/webhook/CustA", &probe, &secret), expected, "{tenant}");
+        }
+    }
+
+    #[test]
+    fn both_master_secrets_are_accepted_during_rotation() {
+        let verifier =
+            Verifier::default().with_master(MASTER.parse().unwrap()).with_master(PREVIOUS_MASTER.parse().unwrap());
+        for master in [MASTER, PREVIOUS_MASTER] {
+            let secret = derived(master, "CustA");
+            assert_eq!(
+                verify_at(&verifier, "/webhook/CustA", &event_of("CustA"), &secret),
+                Ok(SignedBy::Derived),
+                "{master}"
+            );
+        }
+    }
+
+    #[test]
+    fn path_has_no_meaning_without_a_master_secret() {
+        let verifier = Verifier::new(secret("shared"));
+        assert_eq!(verify_at(&verifier, "/webhook/CustA", &event_of("CustB"), "shared"), Ok(SignedBy::Current));
+    }
+
+    #[test]
+    fn message_is_verified_with_the_secret_of_the_tenant_in_its_body() {
+        let verifier = with_tenants(Some("shared"), &[("CustL", &["l"])]).with_master(MASTER.parse().unwrap());
+        let a = derived(MASTER, "CustA");
+        for (tenant, secret, expected) in [
+            ("CustA", a.as_str(), Ok(SignedBy::Derived)),
+            ("CustA", "shared", Ok(SignedBy::Current)),
+            ("CustB", &a, Err(Rejection::Mismatch)),
+            ("CustL", "l", Ok(SignedBy::Tenant)),
+            ("CustL", &derived(MASTER, "CustL"), Err(Rejection::Mismatch)),
+        ] {
+            let body = event_of(tenant);
+            let result = verifier.verify_message(&body, Some(&signed(secret, &body)));
+            assert_eq!(result.map(|body| body.signed_by()), expected, "{tenant}");
+        }
+        assert_eq!(verifier.verify_message(&event_of("CustA"), None).unwrap_err(), Rejection::Missing);
     }
 }
