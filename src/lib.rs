@@ -49,5 +49,9 @@ pub use webhook::verifier::{AuthorizedBody, Rejection, VerifiedBody, Verifier};
 
 /// The Rust code in the documentation is compiled with the tests.
 #[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/consumers.md")]
 struct ConsumersDocument;
