@@ -1,0 +1,1 @@
+//! Administration of SuperOffice webhooks: registration, state, and recovery of missed events.
