@@ -1,0 +1,429 @@
+//! The configuration from environment variables. All problems are reported together, and no message contains a secret.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Url;
+use sha2::Sha256;
+
+use crate::auth::{Credentials, SystemUser};
+use crate::sensitive::Sensitive;
+
+/// The environment that knows a tenant's base URL unless another one is configured.
+const DEFAULT_ENVIRONMENT_URL: &str = "https://online.superoffice.com";
+/// The shortest master secret, in bytes.
+const MIN_MASTER_SECRET_BYTES: usize = 32;
+
+/// All problems of a configuration, each with its variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<(&'static str, String)>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration:")?;
+        for (variable, problem) in &self.problems {
+            write!(f, "\n  {variable} {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The connection to one SuperOffice tenant.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// `SUPEROFFICE_URL`, the part before `/api/v1`. Without it the URL is looked up.
+    pub url: Option<Url>,
+    /// `SUPEROFFICE_TENANT`.
+    pub tenant: Option<String>,
+    /// `SUPEROFFICE_ENVIRONMENT_URL`: tells a tenant's base URL, and authenticates system users.
+    pub environment_url: Url,
+    /// The way to authenticate.
+    pub credentials: Credentials,
+}
+
+impl Connection {
+    /// The tenant's `ContextIdentifier`: `SUPEROFFICE_TENANT`, or the last segment of an Online URL.
+    pub fn context_identifier(&self) -> Option<&str> {
+        let from_url = || self.url.as_ref()?.path_segments()?.next_back().filter(|name| is_customer_id(name));
+        self.tenant.as_deref().or_else(from_url)
+    }
+}
+
+/// Returns `true` if a path segment has the form of an Online customer id, `Cust12345`.
+fn is_customer_id(name: &str) -> bool {
+    let digits = name.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("cust")).map(|_| &name[4..]);
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A reader of environment variables that collects problems. An empty value counts as unset.
+pub struct Environment<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("problems", &self.problems).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Environment<'a> {
+    /// Reads variables through `lookup`.
+    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { lookup, problems: Vec::new() }
+    }
+
+    /// Returns the value, which is `None` only if a problem was reported.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem that was found.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(ConfigError { problems: self.problems }),
+        }
+    }
+
+    /// Returns the value of an optional variable.
+    pub fn optional(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.is_empty())
+    }
+
+    /// Returns the value of a required variable.
+    pub fn required(&mut self, variable: &'static str) -> Option<String> {
+        let value = self.optional(variable);
+        if value.is_none() {
+            self.problem(variable, "is not set");
+        }
+        value
+    }
+
+    /// Reports a problem of a variable.
+    pub fn problem(&mut self, variable: &'static str, problem: impl Into<String>) {
+        self.problems.push((variable, problem.into()));
+    }
+
+    /// Reads the tenant and the credentials.
+    pub fn connection(&mut self) -> Option<Connection> {
+        let tenant = self.optional("SUPEROFFICE_TENANT");
+        let has_url = self.optional("SUPEROFFICE_URL").is_some();
+        if !has_url && tenant.is_none() {
+            self.problem("SUPEROFFICE_URL", "is not set, nor is SUPEROFFICE_TENANT");
+        }
+        if tenant.as_deref().is_some_and(|tenant| tenant.contains(['/', '?', '#', ' '])) {
+            self.problem("SUPEROFFICE_TENANT", "is not a tenant's name such as Cust12345");
+        }
+        let url = has_url.then(|| self.api_url("SUPEROFFICE_URL")).flatten().map(|url| without_api_path(&url));
+        let environment_url = match self.optional("SUPEROFFICE_ENVIRONMENT_URL") {
+            Some(_) => self.api_url("SUPEROFFICE_ENVIRONMENT_URL"),
+            None => Url::parse(DEFAULT_ENVIRONMENT_URL).ok(),
+        };
+        let credentials = self.credentials(tenant.as_deref());
+        Some(Connection { url, tenant, environment_url: environment_url?, credentials: credentials? })
+    }
+
+    /// Reads the first complete set of credentials.
+    fn credentials(&mut self, tenant: Option<&str>) -> Option<Credentials> {
+        if let Some(token) = self.optional("SUPEROFFICE_ACCESS_TOKEN") {
+            let token = token.trim().to_owned();
+            if !token.bytes().all(|byte| byte.is_ascii_graphic()) || token.is_empty() {
+                self.problem("SUPEROFFICE_ACCESS_TOKEN", "contains characters that a token does not have");
+            }
+            return Some(Credentials::Bearer(Sensitive::new(token)));
+        }
+        const SYSTEM_USER: [&str; 3] =
+            ["SUPEROFFICE_SYSTEM_TOKEN", "SUPEROFFICE_CLIENT_SECRET", "SUPEROFFICE_PRIVATE_KEY"];
+        let is_set = |name: &&str| self.optional(name).is_some();
+        let basic = ["SUPEROFFICE_USER", "SUPEROFFICE_PASSWORD"].iter().any(is_set);
+        let system_user = SYSTEM_USER.iter().any(is_set);
+        if basic {
+            let user = self.required("SUPEROFFICE_USER");
+            let password = self.required("SUPEROFFICE_PASSWORD");
+            return Some(Credentials::Basic { user: user?, password: Sensitive::new(password?) });
+        }
+        if !system_user {
+            self.problem(
+                "SUPEROFFICE_ACCESS_TOKEN",
+                "is not set, nor are SUPEROFFICE_USER and SUPEROFFICE_PASSWORD, or SUPEROFFICE_SYSTEM_TOKEN, \
+                 SUPEROFFICE_CLIENT_SECRET and SUPEROFFICE_PRIVATE_KEY",
+            );
+            return None;
+        }
+        let [token, client_secret, private_key] = SYSTEM_USER.map(|variable| self.required(variable));
+        if tenant.is_none() {
+            self.problem("SUPEROFFICE_TENANT", "is not set; a system user authenticates for a tenant");
+        }
+        let (token, client_secret, private_key) = (token?, client_secret?, private_key?);
+        match SystemUser::new(&token, &client_secret, &private_key) {
+            Ok(system_user) => Some(Credentials::SystemUser(system_user)),
+            Err(problem) => {
+                self.problem("SUPEROFFICE_PRIVATE_KEY", problem.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reads a required URL that credentials are sent to.
+    fn api_url(&mut self, variable: &'static str) -> Option<Url> {
+        let text = self.required(variable)?;
+        let problem = match Url::parse(text.trim().trim_end_matches('/')) {
+            Err(_) => "is not a URL",
+            Ok(url) if url.host_str().is_none() => "is not a URL with a host",
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => "contains a query or a fragment",
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => "contains a user or a password",
+            Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => return Some(url),
+            Ok(_) => "does not begin with https:// (http:// is accepted for localhost only)",
+        };
+        self.problem(variable, problem);
+        None
+    }
+
+    /// Reads `WEBHOOK_URL`. Webhooks are compared with the text as it is.
+    pub fn webhook_url(&mut self) -> Option<String> {
+        let text = self.required("WEBHOOK_URL")?;
+        match Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "https" | "http") && url.host_str().is_some() => Some(text),
+            _ => {
+                self.problem("WEBHOOK_URL", "is not a URL that begins with https://");
+                None
+            }
+        }
+    }
+
+    /// Reads the secret to register: the shared one, or the one derived for the tenant. If both are configured, the path
+    /// of `WEBHOOK_URL` decides, because a tenant's path only accepts the tenant's secret.
+    pub fn webhook_secret(&mut self) -> Option<Sensitive> {
+        let secret = self.optional_webhook_secret();
+        if secret.is_none() && self.problems.iter().all(|(variable, _)| !is_secret_variable(variable)) {
+            self.problem(
+                "SUPEROFFICE_WEBHOOK_SECRET",
+                "is not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT",
+            );
+        }
+        secret
+    }
+
+    /// Reads the secret to register if there is one.
+    pub fn optional_webhook_secret(&mut self) -> Option<Sensitive> {
+        let shared = self.optional("SUPEROFFICE_WEBHOOK_SECRET");
+        if shared.as_deref().is_some_and(|secret| secret.trim().is_empty()) {
+            self.problem("SUPEROFFICE_WEBHOOK_SECRET", "contains only whitespace");
+            return None;
+        }
+        let tenant = self.optional("SUPEROFFICE_TENANT");
+        let has_master = self.optional("SUPEROFFICE_TENANT_MASTER_SECRET").is_some();
+        let derived = match &tenant {
+            Some(tenant) if has_master => Some(derive_secret(&self.master_secret()?, tenant)),
+            _ => None,
+        };
+        let on_tenant_path = tenant.is_some_and(|tenant| {
+            self.optional("WEBHOOK_URL").and_then(|url| Url::parse(&url).ok()).is_some_and(|url| names(&url, &tenant))
+        });
+        let shared = shared.map(Sensitive::new);
+        if on_tenant_path { derived.or(shared) } else { shared.or(derived) }
+    }
+
+    /// Reads the required master secret.
+    pub fn master_secret(&mut self) -> Option<Sensitive> {
+        let secret = self.required("SUPEROFFICE_TENANT_MASTER_SECRET")?;
+        if secret.len() < MIN_MASTER_SECRET_BYTES {
+            self.problem("SUPEROFFICE_TENANT_MASTER_SECRET", "is shorter than 32 bytes");
+            return None;
+        }
+        Some(Sensitive::new(secret))
+    }
+
+    /// Reads `LOG_GROUP_NAME`.
+    pub fn log_group(&mut self) -> Option<String> {
+        self.required("LOG_GROUP_NAME")
+    }
+}
+
+fn is_secret_variable(variable: &str) -> bool {
+    matches!(variable, "SUPEROFFICE_WEBHOOK_SECRET" | "SUPEROFFICE_TENANT_MASTER_SECRET")
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str().unwrap_or_default() {
+        "localhost" | "[::1]" => true,
+        host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    }
+}
+
+/// Removes `/api` and `/api/v1` from the end of a base URL, which is how SuperOffice states it.
+pub(crate) fn without_api_path(url: &Url) -> Url {
+    let mut url = url.clone();
+    let path = url.path().trim_end_matches('/').to_owned();
+    let lower = path.to_ascii_lowercase();
+    let end = ["/api/v1", "/api"].iter().find(|end| lower.ends_with(*end)).map_or(0, |end| end.len());
+    url.set_path(&path[..path.len() - end]);
+    url
+}
+
+/// Returns `true` if a URL's path ends with `/webhook/<tenant>`.
+fn names(url: &Url, tenant: &str) -> bool {
+    let mut segments = url.path().trim_end_matches('/').rsplit('/');
+    segments.next().is_some_and(|last| last.eq_ignore_ascii_case(tenant)) && segments.next() == Some("webhook")
+}
+
+/// Derives a tenant's secret from the master secret.
+#[expect(clippy::expect_used, reason = "HMAC accepts a key of any length")]
+pub fn derive_secret(master: &Sensitive, tenant: &str) -> Sensitive {
+    let message = format!("superoffice-webhook/tenant/v1/{}", tenant.to_ascii_lowercase());
+    let mac = Hmac::<Sha256>::new_from_slice(master.expose().as_bytes()).expect("HMAC accepts a key of any length");
+    Sensitive::new(STANDARD.encode(mac.chain_update(message).finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASTER: &str = "0123456789abcdef0123456789abcdef";
+
+    fn with<T>(variables: &[(&str, &str)], read: impl FnOnce(&mut Environment<'_>) -> Option<T>) -> Result<T, String> {
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let mut environment = Environment::new(&lookup);
+        let value = read(&mut environment);
+        environment.finish(value).map_err(|error| error.to_string())
+    }
+
+    fn secret(variables: &[(&str, &str)]) -> Result<String, String> {
+        with(variables, |env| env.webhook_secret()).map(|secret| secret.expose().to_owned())
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let error = with(
+            &[("SUPEROFFICE_URL", "http://server/SuperOffice"), ("SUPEROFFICE_USER", "admin"), ("WEBHOOK_URL", "x")],
+            |env| env.connection().zip(env.webhook_url()).zip(env.webhook_secret()).zip(env.log_group()),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            "invalid configuration:\
+             \n  SUPEROFFICE_URL does not begin with https:// (http:// is accepted for localhost only)\
+             \n  SUPEROFFICE_PASSWORD is not set\
+             \n  WEBHOOK_URL is not a URL that begins with https://\
+             \n  SUPEROFFICE_WEBHOOK_SECRET is not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT\
+             \n  LOG_GROUP_NAME is not set"
+        );
+    }
+
+    #[test]
+    fn empty_values_count_as_unset() {
+        let error =
+            with(&[("SUPEROFFICE_URL", ""), ("SUPEROFFICE_TENANT", ""), ("SUPEROFFICE_ACCESS_TOKEN", "")], |env| {
+                env.connection()
+            })
+            .unwrap_err();
+        assert_eq!(
+            error,
+            "invalid configuration:\
+             \n  SUPEROFFICE_URL is not set, nor is SUPEROFFICE_TENANT\
+             \n  SUPEROFFICE_ACCESS_TOKEN is not set, nor are SUPEROFFICE_USER and SUPEROFFICE_PASSWORD, or \
+             SUPEROFFICE_SYSTEM_TOKEN, SUPEROFFICE_CLIENT_SECRET and SUPEROFFICE_PRIVATE_KEY"
+        );
+    }
+
+    #[test]
+    fn system_user_needs_every_variable_and_a_tenant() {
+        let error = with(
+            &[("SUPEROFFICE_URL", "https://online3.superoffice.com/Cust1"), ("SUPEROFFICE_SYSTEM_TOKEN", "t")],
+            |env| env.connection(),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            "invalid configuration:\
+             \n  SUPEROFFICE_CLIENT_SECRET is not set\
+             \n  SUPEROFFICE_PRIVATE_KEY is not set\
+             \n  SUPEROFFICE_TENANT is not set; a system user authenticates for a tenant"
+        );
+    }
+
+    #[test]
+    fn problems_do_not_contain_secrets() {
+        let error = with(
+            &[
+                ("SUPEROFFICE_URL", "https://user:hunter2@server"),
+                ("SUPEROFFICE_ACCESS_TOKEN", "hunter2\u{7f}"),
+                ("SUPEROFFICE_TENANT_MASTER_SECRET", "hunter2"),
+                ("SUPEROFFICE_TENANT", "Cust1"),
+            ],
+            |env| env.connection().zip(env.webhook_secret()),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            "invalid configuration:\
+             \n  SUPEROFFICE_URL contains a user or a password\
+             \n  SUPEROFFICE_ACCESS_TOKEN contains characters that a token does not have\
+             \n  SUPEROFFICE_TENANT_MASTER_SECRET is shorter than 32 bytes"
+        );
+    }
+
+    #[test]
+    fn base_url_is_accepted_with_and_without_the_api_path() {
+        for url in
+            ["https://server/SuperOffice", "https://server/SuperOffice/api/", "https://server/SuperOffice/API/v1"]
+        {
+            let connection =
+                with(&[("SUPEROFFICE_URL", url), ("SUPEROFFICE_ACCESS_TOKEN", "t")], |env| env.connection()).unwrap();
+            assert_eq!(connection.url.unwrap().as_str(), "https://server/SuperOffice", "{url}");
+        }
+    }
+
+    #[test]
+    fn context_identifier_comes_from_the_variable_or_the_url() {
+        for (tenant, url, expected) in [
+            ("Cust7", "https://online3.superoffice.com/Cust12345", Some("Cust7")),
+            ("", "https://online3.superoffice.com/Cust12345", Some("Cust12345")),
+            ("", "https://online3.superoffice.com/cust12345/api", Some("cust12345")),
+            ("", "https://server/SuperOffice", None),
+            ("", "https://server/Customer", None),
+            ("", "https://server", None),
+        ] {
+            let variables =
+                [("SUPEROFFICE_TENANT", tenant), ("SUPEROFFICE_URL", url), ("SUPEROFFICE_ACCESS_TOKEN", "t")];
+            let connection = with(&variables, |env| env.connection()).unwrap();
+            assert_eq!(connection.context_identifier(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn derived_secret_equals_the_one_computed_with_openssl() {
+        // printf superoffice-webhook/tenant/v1/cust12345 | openssl dgst -sha256 -hmac "$MASTER" -binary | base64
+        let derived = derive_secret(&Sensitive::new(MASTER), "Cust12345");
+        assert_eq!(derived.expose(), "ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=");
+    }
+
+    #[test]
+    fn path_of_the_webhook_url_selects_the_secret() {
+        let derived = derive_secret(&Sensitive::new(MASTER), "Cust1");
+        let both = [
+            ("SUPEROFFICE_WEBHOOK_SECRET", "shared"),
+            ("SUPEROFFICE_TENANT_MASTER_SECRET", MASTER),
+            ("SUPEROFFICE_TENANT", "Cust1"),
+        ];
+        for (url, expected) in [
+            ("https://host/webhook", "shared"),
+            ("https://host/webhook/Cust2", "shared"),
+            ("https://host/hook/Cust1", "shared"),
+            ("https://host/prod/webhook/cust1/", derived.expose()),
+        ] {
+            let variables = [both.as_slice(), &[("WEBHOOK_URL", url)]].concat();
+            assert_eq!(secret(&variables).as_deref(), Ok(expected), "{url}");
+        }
+        assert_eq!(secret(&both[1..]).as_deref(), Ok(derived.expose()));
+        assert_eq!(secret(&both[..1]).as_deref(), Ok("shared"));
+        assert!(secret(&both[1..2]).is_err());
+        assert!(secret(&[("SUPEROFFICE_WEBHOOK_SECRET", " \n")]).is_err());
+    }
+}
