@@ -1,0 +1,248 @@
+//! The function's log as the record of handled events, read with `FilterLogEvents`.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_cloudwatchlogs::error::DisplayErrorContext;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+/// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
+const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") }"#;
+/// The longest plausible delay of a delivery. With a longer one, the sender's clock cannot be compared with ours.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
+
+/// A log group cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log group {log_group} cannot be read: {reason}")]
+pub struct LogError {
+    log_group: String,
+    reason: String,
+}
+
+/// CloudWatch Logs, with the SDK's own configuration.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    client: aws_sdk_cloudwatchlogs::Client,
+}
+
+/// One page of a log.
+pub(crate) struct Page {
+    pub(crate) lines: Vec<(Timestamp, String)>,
+    pub(crate) next: Option<String>,
+}
+
+impl Logs {
+    /// Loads credentials, region and endpoint from the environment.
+    pub async fn load() -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(Duration::from_secs(20))
+            .operation_timeout(Duration::from_secs(120))
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .load()
+            .await;
+        Self::new(aws_sdk_cloudwatchlogs::Client::new(&config))
+    }
+
+    /// Uses a client that is configured already.
+    pub fn new(client: aws_sdk_cloudwatchlogs::Client) -> Self {
+        Self { client }
+    }
+
+    /// Reads a page of the lines written since a point in time, oldest first.
+    pub(crate) async fn page(
+        &self,
+        log_group: &str,
+        filter: &str,
+        since: Timestamp,
+        next: Option<String>,
+    ) -> Result<Page, LogError> {
+        let page = self
+            .client
+            .filter_log_events()
+            .log_group_name(log_group)
+            .filter_pattern(filter)
+            .start_time(since.as_millisecond())
+            .set_next_token(next)
+            .send()
+            .await
+            .map_err(|error| LogError {
+                log_group: log_group.to_owned(),
+                reason: DisplayErrorContext(error).to_string(),
+            })?;
+        let line = |event: aws_sdk_cloudwatchlogs::types::FilteredLogEvent| {
+            Some((Timestamp::from_millisecond(event.timestamp?).ok()?, event.message?))
+        };
+        Ok(Page {
+            next: page.next_token,
+            lines: page.events.unwrap_or_default().into_iter().filter_map(line).collect(),
+        })
+    }
+}
+
+/// An event of a contact that the function forwarded, or ignored as it is configured to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// The contact id.
+    pub primary_key: i64,
+    /// The time of the event: the time of the line less the delivery's delay.
+    pub at: Timestamp,
+}
+
+/// The log of the function, for one tenant.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    logs: Logs,
+    log_group: String,
+    tenant: Option<String>,
+}
+
+/// The fields of a log line that matter here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    outcome: String,
+    event: Option<String>,
+    primary_key: Option<serde_json::Value>,
+    context_identifier: Option<String>,
+    #[serde(rename = "DeliveryDelay")]
+    delivery_delay: Option<f64>,
+    #[serde(rename = "_aws")]
+    aws: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(rename = "Timestamp")]
+    timestamp: Option<i64>,
+}
+
+impl Ledger {
+    /// Reads the events of `tenant`, or those of every tenant if it is not known.
+    pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
+        Self { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) }
+    }
+
+    /// Passes on the events that were handled since a point in time, until `found` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if a page cannot be read.
+    pub async fn handled(&self, since: Timestamp, mut found: impl FnMut(Handled) -> bool) -> Result<(), LogError> {
+        let mut next = None;
+        loop {
+            let page = self.logs.page(&self.log_group, FILTER, since, next.take()).await?;
+            for (written, line) in &page.lines {
+                if let Some(handled) = self.read(*written, line)
+                    && !found(handled)
+                {
+                    return Ok(());
+                }
+            }
+            match page.next {
+                Some(token) if !token.is_empty() => next = Some(token),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads a line; `None` unless it reports a handled contact event of the tenant.
+    fn read(&self, written: Timestamp, line: &str) -> Option<Handled> {
+        let line: Line = serde_json::from_str(line.trim()).ok()?;
+        if !matches!(line.outcome.as_str(), "forwarded" | "ignored") {
+            return None;
+        }
+        if !line.event?.get(..8)?.eq_ignore_ascii_case("contact.") {
+            return None;
+        }
+        if let (Some(ours), Some(theirs)) = (&self.tenant, &line.context_identifier)
+            && !ours.eq_ignore_ascii_case(theirs)
+        {
+            return None;
+        }
+        let primary_key = line.primary_key.as_ref().and_then(crate::webhooks::integer)?;
+        let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
+        Some(Handled { primary_key, at: written.saturating_sub(delay(line.delivery_delay)).unwrap_or(written) })
+    }
+}
+
+/// A delivery that was repeated reports an old event, after which the contact may have changed again.
+fn delay(milliseconds: Option<f64>) -> SignedDuration {
+    let delay = milliseconds.filter(|delay| *delay > 0.0).unwrap_or_default();
+    let delay = SignedDuration::try_from_secs_f64(delay / 1000.0).unwrap_or_default();
+    if delay > LONGEST_DELAY { SignedDuration::ZERO } else { delay }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
+        let config = aws_sdk_cloudwatchlogs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
+        Ledger::new(logs, "group", tenant).read("2026-11-24T09:00:10Z".parse().unwrap(), line)
+    }
+
+    fn at(time: &str) -> Option<Handled> {
+        Some(Handled { primary_key: 7, at: time.parse().unwrap() })
+    }
+
+    #[test]
+    fn handled_contact_events_are_found() {
+        for outcome in ["forwarded", "ignored"] {
+            let line = json!({"outcome": outcome, "event": "Contact.changed", "primaryKey": 7});
+            assert_eq!(read(None, &format!("{line}\n")), at("2026-11-24T09:00:10Z"));
+        }
+        let line = json!({
+            "_aws": {"Timestamp": 1795510800000_i64},
+            "outcome": "forwarded", "event": "contact.resync", "primaryKey": "7", "DeliveryDelay": 1500,
+        });
+        assert_eq!(read(None, &line.to_string()), at("2026-11-24T08:59:58.5Z"));
+    }
+
+    #[test]
+    fn other_lines_are_passed_over() {
+        for line in [
+            "REPORT RequestId: 1".to_owned(),
+            json!({"outcome": "failed", "event": "contact.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "quarantined", "event": "contact.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "forwarded", "event": "sale.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "forwarded", "event": "contact.changed"}).to_string(),
+            json!({"outcome": "forwarded", "primaryKey": 7}).to_string(),
+            json!({"event": "contact.changed", "primaryKey": 7}).to_string(),
+        ] {
+            assert_eq!(read(None, &line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn other_tenants_are_passed_over() {
+        let line = |tenant| json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "contextIdentifier": tenant});
+        assert!(read(Some("Cust1"), &line("cust1").to_string()).is_some());
+        assert!(read(Some("Cust1"), &line("Cust2").to_string()).is_none());
+        assert!(read(None, &line("Cust2").to_string()).is_some());
+        // An on-site installation does not name itself.
+        let unnamed = json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7});
+        assert!(read(Some("Cust1"), &unnamed.to_string()).is_some());
+    }
+
+    #[test]
+    fn implausible_delays_are_disregarded() {
+        assert_eq!(delay(None), SignedDuration::ZERO);
+        assert_eq!(delay(Some(-1.0)), SignedDuration::ZERO);
+        assert_eq!(delay(Some(900_000.0)), SignedDuration::from_mins(15));
+        assert_eq!(delay(Some(900_001.0)), SignedDuration::ZERO);
+        assert_eq!(delay(Some(f64::MAX)), SignedDuration::ZERO);
+    }
+}

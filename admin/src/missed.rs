@@ -1,0 +1,107 @@
+//! The contacts that changed in SuperOffice and that the function did not handle since.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::changes::{ChangedContact, Changes};
+use crate::client::{ApiError, Client};
+use crate::ledger::{Ledger, LogError};
+
+/// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the log
+/// is read once.
+const BATCH: usize = 25_000;
+/// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
+const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// The comparison failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MissedError {
+    /// SuperOffice.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A window of time, including both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The begin.
+    pub since: Timestamp,
+    /// The end.
+    pub until: Timestamp,
+}
+
+/// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
+#[derive(Debug)]
+pub struct Missed<'a> {
+    changes: Changes<'a>,
+    ledger: &'a Ledger,
+    window: Window,
+    batch: usize,
+    listed: u64,
+}
+
+impl<'a> Missed<'a> {
+    /// Begins a comparison.
+    pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window) -> Self {
+        // SuperOffice stores whole seconds.
+        let since = whole_seconds(window.since);
+        Self { changes: Changes::since(client, since), ledger, window, batch: BATCH, listed: 0 }
+    }
+
+    /// Compares this number of contacts with the log at a time.
+    #[must_use]
+    pub fn with_batch(mut self, contacts: usize) -> Self {
+        self.batch = contacts.max(1);
+        self
+    }
+
+    /// The number of changed contacts that were listed so far.
+    pub fn listed(&self) -> u64 {
+        self.listed
+    }
+
+    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch.
+    ///
+    /// # Errors
+    ///
+    /// [`MissedError`] if SuperOffice or the log cannot be read.
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, MissedError> {
+        let mut open: HashMap<i64, ChangedContact> = HashMap::new();
+        let mut oldest: Option<Timestamp> = None;
+        while open.len() < self.batch {
+            let Some(contact) = self.changes.next().await? else {
+                break;
+            };
+            if contact.at > self.window.until {
+                continue;
+            }
+            self.listed += 1;
+            oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
+            open.insert(contact.primary_key, contact);
+        }
+        let Some(oldest) = oldest else {
+            return Ok(None);
+        };
+        let from = oldest.saturating_sub(LOG_MARGIN).unwrap_or(oldest);
+        self.ledger
+            .handled(from, |handled| {
+                if open.get(&handled.primary_key).is_some_and(|contact| handled.at >= whole_seconds(contact.at)) {
+                    open.remove(&handled.primary_key);
+                }
+                !open.is_empty()
+            })
+            .await?;
+        let mut missed: Vec<_> = open.into_values().collect();
+        missed.sort_unstable_by_key(|contact| contact.primary_key);
+        Ok(Some(missed))
+    }
+}
+
+/// Removes the fraction of a second, which not every column has.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
