@@ -1,6 +1,8 @@
 //! The contacts that changed in SuperOffice and that the function did not handle since.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -34,6 +36,22 @@ pub struct Window {
     pub until: Timestamp,
 }
 
+/// The progress of a comparison, readable while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<[AtomicU64; 2]>);
+
+impl Progress {
+    /// The number of changed contacts that were listed so far.
+    pub fn listed(&self) -> u64 {
+        self.0[0].load(Ordering::Relaxed)
+    }
+
+    /// The number of lines of handled events that were read so far.
+    pub fn lines(&self) -> u64 {
+        self.0[1].load(Ordering::Relaxed)
+    }
+}
+
 /// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
 #[derive(Debug)]
 pub struct Missed<'a> {
@@ -41,7 +59,7 @@ pub struct Missed<'a> {
     ledger: &'a Ledger,
     window: Window,
     batch: usize,
-    listed: u64,
+    progress: Progress,
 }
 
 impl<'a> Missed<'a> {
@@ -49,7 +67,7 @@ impl<'a> Missed<'a> {
     pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window) -> Self {
         // SuperOffice stores whole seconds.
         let since = whole_seconds(window.since);
-        Self { changes: Changes::since(client, since), ledger, window, batch: BATCH, listed: 0 }
+        Self { changes: Changes::since(client, since), ledger, window, batch: BATCH, progress: Progress::default() }
     }
 
     /// Compares this number of contacts with the log at a time.
@@ -59,9 +77,9 @@ impl<'a> Missed<'a> {
         self
     }
 
-    /// The number of changed contacts that were listed so far.
-    pub fn listed(&self) -> u64 {
-        self.listed
+    /// The progress.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch.
@@ -79,16 +97,18 @@ impl<'a> Missed<'a> {
             if contact.at > self.window.until {
                 continue;
             }
-            self.listed += 1;
+            self.progress.0[0].fetch_add(1, Ordering::Relaxed);
             oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
             open.insert(contact.primary_key, contact);
         }
         let Some(oldest) = oldest else {
             return Ok(None);
         };
+        let lines = &self.progress.0[1];
         let from = oldest.saturating_sub(LOG_MARGIN).unwrap_or(oldest);
         self.ledger
             .handled(from, |handled| {
+                lines.fetch_add(1, Ordering::Relaxed);
                 if open.get(&handled.primary_key).is_some_and(|contact| handled.at >= whole_seconds(contact.at)) {
                     open.remove(&handled.primary_key);
                 }

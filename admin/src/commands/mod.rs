@@ -1,23 +1,164 @@
 //! The commands. Each module has an argument type (`clap::Args`) with a method `run`.
+//!
+//! Results go to standard output, messages to standard error.
+
+mod activate;
+mod missed;
+mod register;
+mod secret;
+mod status;
+mod test;
+mod unregister;
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
+use superoffice_webhook_admin::client::{ApiError, Client};
+use superoffice_webhook_admin::config::{ConfigError, Environment};
+use superoffice_webhook_admin::sensitive::Sensitive;
+use superoffice_webhook_admin::webhooks::{Ours, TestResult, Webhook};
 
 /// The exit status of a command, or an error that has no status of its own. Errors never contain a secret.
 pub(crate) type CommandResult = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
 /// Registers and watches SuperOffice webhooks, and recovers the events they missed.
 ///
-/// The configuration comes from the environment.
+/// The configuration comes from the environment, see docs/administration.md.
 #[derive(Debug, Parser)]
 #[command(version)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Activate(activate::Activate),
+    Missed(missed::Missed),
+    Register(register::Register),
+    Secret(secret::Secret),
+    Status(status::Status),
+    Test(test::Test),
+    Unregister(unregister::Unregister),
+}
 
 impl Command {
     /// Runs the command.
     pub(crate) async fn run(self) -> CommandResult {
-        match self {}
+        match self {
+            Self::Activate(command) => command.run().await,
+            Self::Missed(command) => command.run().await,
+            Self::Register(command) => command.run().await,
+            Self::Secret(command) => command.run(),
+            Self::Status(command) => command.run().await,
+            Self::Test(command) => command.run().await,
+            Self::Unregister(command) => command.run().await,
+        }
     }
+}
+
+/// The form of the results.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Output {
+    /// Write one JSON object per line to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    /// Prints a webhook with its errors.
+    async fn webhook(self, client: &Client, webhook: &Webhook) -> CommandOutput {
+        let (consecutive_errors, last_error) = client.errors(webhook).await?;
+        let (id, name, state) = (webhook.id(), webhook.name(), webhook.state().as_str());
+        if self.json {
+            return print(json!({
+                "webhookId": id,
+                "name": name,
+                "state": state,
+                "consecutiveErrors": consecutive_errors,
+                "lastError": last_error,
+            }));
+        }
+        let errors = consecutive_errors.map_or("an unknown number of".to_owned(), |count| count.to_string());
+        print(format!("{id} {name}: {state}, {errors} consecutive errors"))?;
+        last_error.map_or(Ok(()), |error| print(format!("  last error: {}", error.trim().replace('\n', "\n  "))))
+    }
+
+    /// Prints all of our webhooks, and reports which are missing.
+    async fn webhooks(self, client: &Client, ours: &Ours, url: &str) -> CommandOutput {
+        for webhook in ours.all() {
+            self.webhook(client, webhook).await?;
+        }
+        report(ours, url);
+        Ok(())
+    }
+}
+
+type CommandOutput = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Writes a line to standard output. A reader that has gone is an error, not a panic.
+fn print(line: impl std::fmt::Display) -> CommandOutput {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+/// Reports missing and surplus webhooks.
+fn report(ours: &Ours, url: &str) {
+    let count = |webhooks: &[Webhook], purpose: &str| match webhooks.len() {
+        0 => eprintln!("no webhook for {purpose} posts to {url}; `register` creates it"),
+        1 => {}
+        many => eprintln!("{many} webhooks for {purpose} post to {url}: each event arrives {many} times"),
+    };
+    count(&ours.contacts, "contacts");
+    count(&ours.states, "webhook states");
+}
+
+/// Reports the result of a test.
+fn report_test(result: &TestResult) {
+    if result.success {
+        eprintln!("the test succeeded");
+    } else {
+        eprintln!("the test failed; SuperOffice reports this response:\n{}", result.message);
+    }
+}
+
+fn exit_code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn lookup(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A client, the URL of our webhooks, and the secret if one is configured.
+struct Context {
+    client: Client,
+    url: String,
+    secret: Option<Sensitive>,
+}
+
+impl Context {
+    fn load() -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut environment = Environment::new(&lookup);
+        let (connection, url) = (environment.connection(), environment.webhook_url());
+        let secret = environment.optional_webhook_secret();
+        let (connection, url) = environment.finish(connection.zip(url))?;
+        let client = Client::new(connection)?.hiding(secret.as_ref());
+        Ok(Self { client, url, secret })
+    }
+
+    async fn ours(&self) -> Result<Ours, ApiError> {
+        self.client.webhooks(&self.url).await
+    }
+
+    /// Makes SuperOffice test the URL with the first webhook for contacts.
+    async fn test(&self, ours: &Ours) -> Result<Option<TestResult>, ApiError> {
+        match ours.contacts.first() {
+            Some(webhook) => Ok(Some(self.client.test(webhook, self.secret.as_ref()).await?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Reads the configuration of a command that needs no connection.
+fn configured<T>(read: impl FnOnce(&mut Environment<'_>) -> Option<T>) -> Result<T, ConfigError> {
+    let mut environment = Environment::new(&lookup);
+    let value = read(&mut environment);
+    environment.finish(value)
 }

@@ -1,0 +1,45 @@
+//! `register`: the webhook for contact events, and the one for its state.
+
+use superoffice_webhook_admin::client::Client;
+use superoffice_webhook_admin::webhooks::{Desired, Registration};
+
+use super::{CommandResult, Output, configured, exit_code};
+
+/// Create the webhooks for contact events and for their state, or update what is different
+///
+/// SuperOffice posts its signed test first, and refuses to save a webhook that does not respond with 200. The state of an
+/// existing webhook is not changed; `activate` does that.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Register {
+    /// The webhook's name [default: superoffice-webhook for a new one]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    name: Option<String>,
+    /// An address that SuperOffice notifies when it disables the webhook; may be repeated
+    #[arg(long = "errors-email", value_name = "ADDRESS")]
+    errors_emails: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Register {
+    pub(crate) async fn run(self) -> CommandResult {
+        let ((connection, url), secret) =
+            configured(|env| env.connection().zip(env.webhook_url()).zip(env.webhook_secret()))?;
+        let client = Client::new(connection)?.hiding(Some(&secret));
+        let desired = Desired { name: self.name, url, secret, errors_emails: self.errors_emails };
+        let (ours, registrations) = client.register(&desired).await?;
+        for (purpose, registration) in ["contacts", "webhook states"].into_iter().zip(registrations) {
+            let effect = match registration {
+                Registration::Created => "created",
+                Registration::Updated => "updated",
+                Registration::Unchanged => "unchanged",
+            };
+            eprintln!("webhook for {purpose}: {effect}");
+        }
+        self.output.webhooks(&client, &ours, &desired.url).await?;
+        if !ours.is_active() {
+            eprintln!("not every webhook is Active; `activate` tests and activates them");
+        }
+        Ok(exit_code(ours.is_active()))
+    }
+}

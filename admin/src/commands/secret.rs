@@ -1,0 +1,20 @@
+//! `secret`: the derived secret of a tenant.
+
+use super::{CommandResult, configured, exit_code, print};
+use superoffice_webhook_admin::config::derive_secret;
+
+/// Print the secret that is derived for a tenant from SUPEROFFICE_TENANT_MASTER_SECRET
+#[derive(Debug, clap::Args)]
+pub(crate) struct Secret {
+    /// The tenant's ContextIdentifier, Cust12345
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    tenant: String,
+}
+
+impl Secret {
+    pub(crate) fn run(self) -> CommandResult {
+        let master = configured(|environment| environment.master_secret())?;
+        print(derive_secret(&master, &self.tenant).expose())?;
+        Ok(exit_code(true))
+    }
+}
