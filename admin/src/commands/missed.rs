@@ -21,7 +21,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Fails if a contact was missed, unless all of them were signaled with --resync.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Missed {
-    /// The begin: a time such as 2026-11-24T09:00:00Z, a date (UTC), or how long ago, such as 36h
+    /// The begin: a time such as 2026-11-24T09:00:00Z or 2026-11-24 (UTC), or how long ago, such as 36h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Timestamp,
     /// The end, in the same forms [default: now]
@@ -88,11 +88,11 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    if let Ok(date) = text.parse::<jiff::civil::Date>() {
-        return Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_err(|error| error.to_string());
+    if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
+        return Offset::UTC.to_timestamp(time).map_err(|error| error.to_string());
     }
     let ago = text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
-    let ago = ago.ok_or("expected a time such as 2026-11-24T09:00:00Z, a date, or a duration such as 36h")?;
+    let ago = ago.ok_or("expected a time such as 2026-11-24T09:00:00Z, or a duration such as 36h")?;
     Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())
 }
 
@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(parse_time("2026-11-24").unwrap().to_string(), "2026-11-24T00:00:00Z");
         let ago = Timestamp::now().duration_since(parse_time("36h").unwrap());
         assert!((ago - SignedDuration::from_hours(36)).abs() < SignedDuration::from_mins(1), "{ago}");
-        for wrong in ["", "yesterday", "-1h", "2026-11-24T09:00:00"] {
+        assert_eq!(parse_time("2026-11-24T09:00:00").unwrap().to_string(), "2026-11-24T09:00:00Z");
+        for wrong in ["", "yesterday", "-1h"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
     }

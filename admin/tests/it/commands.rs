@@ -1,0 +1,230 @@
+//! The program: exit statuses, output, and no secret in either.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use fake_superoffice::{Fault, Outage};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::{LOG_GROUP, SECRET, START, TOKEN, TestBed, URL};
+
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+async fn run_with(variables: BTreeMap<&'static str, String>, arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_superoffice-webhook-admin"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let run = Run {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    for text in [&run.stdout, &run.stderr] {
+        assert!(!text.contains(SECRET) && !text.contains(TOKEN), "{text}");
+    }
+    run
+}
+
+async fn run(bed: &TestBed, arguments: &[&str]) -> Run {
+    let mut variables = bed.variables();
+    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", bed.logs.url());
+    variables.insert("AWS_REGION", "eu-north-1".into());
+    variables.insert("AWS_ACCESS_KEY_ID", "id".into());
+    variables.insert("AWS_SECRET_ACCESS_KEY", "key".into());
+    run_with(variables, arguments).await
+}
+
+#[tokio::test]
+async fn life_of_a_registration() {
+    let bed = TestBed::start().await;
+    let status = run(&bed, &["status"]).await;
+    assert_eq!((status.status, status.stdout.as_str()), (1, ""));
+    assert!(status.stderr.contains(&format!("no webhook for contacts posts to {URL}; `register` creates it")));
+
+    let registered = run(&bed, &["register", "--name", "Events", "--errors-email", "ops@example.com", "--json"]).await;
+    assert_eq!(registered.status, 0, "{}", registered.stderr);
+    let ids: Vec<i64> = bed.superoffice.webhooks().iter().map(|webhook| webhook.id).collect();
+    let view = |id: i64, name: &str| json!({"webhookId": id, "name": name, "state": "Active", "consecutiveErrors": 0, "lastError": null});
+    assert_eq!(registered.lines(), [view(ids[0], "Events"), view(ids[1], "Events (state)")]);
+    assert_eq!(registered.stderr, "webhook for contacts: created\nwebhook for webhook states: created\n");
+
+    let again = run(&bed, &["register"]).await;
+    assert_eq!((again.status, bed.superoffice.webhooks().len()), (0, 2));
+    assert_eq!(again.stderr, "webhook for contacts: unchanged\nwebhook for webhook states: unchanged\n");
+
+    let status = run(&bed, &["status"]).await;
+    assert_eq!(status.status, 0);
+    assert_eq!(
+        status.stdout,
+        format!(
+            "{} Events: Active, 0 consecutive errors\n{} Events (state): Active, 0 consecutive errors\n",
+            ids[0], ids[1]
+        )
+    );
+
+    let unregistered = run(&bed, &["unregister"]).await;
+    assert_eq!((unregistered.status, bed.superoffice.webhooks().len()), (0, 0));
+    assert_eq!(run(&bed, &["unregister"]).await.status, 0);
+}
+
+#[tokio::test]
+async fn disabled_webhook_is_shown_and_activated_only_after_a_successful_test() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.function.set_outage(Outage::Endpoint);
+    for _ in 0..3 {
+        bed.superoffice.create_contact();
+    }
+    bed.superoffice.idle().await;
+
+    let status = run(&bed, &["status", "--json"]).await;
+    assert_eq!(status.status, 1);
+    let shown = &status.lines()[0];
+    assert_eq!((&shown["webhookId"], &shown["state"]), (&json!(id), &json!("TooManyErrors")));
+    assert_eq!((&shown["consecutiveErrors"], &shown["lastError"]), (&json!(9), &json!("connection refused")));
+
+    let test = run(&bed, &["test"]).await;
+    assert_eq!(test.status, 1);
+    assert!(test.stderr.starts_with("the test failed"), "{}", test.stderr);
+    let activation = run(&bed, &["activate"]).await;
+    assert_eq!(activation.status, 1);
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "TooManyErrors");
+
+    bed.function.set_outage(Outage::None);
+    assert_eq!(run(&bed, &["test"]).await.status, 0);
+    let activation = run(&bed, &["activate", "--json"]).await;
+    assert_eq!(activation.status, 0, "{}", activation.stderr);
+    assert_eq!(activation.lines()[0]["state"], "Active");
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "Active");
+}
+
+#[tokio::test]
+async fn activation_starts_a_webhook_that_a_person_stopped() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.superoffice.set_property(id, "State", json!("Stopped"));
+    assert_eq!(run(&bed, &["activate"]).await.status, 0);
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "Active");
+}
+
+#[tokio::test]
+async fn test_and_activate_fail_without_a_webhook() {
+    let bed = TestBed::start().await;
+    for command in ["test", "activate"] {
+        let run = run(&bed, &[command]).await;
+        assert_eq!(run.status, 1);
+        assert!(run.stderr.contains("`register` creates it"), "{}", run.stderr);
+    }
+}
+
+#[tokio::test]
+async fn missed_contacts_are_listed_and_signaled() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let clean = run(&bed, &["missed", "--since", START]).await;
+    assert_eq!((clean.status, clean.stdout.as_str()), (0, ""));
+    assert_eq!(clean.stderr, "0 contacts changed, 0 missed\n");
+
+    bed.function.lose_next();
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let until = "2026-11-24T10:00:00Z";
+    let found = run(&bed, &["missed", "--since", START, "--until", until, "--json"]).await;
+    assert_eq!(found.status, 1);
+    assert_eq!(found.lines(), [json!({"primaryKey": contact, "change": "created", "at": START})]);
+    let text = run(&bed, &["missed", "--since", START, "--until", until]).await;
+    assert_eq!(text.stdout, format!("{contact} created {START}\n"));
+    assert_eq!(text.stderr, "1 contacts changed, 1 missed\n");
+
+    bed.pass(5);
+    let signaled = run(&bed, &["missed", "--since", START, "--until", until, "--resync"]).await;
+    assert_eq!((signaled.status, signaled.stderr.as_str()), (0, "1 contacts changed, 1 missed, 1 signaled\n"));
+    bed.superoffice.idle().await;
+    assert_eq!(bed.function.events(), [("contact.resync".to_owned(), contact)]);
+    assert_eq!(run(&bed, &["missed", "--since", START, "--until", until]).await.status, 0);
+}
+
+#[tokio::test]
+async fn failed_signal_is_reported_and_the_others_are_sent() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.pause_sender(true);
+    let (first, second) = (bed.superoffice.create_contact(), bed.superoffice.create_contact());
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.script("POST Webhook/contact.resync", [Fault::Status(500)]);
+    let run = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(run.status, 1);
+    assert!(
+        run.stderr.contains(&format!("contact {first}: POST Webhook/contact.resync/{first}: status 500")),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.ends_with("2 contacts changed, 2 missed, 1 signaled\n"), "{}", run.stderr);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.function.events(), [("contact.resync".to_owned(), second)]);
+}
+
+#[tokio::test]
+async fn missed_only_needs_the_archives() {
+    let bed = TestBed::start().await;
+    bed.superoffice.forbid("Webhook");
+    bed.superoffice.create_contact();
+    assert_eq!(run(&bed, &["missed", "--since", START]).await.status, 1);
+    let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(resync.status, 1);
+    assert!(resync.stderr.contains("access denied (403)"), "{}", resync.stderr);
+}
+
+#[tokio::test]
+async fn log_group_that_does_not_exist_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    let mut variables = bed.variables();
+    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", bed.logs.url());
+    variables.insert("AWS_REGION", "eu-north-1".into());
+    variables.insert("AWS_ACCESS_KEY_ID", "id".into());
+    variables.insert("AWS_SECRET_ACCESS_KEY", "key".into());
+    variables.insert("LOG_GROUP_NAME", "/other".into());
+    let run = run_with(variables, &["missed", "--since", START]).await;
+    assert_eq!(run.status, 1);
+    assert!(run.stderr.contains("the log group /other cannot be read"), "{}", run.stderr);
+    assert!(!run.stderr.contains(LOG_GROUP));
+}
+
+#[tokio::test]
+async fn derived_secret_is_printed() {
+    let master = "0123456789abcdef0123456789abcdef";
+    let variables = BTreeMap::from([("SUPEROFFICE_TENANT_MASTER_SECRET", master.to_owned())]);
+    let run = run_with(variables, &["secret", "--tenant", "CUST12345"]).await;
+    assert_eq!((run.status, run.stdout.as_str()), (0, "ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=\n"));
+}
+
+#[tokio::test]
+async fn invalid_configuration_is_reported_completely() {
+    let run = run_with(BTreeMap::from([("SUPEROFFICE_ACCESS_TOKEN", TOKEN.to_owned())]), &["register"]).await;
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    assert_eq!(
+        run.stderr,
+        "invalid configuration:\
+         \n  SUPEROFFICE_URL is not set, nor is SUPEROFFICE_TENANT\
+         \n  WEBHOOK_URL is not set\
+         \n  SUPEROFFICE_WEBHOOK_SECRET is not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT\n"
+    );
+}

@@ -1,0 +1,209 @@
+//! The comparison of SuperOffice with the log.
+
+use std::collections::BTreeSet;
+
+use fake_superoffice::{Fault, Outage};
+use jiff::SignedDuration;
+use serde_json::json;
+use superoffice_webhook_admin::changes::Change;
+use superoffice_webhook_admin::missed::{Missed, Window};
+
+use crate::support::{LOG_GROUP, START, TestBed};
+
+#[tokio::test]
+async fn nothing_is_missed_if_every_event_arrives() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let (kept, deleted) = (bed.superoffice.create_contact(), bed.superoffice.create_contact());
+    bed.pass(10);
+    bed.superoffice.change_contact(kept);
+    bed.superoffice.soft_delete_contact(deleted);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+}
+
+#[tokio::test]
+async fn every_kind_of_change_is_found_during_an_outage() {
+    for outage in [Outage::Queue, Outage::Permission, Outage::Endpoint, Outage::Gateway] {
+        let bed = TestBed::start().await;
+        bed.register().await;
+        let [changed, deleted, source, destination, unchanged] = [(); 5].map(|()| bed.superoffice.create_contact());
+        bed.superoffice.idle().await;
+        bed.pass(60);
+        bed.function.set_outage(outage);
+        let created = bed.superoffice.create_contact();
+        bed.superoffice.change_contact(changed);
+        bed.superoffice.soft_delete_contact(deleted);
+        bed.superoffice.merge_contacts(source, destination);
+        bed.superoffice.idle().await;
+        assert_eq!(bed.superoffice.webhooks()[0].state(), "TooManyErrors");
+        assert_eq!(
+            bed.missed().await,
+            [
+                (changed, Change::Changed),
+                (deleted, Change::SoftDeleted),
+                (source, Change::Merged),
+                (destination, Change::Merged),
+                (created, Change::Created),
+            ]
+        );
+        assert!(!bed.missed().await.iter().any(|(key, _)| *key == unchanged));
+    }
+}
+
+#[tokio::test]
+async fn signaled_contacts_are_no_longer_missed() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.function.lose_next();
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, [(contact, Change::Changed)]);
+    bed.pass(60);
+    bed.client().signal_resync(contact).await.unwrap();
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+    assert_eq!(bed.function.events().last(), Some(&("contact.resync".to_owned(), contact)));
+}
+
+#[tokio::test]
+async fn earlier_events_of_a_contact_do_not_hide_a_later_change() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let contact = bed.superoffice.create_contact();
+    bed.pass(1);
+    bed.superoffice.change_contact(contact);
+    // Both events are late, and the second one is lost.
+    bed.superoffice.pause_sender(true);
+    bed.pass(30);
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.pause_sender(true);
+    let contact = bed.superoffice.create_contact();
+    bed.pass(10);
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.lose_waiting_events();
+    bed.pass(10);
+    bed.superoffice.pause_sender(false);
+    // A delivery of the first event that was repeated for 20 s: it says nothing about the change.
+    let late = json!({
+        "outcome": "forwarded", "event": "contact.created", "primaryKey": contact, "DeliveryDelay": 20_000,
+        "_aws": {"Timestamp": bed.now().as_millisecond()},
+    });
+    bed.logs.write(LOG_GROUP, bed.now(), late.to_string());
+    assert_eq!(bed.missed().await, [(contact, Change::Changed)]);
+}
+
+#[tokio::test]
+async fn window_limits_the_changes() {
+    let bed = TestBed::start().await;
+    let before = bed.superoffice.create_contact();
+    bed.pass(3600);
+    let since = bed.now();
+    let inside = bed.superoffice.create_contact();
+    bed.pass(3600);
+    let until = bed.now();
+    let last = bed.superoffice.create_contact();
+    bed.pass(1);
+    let after = bed.superoffice.create_contact();
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let mut missed = Missed::new(&client, &ledger, Window { since, until });
+    let keys: Vec<i64> =
+        missed.next_batch().await.unwrap().unwrap().into_iter().map(|contact| contact.primary_key).collect();
+    assert_eq!(keys, [inside, last]);
+    assert!(!keys.contains(&before) && !keys.contains(&after));
+    assert_eq!(missed.next_batch().await.unwrap(), None);
+    assert_eq!(missed.progress().listed(), 2);
+}
+
+#[tokio::test]
+async fn pages_of_the_log_are_followed() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.logs.set_page(2);
+    for _ in 0..7 {
+        bed.superoffice.create_contact();
+    }
+    bed.superoffice.idle().await;
+    let requests = bed.logs.requests();
+    assert_eq!(bed.missed().await, []);
+    assert!(bed.logs.requests() - requests >= 4);
+}
+
+#[tokio::test]
+async fn log_that_cannot_be_read_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    bed.logs.fail(9);
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let error = Missed::new(&client, &ledger, window).next_batch().await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("the log group {LOG_GROUP} cannot be read: ")), "{error}");
+    assert!(error.contains("AccessDeniedException"), "{error}");
+}
+
+#[tokio::test]
+async fn many_contacts_are_listed_in_bounded_requests_and_memory() {
+    const CONTACTS: i64 = 100_000;
+    const BATCH: usize = 10_000;
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(CONTACTS, bed.now());
+    bed.pass(1);
+    // Every hundredth is not in the log.
+    let lost: BTreeSet<i64> = (1..=CONTACTS).step_by(100).collect();
+    for key in (1..=CONTACTS).rev().filter(|key| !lost.contains(key)) {
+        let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": key});
+        bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
+    }
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: bed.now() - SignedDuration::from_hours(1), until: bed.now() };
+    let mut missed = Missed::new(&client, &ledger, window).with_batch(BATCH);
+    let mut found = BTreeSet::new();
+    let mut batches = 0;
+    while let Some(batch) = missed.next_batch().await.unwrap() {
+        assert!(batch.len() <= BATCH);
+        batches += 1;
+        found.extend(batch.into_iter().map(|contact| contact.primary_key));
+    }
+    assert_eq!(found, lost);
+    assert_eq!(batches, 10);
+    // A page of 1000 rows for each request, and one request for each of the four empty lists.
+    let requests = bed.superoffice.requests();
+    assert!(requests.len() <= 110, "{} requests", requests.len());
+    assert!(requests.iter().all(|request| request.query["$top"] == "1000" && !request.query.contains_key("$skip")));
+    // Each batch reads the log once, 10 pages.
+    assert!(bed.logs.requests() <= 100, "{} requests", bed.logs.requests());
+}
+
+#[tokio::test]
+async fn several_merges_into_one_contact_are_reported_once() {
+    let bed = TestBed::start().await;
+    let destination = bed.superoffice.create_contact();
+    let sources: Vec<i64> = (0..2500).map(|_| bed.superoffice.create_contact()).collect();
+    bed.pass(60);
+    for source in &sources {
+        bed.superoffice.merge_contacts(*source, destination);
+    }
+    let missed = bed.missed_with(700).await;
+    let expected: Vec<(i64, Change)> =
+        std::iter::once(destination).chain(sources).map(|key| (key, Change::Merged)).collect();
+    assert_eq!(missed, expected);
+}
+
+#[tokio::test]
+async fn failing_page_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let error = Missed::new(&client, &ledger, window).next_batch().await.unwrap_err();
+    assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
+}

@@ -1,0 +1,252 @@
+//! Registration, tests and activation.
+
+use fake_superoffice::{Fault, Outage, Version, Webhook};
+use serde_json::json;
+use superoffice_webhook_admin::sensitive::Sensitive;
+use superoffice_webhook_admin::webhooks::{CONTACT_EVENTS, Desired, Registration, State};
+
+use crate::support::{SECRET, TestBed, URL, desired};
+
+const VERSIONS: [Version; 3] = [Version::Current, Version::WithoutCounters, Version::WithoutPatch];
+
+fn by_id(bed: &TestBed, id: i64) -> Webhook {
+    bed.superoffice.webhooks().into_iter().find(|webhook| webhook.id == id).unwrap()
+}
+
+/// Webhooks of other integrations, some of which look like ours.
+fn add_others(bed: &TestBed) -> Vec<String> {
+    let other = |properties| {
+        bed.superoffice.add_webhook(properties);
+    };
+    other(
+        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://hooks.example.com/webhook/"}),
+    );
+    other(
+        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://HOOKS.example.com/webhook"}),
+    );
+    other(
+        json!({"Name": "other", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com", "State": "TooManyErrors"}),
+    );
+    other(json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": URL, "State": "TooManyErrors"}));
+    other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": URL, "Type": "crmscript"}));
+    snapshot(bed)
+}
+
+fn snapshot(bed: &TestBed) -> Vec<String> {
+    let ours = |webhook: &Webhook| {
+        webhook.text("TargetUrl") == URL && webhook.text("Type") == "webhook" && webhook.events() != ["sale.changed"]
+    };
+    let webhooks = bed.superoffice.webhooks();
+    webhooks.iter().filter(|webhook| !ours(webhook)).map(|webhook| format!("{webhook:?}")).collect()
+}
+
+#[tokio::test]
+async fn registration_creates_a_webhook_for_contacts_and_one_for_its_state() {
+    let bed = TestBed::start().await;
+    let emails = vec!["a@example.com".to_owned(), "b@example.com".to_owned()];
+    let desired = Desired { name: Some("Events".into()), errors_emails: emails.clone(), ..desired() };
+    let (ours, effects) = bed.client().register(&desired).await.unwrap();
+    assert_eq!(effects, [Registration::Created; 2]);
+    assert!(ours.is_active());
+
+    let webhooks = bed.superoffice.webhooks();
+    let [main, state] = webhooks.as_slice() else { panic!("{webhooks:?}") };
+    let expected = ["contact.created", "contact.changed", "contact.softdeleted", "contact.deleted", "contact.resync"];
+    assert_eq!((main.text("Name"), main.events()), ("Events", expected.to_vec()));
+    let expected = ["started", "stopped", "errors"].map(|ending| format!("webhook{}.{ending}", main.id));
+    assert_eq!((state.text("Name"), state.events()), ("Events (state)", expected.iter().map(String::as_str).collect()));
+    for webhook in [main, state] {
+        assert_eq!((webhook.text("TargetUrl"), webhook.text("Secret"), webhook.state()), (URL, SECRET, "Active"));
+        assert_eq!(webhook.properties["Type"], "webhook");
+        assert_eq!(webhook.properties["ErrorsEmail"], "a@example.com");
+        assert_eq!(webhook.properties["ErrorEmails"], json!(emails));
+    }
+    // SuperOffice has tested the URL before it saved either of them.
+    assert_eq!(bed.function.requests(), 2);
+}
+
+#[tokio::test]
+async fn second_registration_changes_nothing() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        bed.register().await;
+        let before = format!("{:?}", bed.superoffice.webhooks());
+        bed.superoffice.clear_requests();
+        let (ours, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(effects, [Registration::Unchanged; 2]);
+        assert!(ours.is_active());
+        assert_eq!(format!("{:?}", bed.superoffice.webhooks()), before);
+        assert_eq!(bed.calls(), ["GET Webhook", "GET Webhook"]);
+    }
+}
+
+#[tokio::test]
+async fn registration_updates_what_is_different() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let ours = bed.register().await;
+        let id = ours.contacts[0].id();
+        bed.superoffice.set_property(id, "Events", json!(["contact.created"]));
+        bed.superoffice.set_property(id, "Secret", json!("an old secret"));
+        bed.superoffice.set_property(id, "Headers", json!({"X-Api-Key": "kept"}));
+        bed.superoffice.idle().await;
+        let (_, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(effects, [Registration::Updated, Registration::Unchanged]);
+        let webhook = by_id(&bed, id);
+        assert_eq!((webhook.events(), webhook.text("Secret")), (CONTACT_EVENTS.to_vec(), SECRET));
+        assert_eq!(webhook.properties["Headers"], json!({"X-Api-Key": "kept"}));
+        assert_eq!(bed.superoffice.webhooks().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn registration_completes_an_interrupted_one() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("POST Webhook", [Fault::None, Fault::Status(400)]);
+    bed.client().register(&desired()).await.unwrap_err();
+    assert_eq!(bed.superoffice.webhooks().len(), 1);
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
+    assert_eq!(bed.superoffice.webhooks().len(), 2);
+}
+
+#[tokio::test]
+async fn lost_response_of_a_creation_creates_nothing_twice() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("POST Webhook", [Fault::StatusAfterEffect(502)]);
+    bed.client().register(&desired()).await.unwrap_err();
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
+    assert_eq!(bed.superoffice.webhooks().len(), 2);
+}
+
+#[tokio::test]
+async fn registration_does_not_start_a_stopped_webhook() {
+    let bed = TestBed::start().await;
+    let ours = bed.register().await;
+    for state in ["Stopped", "TooManyErrors"] {
+        bed.superoffice.set_property(ours.contacts[0].id(), "State", json!(state));
+        let (ours, _) = bed.client().register(&desired()).await.unwrap();
+        assert!(!ours.is_active());
+        assert_eq!(by_id(&bed, ours.contacts[0].id()).state(), state);
+    }
+}
+
+#[tokio::test]
+async fn refused_registration_contains_the_response_and_no_secret() {
+    let bed = TestBed::start().await;
+    let wrong = Sensitive::new("another secret");
+    let client = bed.client().hiding(Some(&wrong));
+    let error = client.register(&Desired { secret: wrong, ..desired() }).await.unwrap_err().to_string();
+    assert!(error.starts_with("POST Webhook: status 400: The webhook did not accept the test: HTTP 401"), "{error}");
+    assert!(error.contains("The request signature is missing or invalid."), "{error}");
+    assert!(!error.contains("another secret"), "{error}");
+    assert!(bed.superoffice.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn other_webhooks_are_never_modified() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let others = add_others(&bed);
+        assert_eq!(others.len(), 5);
+        let ours = bed.register().await;
+        assert_eq!(snapshot(&bed), others);
+        bed.client().register(&Desired { name: Some("renamed".into()), ..desired() }).await.unwrap();
+        for webhook in ours.all() {
+            bed.superoffice.set_property(webhook.id(), "State", json!("TooManyErrors"));
+        }
+        for webhook in bed.client().webhooks(URL).await.unwrap().all() {
+            bed.client().activate(webhook).await.unwrap();
+        }
+        assert_eq!(snapshot(&bed), others);
+        bed.client().unregister(URL).await.unwrap();
+        assert_eq!(snapshot(&bed), others);
+        assert_eq!(bed.superoffice.webhooks().len(), 5);
+    }
+}
+
+#[tokio::test]
+async fn unregistering_leaves_nothing_behind() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    // A duplicate that someone created by hand.
+    bed.superoffice.add_webhook(json!({"Name": "copy", "Events": ["contact.changed"], "TargetUrl": URL}));
+    let deleted = bed.client().unregister(URL).await.unwrap();
+    assert_eq!(deleted.all().count(), 3);
+    assert!(bed.superoffice.webhooks().is_empty());
+    assert_eq!(bed.client().unregister(URL).await.unwrap().all().count(), 0);
+}
+
+#[tokio::test]
+async fn test_uses_the_stored_secret() {
+    let bed = TestBed::start().await;
+    let ours = bed.register().await;
+    let result = bed.client().test(&ours.contacts[0], None).await.unwrap();
+    assert!(result.success, "{result:?}");
+
+    bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!("another secret"));
+    let ours = bed.client().webhooks(URL).await.unwrap();
+    let result = bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap();
+    assert!(!result.success);
+    assert!(result.message.starts_with("HTTP 401"), "{result:?}");
+}
+
+#[tokio::test]
+async fn test_uses_the_configured_secret_if_the_server_hides_the_stored_one() {
+    let bed = TestBed::start().await;
+    let ours = bed.register().await;
+    bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!(null));
+    let ours = bed.client().webhooks(URL).await.unwrap();
+    assert!(bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap().success);
+    assert!(!bed.client().test(&ours.contacts[0], None).await.unwrap().success);
+}
+
+#[tokio::test]
+async fn activation_sets_the_state() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let id = bed.register().await.contacts[0].id();
+        bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
+        let ours = bed.client().webhooks(URL).await.unwrap();
+        assert_eq!(bed.client().activate(&ours.contacts[0]).await.unwrap().state(), State::Active);
+        assert_eq!(by_id(&bed, id).state(), "Active");
+    }
+}
+
+#[tokio::test]
+async fn activation_is_refused_if_the_state_has_changed() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let id = bed.register().await.contacts[0].id();
+        bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
+        let ours = bed.client().webhooks(URL).await.unwrap();
+        // A person stops it in the meantime.
+        bed.superoffice.set_property(id, "State", json!("Stopped"));
+        bed.client().activate(&ours.contacts[0]).await.unwrap_err();
+        assert_eq!(by_id(&bed, id).state(), "Stopped");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_read_on_every_version() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let ours = bed.register().await;
+        assert_eq!(bed.client().errors(&ours.contacts[0]).await.unwrap(), (Some(0), None));
+        bed.function.set_outage(Outage::Queue);
+        bed.superoffice.create_contact();
+        bed.superoffice.idle().await;
+        let ours = bed.client().webhooks(URL).await.unwrap();
+        let (consecutive, last) = bed.client().errors(&ours.contacts[0]).await.unwrap();
+        assert_eq!(consecutive, Some(3));
+        let last = last.unwrap();
+        assert!(last.starts_with("HTTP 503") && last.contains("The event could not be queued."), "{last}");
+    }
+}
