@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
-const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") }"#;
+const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
 /// The longest plausible delay of a delivery. With a longer one, the sender's clock cannot be compared with ours.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
 
@@ -29,12 +29,6 @@ pub struct LogError {
 #[derive(Clone, Debug)]
 pub struct Logs {
     client: aws_sdk_cloudwatchlogs::Client,
-}
-
-/// One page of a log.
-pub(crate) struct Page {
-    pub(crate) lines: Vec<(Timestamp, String)>,
-    pub(crate) next: Option<String>,
 }
 
 impl Logs {
@@ -59,34 +53,46 @@ impl Logs {
         Self { client }
     }
 
-    /// Reads a page of the lines written since a point in time, oldest first.
-    pub(crate) async fn page(
+    /// Passes on the lines written since a point in time, oldest first, until `found` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if a page cannot be read.
+    pub async fn read(
         &self,
         log_group: &str,
         filter: &str,
         since: Timestamp,
-        next: Option<String>,
-    ) -> Result<Page, LogError> {
-        let page = self
-            .client
-            .filter_log_events()
-            .log_group_name(log_group)
-            .filter_pattern(filter)
-            .start_time(since.as_millisecond())
-            .set_next_token(next)
-            .send()
-            .await
-            .map_err(|error| LogError {
-                log_group: log_group.to_owned(),
-                reason: DisplayErrorContext(error).to_string(),
-            })?;
-        let line = |event: aws_sdk_cloudwatchlogs::types::FilteredLogEvent| {
-            Some((Timestamp::from_millisecond(event.timestamp?).ok()?, event.message?))
-        };
-        Ok(Page {
-            next: page.next_token,
-            lines: page.events.unwrap_or_default().into_iter().filter_map(line).collect(),
-        })
+        mut found: impl FnMut(Timestamp, &str) -> bool,
+    ) -> Result<(), LogError> {
+        let mut next: Option<String> = None;
+        loop {
+            let page = self
+                .client
+                .filter_log_events()
+                .log_group_name(log_group)
+                .filter_pattern(filter)
+                .start_time(since.as_millisecond())
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| LogError {
+                    log_group: log_group.to_owned(),
+                    reason: DisplayErrorContext(error).to_string(),
+                })?;
+            for event in page.events() {
+                let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
+                if let (Some(written), Some(line)) = (written, event.message())
+                    && !found(written, line)
+                {
+                    return Ok(());
+                }
+            }
+            match page.next_token {
+                Some(token) if !token.is_empty() => next = Some(token),
+                _ => return Ok(()),
+            }
+        }
     }
 }
 
@@ -137,31 +143,41 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`LogError`] if a page cannot be read.
+    /// [`LogError`] if the log cannot be read.
     pub async fn handled(&self, since: Timestamp, mut found: impl FnMut(Handled) -> bool) -> Result<(), LogError> {
-        let mut next = None;
-        loop {
-            let page = self.logs.page(&self.log_group, FILTER, since, next.take()).await?;
-            for (written, line) in &page.lines {
-                if let Some(handled) = self.read(*written, line)
-                    && !found(handled)
-                {
-                    return Ok(());
-                }
-            }
-            match page.next {
-                Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(()),
-            }
-        }
+        self.logs
+            .read(&self.log_group, FILTER, since, |written, line| match self.parse(written, line) {
+                Some(Outcome::Handled(handled)) => found(handled),
+                _ => true,
+            })
+            .await
     }
 
-    /// Reads a line; `None` unless it reports a handled contact event of the tenant.
-    fn read(&self, written: Timestamp, line: &str) -> Option<Handled> {
+    /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None` if
+    /// there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn last_succeeded(&self, since: Timestamp) -> Result<Option<bool>, LogError> {
+        let mut last: Option<(Timestamp, bool)> = None;
+        self.logs
+            .read(&self.log_group, FILTER, since, |written, line| {
+                let success = self.parse(written, line).map(|outcome| matches!(outcome, Outcome::Handled(_)));
+                if let Some(success) = success
+                    && last.is_none_or(|(latest, _)| latest <= written)
+                {
+                    last = Some((written, success));
+                }
+                true
+            })
+            .await?;
+        Ok(last.map(|(_, success)| success))
+    }
+
+    /// Parses a line; `None` unless it reports a contact event of the tenant that was handled or failed.
+    fn parse(&self, written: Timestamp, line: &str) -> Option<Outcome> {
         let line: Line = serde_json::from_str(line.trim()).ok()?;
-        if !matches!(line.outcome.as_str(), "forwarded" | "ignored") {
-            return None;
-        }
         if !line.event?.get(..8)?.eq_ignore_ascii_case("contact.") {
             return None;
         }
@@ -170,10 +186,22 @@ impl Ledger {
         {
             return None;
         }
+        match line.outcome.as_str() {
+            "forwarded" | "ignored" => {}
+            "failed" => return Some(Outcome::Failed),
+            _ => return None,
+        }
         let primary_key = line.primary_key.as_ref().and_then(crate::webhooks::integer)?;
         let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
-        Some(Handled { primary_key, at: written.saturating_sub(delay(line.delivery_delay)).unwrap_or(written) })
+        let at = written.saturating_sub(delay(line.delivery_delay)).unwrap_or(written);
+        Some(Outcome::Handled(Handled { primary_key, at }))
     }
+}
+
+/// The outcome of a delivery.
+enum Outcome {
+    Handled(Handled),
+    Failed,
 }
 
 /// A delivery that was repeated reports an old event, after which the contact may have changed again.
@@ -191,7 +219,10 @@ mod tests {
     fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
         let config = aws_sdk_cloudwatchlogs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-        Ledger::new(logs, "group", tenant).read("2026-11-24T09:00:10Z".parse().unwrap(), line)
+        match Ledger::new(logs, "group", tenant).parse("2026-11-24T09:00:10Z".parse().unwrap(), line) {
+            Some(Outcome::Handled(handled)) => Some(handled),
+            _ => None,
+        }
     }
 
     fn at(time: &str) -> Option<Handled> {

@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, LogError};
 
 /// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the log
 /// is read once.
-const BATCH: usize = 25_000;
+const BATCH: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
 const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 

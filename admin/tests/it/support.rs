@@ -99,7 +99,7 @@ impl TestBed {
 
     /// Lists the missed contacts since the start of the test.
     pub(crate) async fn missed(&self) -> Vec<(i64, Change)> {
-        self.missed_with(25_000).await
+        self.missed_with(1000).await
     }
 
     pub(crate) async fn missed_with(&self, batch: usize) -> Vec<(i64, Change)> {
