@@ -1,86 +1,95 @@
-//! One message: read it, claim its event, handle it, remember it.
+//! The processing of one message: decode it, claim its event, handle it, record it.
 
 use aws_lambda_events::sqs::SqsMessage;
 use lambda_runtime::Error;
-use superoffice_webhook::delivery::{QueuedEvent, Unreadable, read, read_verified};
-use superoffice_webhook::signature::Verifier;
+use superoffice_webhook::{DecodeError, QueuedEvent, Verifier};
 
 use crate::handler::Handler;
-use crate::journal::{Claim, Journal};
+use crate::idempotency::{Claim, IdempotencyStore, Lease};
 
-/// Takes messages.
-pub(crate) struct Consumer<J, H> {
-    /// Checks the signatures again, for who does not trust everyone who can write into the queue.
+/// Processes messages, and hands each event to its handler once.
+pub(crate) struct Consumer<S, H> {
+    /// Verifies signatures again, for a queue to which others can write.
     pub(crate) verifier: Option<Verifier>,
-    pub(crate) journal: J,
+    pub(crate) store: S,
     pub(crate) handler: H,
 }
 
-impl<J: Journal, H: Handler> Consumer<J, H> {
-    /// Takes one message. An error sends it back to the queue, and in the end to the dead-letter queue: also one that
-    /// cannot be read, which nobody should lose.
-    pub(crate) async fn take(&self, message: &SqsMessage) -> Result<(), Error> {
-        let event = self.read(message)?;
-        let head = &event.event().head;
-        // Two events can have one id; the function's deduplication id is made of both, too.
-        let key = format!("{}/{}", head.event, head.event_id);
-        match self.journal.claim(&key).await? {
+impl<S: IdempotencyStore, H: Handler> Consumer<S, H> {
+    /// Processes one message.
+    ///
+    /// An error returns the message to the queue, and after the queue's last receive to the dead-letter queue. That
+    /// includes a message that cannot be decoded, so that it is not lost.
+    pub(crate) async fn process(&self, message: &SqsMessage, lease: Lease) -> Result<(), Error> {
+        let event = self.decode(message)?;
+        let metadata = event.event().metadata();
+        // Different events can have the same id. The function's deduplication id has both parts as well.
+        let key = format!("{}/{}", metadata.event(), metadata.event_id());
+        match self.store.claim(&key, lease).await? {
             Claim::Granted => {}
-            Claim::Busy => return Err("the event is being handled elsewhere".into()),
-            Claim::Done => return Ok(()),
+            Claim::InProgress => return Err("another invocation is handling the event".into()),
+            Claim::Completed => return Ok(()),
         }
         match self.handler.handle(&event).await {
-            // When this fails, the event comes again: twice is better than never.
-            Ok(()) => self.journal.done(&key).await,
+            // If this fails, the event is delivered and handled again. That is better than losing it.
+            Ok(()) => self.store.complete(&key).await,
             Err(error) => {
-                self.journal.release(&key).await?;
+                self.store.release(&key).await?;
                 Err(error)
             }
         }
     }
 
-    fn read(&self, message: &SqsMessage) -> Result<QueuedEvent, Unreadable> {
+    fn decode(&self, message: &SqsMessage) -> Result<QueuedEvent, DecodeError> {
         let body = message.body.as_deref().unwrap_or_default();
         let attribute = |name: &str| message.message_attributes.get(name)?.string_value.as_deref();
         match &self.verifier {
-            Some(verifier) => read_verified(body, attribute, verifier),
-            None => read(body, attribute),
+            Some(verifier) => QueuedEvent::from_message_verified(body, attribute, verifier),
+            None => QueuedEvent::from_message(body, attribute),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::time::Duration;
+    use std::cell::{Cell, RefCell};
+    use std::time::{Duration, SystemTime};
 
     use serde_json::json;
-    use superoffice_webhook::signature::Secret;
+    use superoffice_webhook::Secret;
 
     use super::*;
-    use crate::journal::InMemory;
+    use crate::idempotency::InMemoryStore;
 
     const BODY: &str = r#"{"EventId":"1","Event":"contact.changed","PrimaryKey":21}"#;
 
-    /// Remembers what it was given, and fails as often as it is told.
+    /// A handler that records its events, and fails a number of times before it succeeds.
     #[derive(Default)]
-    struct Recorder {
-        given: RefCell<Vec<String>>,
-        failures_left: RefCell<usize>,
+    struct RecordingHandler {
+        events: RefCell<Vec<String>>,
+        failures_left: Cell<usize>,
     }
 
-    impl Handler for Recorder {
+    impl Handler for RecordingHandler {
         async fn handle(&self, event: &QueuedEvent) -> Result<(), Error> {
-            self.given.borrow_mut().push(event.event().head.event.clone());
-            let left = *self.failures_left.borrow();
-            *self.failures_left.borrow_mut() = left.saturating_sub(1);
-            if left > 0 { Err("not now".into()) } else { Ok(()) }
+            self.events.borrow_mut().push(event.event().metadata().event().to_owned());
+            match self.failures_left.get() {
+                0 => Ok(()),
+                left => {
+                    self.failures_left.set(left - 1);
+                    Err("not now".into())
+                }
+            }
         }
     }
 
-    fn consumer(failures: usize) -> Consumer<InMemory, Recorder> {
-        let handler = Recorder { failures_left: failures.into(), ..Recorder::default() };
-        Consumer { verifier: None, journal: InMemory::new(Duration::from_secs(3600)), handler }
+    fn consumer(failures: usize) -> Consumer<InMemoryStore, RecordingHandler> {
+        let handler = RecordingHandler { failures_left: failures.into(), ..RecordingHandler::default() };
+        Consumer { verifier: None, store: InMemoryStore::default(), handler }
+    }
+
+    fn lease() -> Lease {
+        Lease::of_invocation(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(30))
     }
 
     fn message(body: &str, signature: Option<&str>) -> SqsMessage {
@@ -92,55 +101,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_handled_once_however_often_it_comes() {
+    async fn event_delivered_three_times_is_handled_once() {
         let consumer = consumer(0);
         for _ in 0..3 {
-            consumer.take(&message(BODY, None)).await.unwrap();
+            consumer.process(&message(BODY, None), lease()).await.unwrap();
         }
-        consumer.take(&message(&BODY.replace("changed", "deleted"), None)).await.unwrap();
-        assert_eq!(*consumer.handler.given.borrow(), ["contact.changed", "contact.deleted"]);
+        consumer.process(&message(&BODY.replace("changed", "deleted"), None), lease()).await.unwrap();
+        assert_eq!(*consumer.handler.events.borrow(), ["contact.changed", "contact.deleted"]);
     }
 
     #[tokio::test]
-    async fn an_event_that_failed_is_handled_when_it_comes_again() {
+    async fn failed_event_is_handled_at_next_delivery() {
         let consumer = consumer(1);
-        assert_eq!(consumer.take(&message(BODY, None)).await.unwrap_err().to_string(), "not now");
-        consumer.take(&message(BODY, None)).await.unwrap();
-        consumer.take(&message(BODY, None)).await.unwrap();
-        assert_eq!(consumer.handler.given.borrow().len(), 2);
+        assert_eq!(consumer.process(&message(BODY, None), lease()).await.unwrap_err().to_string(), "not now");
+        consumer.process(&message(BODY, None), lease()).await.unwrap();
+        consumer.process(&message(BODY, None), lease()).await.unwrap();
+        assert_eq!(consumer.handler.events.borrow().len(), 2);
     }
 
     #[tokio::test]
-    async fn an_event_that_somebody_works_on_goes_back() {
+    async fn event_claimed_by_another_invocation_fails() {
         let consumer = consumer(0);
-        consumer.journal.claim("contact.changed/1").await.unwrap();
-        let error = consumer.take(&message(BODY, None)).await.unwrap_err();
-        assert_eq!(error.to_string(), "the event is being handled elsewhere");
-        assert_eq!(consumer.handler.given.borrow().len(), 0);
+        consumer.store.claim("contact.changed/1", lease()).await.unwrap();
+        let error = consumer.process(&message(BODY, None), lease()).await.unwrap_err();
+        assert_eq!(error.to_string(), "another invocation is handling the event");
+        assert_eq!(consumer.handler.events.borrow().len(), 0);
     }
 
     #[tokio::test]
-    async fn a_message_that_cannot_be_read_fails_and_is_not_handled() {
+    async fn malformed_message_fails_without_being_handled() {
         let consumer = consumer(0);
         for body in ["", "null", "[", "{}", "\u{0}", r#"{"EventId":"1"}"#] {
-            assert!(consumer.take(&message(body, None)).await.is_err(), "{body}");
+            assert!(consumer.process(&message(body, None), lease()).await.is_err(), "{body}");
         }
         let empty = serde_json::from_value(json!({})).unwrap();
-        assert!(consumer.take(&empty).await.is_err());
-        assert_eq!(consumer.handler.given.borrow().len(), 0);
+        assert!(consumer.process(&empty, lease()).await.is_err());
+        assert_eq!(consumer.handler.events.borrow().len(), 0);
     }
 
     #[tokio::test]
-    async fn with_a_secret_only_signed_messages_are_handled() {
+    async fn consumer_with_secret_handles_only_signed_messages() {
         let secret = Secret::new("s3cret").unwrap();
         let signature = secret.sign(BODY.as_bytes()).to_string();
         let consumer = Consumer { verifier: Some(Verifier::new(secret)), ..consumer(0) };
-        consumer.take(&message(BODY, Some(&signature))).await.unwrap();
+        consumer.process(&message(BODY, Some(&signature)), lease()).await.unwrap();
         let forged = BODY.replace("21", "22").replace("\"1\"", "\"2\"");
-        let error = consumer.take(&message(&forged, Some(&signature))).await.unwrap_err();
+        let error = consumer.process(&message(&forged, Some(&signature)), lease()).await.unwrap_err();
         assert_eq!(error.to_string(), "signature mismatch");
-        let error = consumer.take(&message(&forged, None)).await.unwrap_err();
+        let error = consumer.process(&message(&forged, None), lease()).await.unwrap_err();
         assert_eq!(error.to_string(), "signature header missing");
-        assert_eq!(consumer.handler.given.borrow().len(), 1);
+        assert_eq!(consumer.handler.events.borrow().len(), 1);
     }
 }

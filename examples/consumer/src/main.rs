@@ -1,38 +1,40 @@
 //! A Lambda function for an SQS event source mapping with `ReportBatchItemFailures`, on the queue that
-//! superoffice-webhook fills. A template: `handler.rs` is where your own work goes, `journal.rs` where your table goes.
+//! superoffice-webhook fills.
 //!
-//! `SUPEROFFICE_WEBHOOK_SECRET`, when set, makes it check every signature again. `FAIL_EVENT_ID` names an event that
-//! fails, to see what becomes of it and of those behind it.
+//! A template to copy: your own work belongs in `handler.rs`, and your table in `idempotency.rs`.
+//!
+//! `SUPEROFFICE_WEBHOOK_SECRET` or `SUPEROFFICE_TENANT_MASTER_SECRET`, if set, makes the function verify every
+//! signature again. `FAIL_EVENT_ID` is the id of an event that fails on purpose, to show the effect on it and on later
+//! messages of its group.
 
 mod batch;
+mod config;
 mod consumer;
 mod handler;
-mod journal;
+mod idempotency;
 
-use std::time::Duration;
+use std::time::SystemTime;
 
 use aws_lambda_events::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use superoffice_webhook::signature::{Secret, Verifier};
 
+use crate::batch::process_batch;
 use crate::consumer::Consumer;
-use crate::handler::Contacts;
-use crate::journal::InMemory;
-
-/// Longer than an invocation can last, so that an event that somebody still works on is not begun again.
-const LEASE: Duration = Duration::from_secs(15 * 60);
+use crate::handler::ContactHandler;
+use crate::idempotency::{InMemoryStore, Lease};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let env = |name: &str| std::env::var(name).ok();
     let consumer = Consumer {
-        verifier: env("SUPEROFFICE_WEBHOOK_SECRET").map(Secret::new).transpose()?.map(Verifier::new),
-        journal: InMemory::new(LEASE),
-        handler: Contacts { fails: env("FAIL_EVENT_ID") },
+        verifier: config::verifier(env)?,
+        store: InMemoryStore::default(),
+        handler: ContactHandler { fail_event_id: env("FAIL_EVENT_ID") },
     };
     let consumer = &consumer;
     run(service_fn(async |event: LambdaEvent<SqsEvent>| {
-        Ok::<_, Error>(batch::answer(&event.payload, async |message| consumer.take(message).await).await)
+        let lease = Lease::of_invocation(SystemTime::now(), event.context.deadline());
+        Ok::<_, Error>(process_batch(&event.payload, async |message| consumer.process(message, lease).await).await)
     }))
     .await
 }
