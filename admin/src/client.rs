@@ -520,7 +520,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

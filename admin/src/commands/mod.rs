@@ -4,8 +4,10 @@
 
 mod activate;
 mod missed;
+mod post;
 mod register;
 mod secret;
+mod sign;
 mod status;
 mod test;
 mod unregister;
@@ -32,8 +34,10 @@ pub(crate) type CommandResult = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 pub(crate) enum Command {
     Activate(activate::Activate),
     Missed(missed::Missed),
+    Post(post::Post),
     Register(register::Register),
     Secret(secret::Secret),
+    Sign(sign::Sign),
     Status(status::Status),
     Test(test::Test),
     Unregister(unregister::Unregister),
@@ -45,8 +49,10 @@ impl Command {
         match self {
             Self::Activate(command) => command.run().await,
             Self::Missed(command) => command.run().await,
+            Self::Post(command) => command.run().await,
             Self::Register(command) => command.run().await,
             Self::Secret(command) => command.run(),
+            Self::Sign(command) => command.run(),
             Self::Status(command) => command.run().await,
             Self::Test(command) => command.run().await,
             Self::Unregister(command) => command.run().await,
