@@ -5,6 +5,7 @@
 mod activate;
 mod missed;
 mod post;
+mod redrive;
 mod register;
 mod secret;
 mod sign;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Activate(activate::Activate),
     Missed(missed::Missed),
     Post(post::Post),
+    Redrive(redrive::Redrive),
     Register(register::Register),
     Secret(secret::Secret),
     Sign(sign::Sign),
@@ -50,6 +52,7 @@ impl Command {
             Self::Activate(command) => command.run().await,
             Self::Missed(command) => command.run().await,
             Self::Post(command) => command.run().await,
+            Self::Redrive(command) => command.run().await,
             Self::Register(command) => command.run().await,
             Self::Secret(command) => command.run(),
             Self::Sign(command) => command.run(),
