@@ -1,0 +1,72 @@
+//! Configuration errors, in process and at startup.
+
+use superoffice_webhook::function::Config;
+use test_support::{RuntimeApi, SqsServer};
+
+use crate::function_process;
+
+const QUEUE: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo";
+
+fn config_error(variables: &[(&str, &str)]) -> String {
+    let lookup = |name: &str| Some(variables.iter().find(|(variable, _)| *variable == name)?.1.to_owned());
+    Config::from_lookup(lookup).unwrap_err().to_string()
+}
+
+#[test]
+fn empty_variables_have_the_same_error_as_unset_ones() {
+    let empty = Config::VARIABLES.map(|name| (name, ""));
+    assert_eq!(config_error(&empty), config_error(&[]));
+    assert_eq!(
+        config_error(&[]),
+        "invalid configuration:\n  SUPEROFFICE_WEBHOOK_SECRET: not set\n  QUEUE_URL: not set"
+    );
+}
+
+#[test]
+fn fifo_queue_without_region_is_an_error() {
+    let variables =
+        [("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", "http://127.0.0.1:1/1/q.fifo"), ("AWS_REGION", "")];
+    let expected = "invalid configuration:\n  QUEUE_URL: no region in the host, and AWS_REGION is not set";
+    assert_eq!(config_error(&variables), expected);
+}
+
+#[test]
+fn configuration_error_contains_no_secret() {
+    for (name, value) in [
+        ("QUEUE_URL", "hunter2 is no URL"),
+        ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "Cust2": 7}"#),
+        ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant""#),
+        ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "cust1": "hunter2-other"}"#),
+        ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "Cust2": ""}"#),
+        ("SUPEROFFICE_TENANT_SECRETS", r#""hunter2-tenant""#),
+        ("FALLBACK_QUEUE_URL", QUEUE),
+    ] {
+        let error = config_error(&[
+            (name, value),
+            ("SUPEROFFICE_WEBHOOK_SECRET", "hunter2-current"),
+            ("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS", "hunter2-previous"),
+            ("QUEUE_URL", QUEUE),
+        ]);
+        assert!(error.contains(name), "{error}");
+        assert!(!error.contains("hunter2-"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn invalid_configuration_ends_the_process_before_the_first_event() {
+    let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+    let invocation = lambda.send("{}");
+    let mut function = function_process(&lambda, &sqs).env("MESSAGE_FORMAT", "xml").start();
+    assert_eq!(function.wait().await.code(), Some(1));
+    assert_eq!(
+        function.stderr_lines(),
+        [
+            "superoffice-webhook cannot start: invalid configuration:",
+            "  SUPEROFFICE_WEBHOOK_SECRET: not set",
+            "  QUEUE_URL: not set",
+            "  MESSAGE_FORMAT: expected superoffice or cloudevents",
+        ]
+    );
+    drop(lambda);
+    assert!(invocation.completed_within(test_support::TIMEOUT).await.is_none(), "the event was handled");
+}
