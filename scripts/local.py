@@ -1,9 +1,9 @@
 """The function on this machine: `make run`, `make watch` and `make send`.
 
-run    sends every file in events/ through the function into a local SQS, shows what arrived, hands that to the consumer
-       of examples/consumer, and ends
-watch  keeps the same stack up while one works, and rebuilds the function when its code changes
-send   sends one file of events/ to the stack that `watch` keeps up
+run    sends every file in events/ through the function to a local SQS, prints the messages, passes them to the consumer
+       of examples/consumer, and exits
+watch  keeps the same stack running and rebuilds the function when its code changes
+send   sends one file of events/ to the stack of `watch`
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import psutil
+from signing import SAMPLE_SECRET
 from stack import (
     CONSUMER_NAME,
     ROOT,
-    SAMPLE_SECRET,
     Child,
+    DevStack,
     Message,
-    Sqs,
     StackError,
     WatchedFunction,
     build,
@@ -34,7 +35,7 @@ from stack import (
 
 EVENTS = ROOT / "events"
 
-# What the function has to answer to each file of events/, in the order in which they are sent.
+# The expected status and outcome of every file in events/, in sending order.
 EXPECTED = {
     "contact-created": (200, "forwarded"),
     "contact-created-retried": (200, "forwarded"),
@@ -50,92 +51,71 @@ EXPECTED = {
     "not-json": (200, "quarantined"),
 }
 
-# The event that the consumer fails on, on purpose.
+# The event that the consumer fails to process, to demonstrate a partial batch response.
 FAILING = EVENTS / "payloads" / "contact-changed.json"
 
-# Where `send` finds the stack of `watch`.
+# The process id and port of a running `watch`.
 STATE = ROOT / ".tools" / "watch.json"
 
 
-class LocalStack:
-    """An SQS with the function's two queues, and the environment of the function in front of them."""
-
-    def __init__(self) -> None:
-        say("Starting a local SQS (moto)")
-        self.sqs = Sqs()
-        self.queue = self.sqs.create_queue("superoffice-events.fifo")
-        self.quarantine = self.sqs.create_queue("superoffice-quarantine.fifo")
-        self.environment = {
-            **self.sqs.environment,
-            "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
-            "QUEUE_URL": self.queue,
-            "QUARANTINE_QUEUE_URL": self.quarantine,
-        }
-
-    def __enter__(self) -> LocalStack:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.sqs.__exit__(*exception)
-
-
 def run() -> int:
-    """Sends everything, shows everything; 0 if every answer and every message is as it should be."""
+    """Sends all events and prints all messages. Returns 0 if every response and every message is as expected."""
     say("Building the function and the consumer (a few minutes the first time)")
     build()
-    build(name=CONSUMER_NAME)
-    with LocalStack() as stack, tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+    build(CONSUMER_NAME)
+    say("Starting a local SQS (moto)")
+    with DevStack() as stack, tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         say("Starting the function (cargo lambda watch)")
         with WatchedFunction(stack.environment, log) as function:
             say(f"Sending every file in {EVENTS.relative_to(ROOT)}/ (cargo lambda invoke)\n")
-            wrong, taken = send_all(function.port)
-        found = {url: stack.sqs.drain(url) for url in (stack.queue, stack.quarantine)}
-    for url, messages in found.items():
-        show_queue(url, messages)
+            problems, sent = send_all(function.port)
+        received = {url: stack.sqs.drain(url) for url in (stack.queue, stack.quarantine)}
+    for url, messages in received.items():
+        print_queue(url, messages)
     for url, outcome in ((stack.queue, "forwarded"), (stack.quarantine, "quarantined")):
-        # A delivery that was sent twice is queued once.
-        if Counter(message.body for message in found[url]) != Counter(set(taken[outcome])):
-            wrong.append(f"{name_of(url)} does not hold what was {outcome}")
-    wrong += consume(stack.queue, found[stack.queue])
-    for problem in wrong:
-        print(f"NOT AS EXPECTED: {problem}")
-    if not wrong:
-        print(f"All {len(EXPECTED)} answers, all messages, and what the consumer made of them are as expected.")
-    return 1 if wrong else 0
+        # A retried delivery is queued once.
+        if Counter(message.body for message in received[url]) != Counter(set(sent[outcome])):
+            problems.append(f"{name_of(url)} does not contain exactly the {outcome} bodies")
+    problems += consume(stack.queue, received[stack.queue])
+    for problem in problems:
+        print(f"UNEXPECTED: {problem}")
+    if not problems:
+        print(f"All {len(EXPECTED)} responses, all messages and all results of the consumer are as expected.")
+    return 1 if problems else 0
 
 
 def send_all(port: int) -> tuple[list[str], dict[str, list[str]]]:
-    """Sends every file, and prints its line; gives what was wrong, and the bodies that were taken, by outcome."""
+    """Sends every file and prints its outcome. Returns the problems, and the queued bodies by outcome."""
     names = [*EXPECTED, *sorted({file.stem for file in EVENTS.glob("*.json")} - EXPECTED.keys())]
-    wrong: list[str] = []
+    problems: list[str] = []
     bodies: dict[str, list[str]] = {"forwarded": [], "quarantined": []}
     print(f"{'file':<32}{'status':<8}outcome")
     for name in names:
         file = EVENTS / f"{name}.json"
-        answer = invoke_file(port, file)
-        status, outcome = answer["statusCode"], outcome_of(answer)
+        response = invoke_file(port, file)
+        status, outcome = response["statusCode"], outcome_of(response)
         print(f"{file.name:<32}{status:<8}{outcome}", flush=True)
         if (status, outcome) != EXPECTED.get(name):
-            wrong.append(f"{file.name} has the answer {status} {outcome}; EXPECTED says {EXPECTED.get(name)}")
+            problems.append(f"{file.name} returned {status} {outcome}; EXPECTED contains {EXPECTED.get(name)}")
         if outcome in bodies:
             bodies[outcome].append(body_of(json.loads(file.read_text(encoding="utf-8"))))
     print()
-    return wrong, bodies
+    return problems, bodies
 
 
-def outcome_of(answer: dict) -> str:
-    """The outcome, or of an error its title."""
-    body = json.loads(answer["body"])
+def outcome_of(response: dict) -> str:
+    """Returns the outcome of a response, or the title of its problem document."""
+    body = json.loads(response["body"])
     return body.get("outcome") or body["title"]
 
 
 def body_of(envelope: dict) -> str:
-    """What the sender sent."""
+    """Returns the request body in an API Gateway event."""
     body = envelope["body"]
     return base64.b64decode(body).decode() if envelope["isBase64Encoded"] else body
 
 
-def show_queue(url: str, messages: list[Message]) -> None:
+def print_queue(url: str, messages: list[Message]) -> None:
     print(f"{name_of(url)}: {len(messages)} message{'' if len(messages) == 1 else 's'}")
     for number, message in enumerate(messages, 1):
         print(f"\n  message {number}: {message.message_id}")
@@ -153,7 +133,7 @@ def show_queue(url: str, messages: list[Message]) -> None:
 
 
 def consume(queue: str, messages: list[Message]) -> list[str]:
-    """Hands the messages to the consumer, in batches of ten, and prints what came of them; gives what was wrong."""
+    """Passes the messages to the consumer in batches of ten and prints the results. Returns the problems."""
     failing = json.loads(FAILING.read_text(encoding="utf-8"))["EventId"]
     environment = {"SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET, "FAIL_EVENT_ID": failing}
     failed: set[str] = set()
@@ -163,32 +143,32 @@ def consume(queue: str, messages: list[Message]) -> list[str]:
         tempfile.TemporaryDirectory() as folder,
         WatchedFunction(environment, log, name=CONSUMER_NAME) as consumer,
     ):
-        say(f"Handing it {name_of(queue)}, with the event of {FAILING.name} to fail on (cargo lambda invoke)\n")
+        say(f"Passing it {name_of(queue)}; the event of {FAILING.name} fails (cargo lambda invoke)\n")
         for start in range(0, len(messages), 10):
             batch = Path(folder) / f"batch-{start}.json"
             batch.write_text(json.dumps(sqs_event(queue, messages[start : start + 10])), encoding="utf-8")
-            answer = invoke_file(consumer.port, batch, CONSUMER_NAME)
-            failed |= {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        lines = Path(log.name).read_text(encoding="utf-8").splitlines()
-    # What the consumer says of a message, or, when it has handled it, of its event.
-    said = [json.loads(line) for line in lines if line.startswith("{")]
-    reasons = {line["messageId"]: f"{line['outcome']}: {line['reason']}" for line in said if "messageId" in line}
-    actions = {line["eventId"]: line["action"] for line in said if "eventId" in line}
-    print(f"{'event':<22}{'group':<26}{'in the queue':<14}the consumer says")
-    wrong, blocked = [], set()
+            response = invoke_file(consumer.port, batch, CONSUMER_NAME)
+            failed |= {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
+        log_lines = Path(log.name).read_text(encoding="utf-8").splitlines()
+    # The consumer logs the action for a processed event, and the reason for a message that it returns.
+    records = [json.loads(line) for line in log_lines if line.startswith("{")]
+    reasons = {line["messageId"]: f"{line['outcome']}: {line['reason']}" for line in records if "messageId" in line}
+    actions = {line["eventId"]: line["action"] for line in records if "eventId" in line}
+    print(f"{'event':<22}{'group':<26}{'result':<12}log of the consumer")
+    problems, blocked = [], set()
     for message in messages:
         attributes, group = message.attributes, message.system["MessageGroupId"]
-        is_back = message.message_id in failed
-        comment = reasons.get(message.message_id) or actions.get(attributes["EventId"], "nothing")
-        print(f"{attributes['Event']:<22}{group:<26}{'again' if is_back else 'no more':<14}{comment}")
+        is_returned = message.message_id in failed
+        comment = reasons.get(message.message_id) or actions.get(attributes["EventId"], "none")
+        print(f"{attributes['Event']:<22}{group:<26}{'returned' if is_returned else 'processed':<12}{comment}")
         if attributes["EventId"] == failing:
             blocked.add(group)
-        if is_back != (group in blocked) or is_back == (attributes["EventId"] in actions):
-            wrong.append(f"what became of {attributes['Event']} of {group} in the consumer")
+        if is_returned != (group in blocked) or is_returned == (attributes["EventId"] in actions):
+            problems.append(f"the consumer's result for {attributes['Event']} of {group}")
     if not blocked:
-        wrong.append(f"the event of {FAILING.name} is not in the queue")
+        problems.append(f"the event of {FAILING.name} is not in the queue")
     print()
-    return wrong
+    return problems
 
 
 def name_of(url: str) -> str:
@@ -196,13 +176,14 @@ def name_of(url: str) -> str:
 
 
 def watch() -> int:
-    """Keeps the stack up until it is interrupted."""
-    if STATE.exists() and _alive(json.loads(STATE.read_text())["pid"]):
+    """Keeps the stack running until it is interrupted."""
+    if running_watch() is not None:
         raise StackError("`make watch` is already running")
     say("Building the function (a few minutes the first time)")
     build()
-    with LocalStack() as stack:
-        # What one may want to try out.
+    say("Starting a local SQS (moto)")
+    with DevStack() as stack:
+        # Settings that are useful to try locally.
         chosen = {name: os.environ[name] for name in ("FORWARD_EVENTS", "MESSAGE_FORMAT") if name in os.environ}
         say("Starting the function (cargo lambda watch)")
         with WatchedFunction({**stack.environment, **chosen}, reload=True) as function:
@@ -210,7 +191,7 @@ def watch() -> int:
             try:
                 print(
                     f"""
-The function   {function.url}
+Function       {function.url}
 SQS            {stack.sqs.endpoint}
   events       {stack.queue}
   quarantine   {stack.quarantine}
@@ -218,10 +199,10 @@ Secret         {SAMPLE_SECRET}
 
 In another terminal:
   make send EVENT=contact-created
-  cargo run --example sign -- post --secret {SAMPLE_SECRET} \\
-    {function.url} events/payloads/contact-created.json
+  SUPEROFFICE_WEBHOOK_SECRET={SAMPLE_SECRET} \\
+    cargo run -p superoffice-webhook-admin -- post {function.url} events/payloads/contact-created.json
 
-The function is rebuilt when its code changes. Ctrl-C ends everything.
+The function is rebuilt when its code changes. Ctrl-C stops everything.
 """,
                     flush=True,
                 )
@@ -231,39 +212,38 @@ The function is rebuilt when its code changes. Ctrl-C ends everything.
 
 
 def send(name: str) -> int:
-    """Sends one file to the stack of `watch`, and prints the answer."""
+    """Sends one file to the stack of `watch` and prints the response."""
     file = EVENTS / f"{name}.json"
     if not file.is_file():
         names = "\n  ".join(sorted(file.stem for file in EVENTS.glob("*.json")))
-        raise StackError(f"name one of the events: make send EVENT=contact-created\n  {names}")
-    if not STATE.exists() or not _alive(json.loads(STATE.read_text())["pid"]):
-        raise StackError("there is no stack to send to: start one with `make watch`")
-    answer = invoke_file(json.loads(STATE.read_text())["port"], file)
-    print(f"{answer['statusCode']} {answer['body']}")
+        raise StackError(f"unknown event; choose one with make send EVENT=contact-created\n  {names}")
+    port = running_watch()
+    if port is None:
+        raise StackError("no stack is running; start one with `make watch`")
+    response = invoke_file(port, file)
+    print(f"{response['statusCode']} {response['body']}")
     return 0
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def running_watch() -> int | None:
+    """Returns the port of a running `watch`."""
+    if not STATE.exists():
+        return None
+    state = json.loads(STATE.read_text())
+    return state["port"] if psutil.pid_exists(state["pid"]) else None
 
 
 def say(text: str) -> None:
     print(text, flush=True)
 
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _end(number: int, _frame: object) -> None:
-    # An exception, so that everything that was started is ended on the way out; once, so that it gets there.
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)
+def _stop(number: int, _frame: object) -> None:
+    # Further signals must not interrupt the clean-up.
+    for stop_signal in STOP_SIGNALS:
+        signal.signal(stop_signal, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
@@ -274,8 +254,8 @@ def main() -> int:
     commands.add_parser("watch")
     commands.add_parser("send").add_argument("event")
     arguments = parser.parse_args()
-    for number in ENDINGS:
-        signal.signal(number, _end)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
     try:
         if arguments.command == "send":
             return send(arguments.event)

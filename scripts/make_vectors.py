@@ -1,18 +1,17 @@
-"""Writes tests/vectors/signatures.json: bodies and their signatures, made with Python's hmac.
+"""Writes tests/vectors/signatures.json: bodies and their signatures, computed with Python's hmac.
 
-They are what the Rust verifier is tested against, so nothing here is computed by the code under test. Run it after a
-change, with any Python 3: python3 scripts/make_vectors.py
+The Rust verifier is tested against these vectors, so none of them is computed by the code under test. Run the script
+after a change, with any Python 3.10 or newer: python3 scripts/make_vectors.py
 """
 
 import base64
-import hashlib
-import hmac
 import json
 from pathlib import Path
 
+from signing import SAMPLE_SECRET, sign
+
 ROOT = Path(__file__).resolve().parent.parent
 PATH = ROOT / "tests" / "vectors" / "signatures.json"
-SAMPLE_SECRET = "sample-secret-do-not-use-in-production"
 
 
 def payload(name: str) -> bytes:
@@ -27,10 +26,10 @@ CASES = [
     ("a body that is not JSON", SAMPLE_SECRET, payload("not-json.txt")),
     ("an empty body", SAMPLE_SECRET, b""),
     ("one byte", SAMPLE_SECRET, b"\x00"),
-    ("white space and a final CR LF", SAMPLE_SECRET, b' \t{ "Event" :\r\n "test" }\r\n'),
+    ("whitespace and a final CR LF", SAMPLE_SECRET, b' \t{ "Event" :\r\n "test" }\r\n'),
     ("a byte order mark", SAMPLE_SECRET, b"\xef\xbb\xbf{}"),
     ("bytes that are not UTF-8", SAMPLE_SECRET, bytes(range(256))),
-    ("numbers as they are written", SAMPLE_SECRET, b'{"PrimaryKey":1e3,"x":0.10,"y":12345678901234567890123}'),
+    ("unusual number formats", SAMPLE_SECRET, b'{"PrimaryKey":1e3,"x":0.10,"y":12345678901234567890123}'),
     ("a secret of one character", "x", payload("test.json")),
     ("a secret with Unicode", "hemmelig-nøkkel-秘密-🔑", payload("contact-changed.json")),
     ("a secret with inner and outer spaces", "  two words ", payload("contact-changed.json")),
@@ -40,19 +39,15 @@ CASES = [
     ("a secret that looks like base64", "c2VjcmV0LW5vdC1kZWNvZGVk", payload("contact-changed.json")),
 ]
 
-# Too large to write down: `unit` so often in a row.
+# Large bodies: a unit and the number of its repetitions.
 REPEATED = [
     ("a body of 1 MiB", SAMPLE_SECRET, b"0123456789abcde\n", 65_536),
-    ("a body of 6 MB, the most that Lambda hands over", SAMPLE_SECRET, b"\xc3\xa6", 3_000_000),
+    ("a body of 6 MB, the largest Lambda event", SAMPLE_SECRET, b"\xc3\xa6", 3_000_000),
 ]
 
 
-def sign(secret: str, body: bytes) -> str:
-    return base64.b64encode(hmac.new(secret.encode(), body, hashlib.sha256).digest()).decode()
-
-
 def document() -> str:
-    """The text of the file."""
+    """Returns the content of the file."""
     vectors = [(name, secret, body, 1) for name, secret, body in CASES] + REPEATED
     entries = [
         {
@@ -60,7 +55,7 @@ def document() -> str:
             "secret": secret,
             "body_base64": base64.b64encode(unit).decode(),
             "body_repeated": times,
-            "signature": sign(secret, unit * times),
+            "signature": sign(unit * times, secret),
         }
         for name, secret, unit, times in vectors
     ]

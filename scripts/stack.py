@@ -1,7 +1,7 @@
-"""The parts of the local stack: a local SQS, and the function under `cargo lambda watch`.
+"""Parts of the development stack: a local SQS, and functions under `cargo lambda watch`.
 
-local.py puts them together for `make run` and `make watch`, tests/e2e for the end-to-end tests. Every part is a context
-manager that leaves nothing running behind it. Ports are the operating system's choice, so none has to be free.
+local.py combines them for `make run` and `make watch`, and tests/e2e for the end-to-end tests. Every part is a context
+manager that leaves no process running. The operating system chooses the ports.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,21 +21,24 @@ from pathlib import Path
 from typing import IO
 
 import boto3
+import psutil
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+from signing import SAMPLE_SECRET
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_NAME = "superoffice-webhook"
 CONSUMER_NAME = "consumer"
-SAMPLE_SECRET = "sample-secret-do-not-use-in-production"
 CARGO = os.environ.get("CARGO", "cargo")
 CARGO_LAMBDA = Path(sys.executable).parent / "cargo-lambda"
 
-# What the function reads. Nothing of it comes from the environment of whoever starts the stack.
+# The variables that the function reads. The stack never inherits them from its caller.
 FUNCTION_VARIABLES = [
     "SUPEROFFICE_WEBHOOK_SECRET",
     "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS",
     "SUPEROFFICE_TENANT_SECRETS",
+    "SUPEROFFICE_TENANT_MASTER_SECRET",
+    "SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS",
     "QUEUE_URL",
     "QUARANTINE_QUEUE_URL",
     "FALLBACK_QUEUE_URL",
@@ -44,12 +46,12 @@ FUNCTION_VARIABLES = [
     "MESSAGE_FORMAT",
 ]
 
-# Nor does boto3 in this process take a profile or an endpoint from there.
+# The AWS variables of the caller name its account; neither boto3 here nor the function may use them.
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]
 
-# An answer from the function needs no signature: it refuses a GET as the first thing.
-PROBE = {
+# A GET request. The function rejects it before it checks a signature.
+GET_REQUEST = {
     "version": "2.0",
     "routeKey": "$default",
     "rawPath": "/",
@@ -59,20 +61,23 @@ PROBE = {
     "isBase64Encoded": False,
 }
 
-# What a function is asked to see whether it is ready, and what it then answers.
-PROBES = {
-    FUNCTION_NAME: (PROBE, lambda answer: answer.get("statusCode") == 405),
-    CONSUMER_NAME: ({"Records": []}, lambda answer: answer == {"batchItemFailures": []}),
+# For each function, the event of the readiness check and a predicate for the expected result.
+READINESS_CHECKS = {
+    FUNCTION_NAME: (GET_REQUEST, lambda result: result.get("statusCode") == 405),
+    CONSUMER_NAME: ({"Records": []}, lambda result: result == {"batchItemFailures": []}),
 }
+
+# Seconds between SIGTERM and SIGKILL.
+GRACE_PERIOD = 10
 
 
 class StackError(Exception):
-    """A part of the stack does not start; the text says which, and what to do."""
+    """A part of the stack failed to start. The text names the part and the cause."""
 
 
 @dataclass
 class Message:
-    """A message as a consumer of the queue gets it."""
+    """An SQS message as a consumer receives it."""
 
     body: str
     attributes: dict[str, str]
@@ -82,7 +87,7 @@ class Message:
 
 
 class Sqs:
-    """moto's server, in a thread of this process, on a free port of the loopback interface."""
+    """moto's SQS in a thread of this process, on a free port of the loopback interface."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -112,13 +117,13 @@ class Sqs:
         self._server.stop()
 
     def create_queue(self, name: str) -> str:
-        """Creates a queue, a FIFO one if its name says so, and gives its URL."""
+        """Creates a queue and returns its URL. A name ending in `.fifo` creates a FIFO queue."""
         attributes = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
         return self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
 
     def drain(self, url: str) -> list[Message]:
-        """Takes all messages out of a queue, in its order."""
-        taken = []
+        """Receives and deletes all messages of a queue."""
+        messages = []
         while received := self.client.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
@@ -129,7 +134,7 @@ class Sqs:
             for message in received:
                 self.client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                 attributes = message.get("MessageAttributes", {})
-                taken.append(
+                messages.append(
                     Message(
                         body=message["Body"],
                         attributes={name: value["StringValue"] for name, value in attributes.items()},
@@ -138,26 +143,46 @@ class Sqs:
                         message_id=message["MessageId"],
                     )
                 )
-        return taken
+        return messages
+
+
+class DevStack:
+    """A local SQS with an events queue and a quarantine queue, and the environment of a function that uses them."""
+
+    def __init__(self) -> None:
+        self.sqs = Sqs()
+        self.queue = self.sqs.create_queue("superoffice-events.fifo")
+        self.quarantine = self.sqs.create_queue("superoffice-quarantine.fifo")
+        self.environment = {
+            **self.sqs.environment,
+            "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
+            "QUEUE_URL": self.queue,
+            "QUARANTINE_QUEUE_URL": self.quarantine,
+        }
+
+    def __enter__(self) -> DevStack:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.sqs.__exit__(*exception)
 
 
 class Child:
-    """A process in a group of its own, ended with all that it has started, by process id."""
+    """A process in a session of its own. Closing it ends every process of the session."""
 
-    running: set[Child] = set()
+    _open_sessions: set[int] = set()
 
     def __init__(self, command: list[str], environment: dict[str, str], output: IO | None = None) -> None:
-        with _signals_put_off():
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                start_new_session=True,
-            )
-            Child.running.add(self)
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+        Child._open_sessions.add(self._process.pid)
 
     def __enter__(self) -> Child:
         return self
@@ -172,34 +197,21 @@ class Child:
         return self._process.wait()
 
     def close(self) -> None:
-        """Asks the process to end, and ends it and what is left of its offspring when it does not."""
-        pid = self._process.pid
-        offspring: set[tuple[int, str]] = set()
-        if self._process.poll() is None:
-            offspring |= offspring_of(pid)
-            _signal_group(pid, signal.SIGTERM)
-            deadline = time.monotonic() + 10
-            while self._process.poll() is None:
-                # Once it has ended, nothing tells any more which processes it has started.
-                offspring |= offspring_of(pid)
-                if time.monotonic() > deadline:
-                    _signal_group(pid, signal.SIGKILL)
-                    self._process.wait()
-                time.sleep(0.01)
-        for process in offspring & processes_now().keys():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process[0], signal.SIGKILL)
-        Child.running.discard(self)
+        """Ends the process and its descendants; kills those that still run after the grace period."""
+        end_session(self._process.pid)
+        self._process.wait()
+        Child._open_sessions.discard(self._process.pid)
 
     @classmethod
     def close_all(cls) -> None:
-        """Ends every process that is left, for the end of a program that a signal can interrupt anywhere."""
-        for child in list(cls.running):
-            child.close()
+        """Ends all children. For programs that a signal can interrupt anywhere, even while a child starts."""
+        for session in cls._open_sessions | {child.pid for child in psutil.Process().children()}:
+            end_session(session)
+        cls._open_sessions.clear()
 
 
 class WatchedFunction:
-    """A function under `cargo lambda watch`, which plays Lambda; ready for events once it is made."""
+    """A function under `cargo lambda watch`, ready for events once the object exists."""
 
     def __init__(
         self,
@@ -218,7 +230,7 @@ class WatchedFunction:
                     *["--invoke-address", "127.0.0.1", "--invoke-port", str(self.port)],
                     *([] if reload else ["--ignore-changes"]),
                 ],
-                {**outer_environment(), **environment},
+                {**base_environment(), **environment},
                 output,
             )
             try:
@@ -227,9 +239,9 @@ class WatchedFunction:
             except BaseException:
                 self._child.close()
                 raise
-            # cargo lambda ends when somebody else has taken the port in the meantime.
+            # cargo lambda exits if another process has taken the port in the meantime.
             self._child.close()
-        raise StackError("cargo lambda watch ends before it takes an event" + self._tail())
+        raise StackError("cargo lambda watch exited before it accepted an event" + self._log_tail())
 
     def __enter__(self) -> WatchedFunction:
         return self
@@ -239,33 +251,33 @@ class WatchedFunction:
 
     @property
     def url(self) -> str:
-        """Where the function answers to plain HTTP, as behind a function URL."""
+        """The address for plain HTTP requests, which cargo lambda converts as a function URL does."""
         return f"http://127.0.0.1:{self.port}/lambda-url/{self._name}/"
 
     def wait(self) -> int:
-        """Waits for cargo lambda to end by itself."""
+        """Waits until cargo lambda exits."""
         return self._child.wait()
 
     def invoke(self, event: object, timeout: float = 30) -> dict:
-        """Invokes the function as Lambda's own API does, and gives what it returned."""
+        """Invokes the function through Lambda's API and returns its result."""
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
         url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/{self._name}/invocations"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
         with _opener.open(request, timeout=timeout) as response:
             return json.load(response)
 
-    def _wait_until_ready(self, seconds: float = 120) -> bool:
-        """Whether the function answers; False if cargo lambda has ended."""
-        probe, is_ready = PROBES[self._name]
+    def _wait_until_ready(self, seconds: float = 300) -> bool:
+        """Returns `True` once the function responds, `False` if cargo lambda exits."""
+        event, is_ready = READINESS_CHECKS[self._name]
         deadline = time.monotonic() + seconds
         while self._child.poll() is None:
-            if f"{FUNCTION_NAME} does not start" in self._log():
-                raise StackError("the function does not start" + self._tail())
+            if "invalid configuration" in self._log():
+                raise StackError(f"{self._name} does not start" + self._log_tail())
             if time.monotonic() > deadline:
-                raise StackError(f"the function does not answer within {seconds:.0f} s" + self._tail())
-            # An error: not listening yet, still building, or somebody else's port.
+                raise StackError(f"{self._name} does not respond within {seconds:.0f} s" + self._log_tail())
+            # Errors while it is building, not listening yet, or the port belongs to another process.
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                if is_ready(self.invoke(probe, timeout=2)):
+                if is_ready(self.invoke(event, timeout=2)):
                     return True
             time.sleep(0.05)
         return False
@@ -273,19 +285,19 @@ class WatchedFunction:
     def _log(self) -> str:
         return Path(self._output.name).read_text(errors="replace") if self._output else ""
 
-    def _tail(self) -> str:
+    def _log_tail(self) -> str:
         return "".join(f"\n{line}" for line in self._log().splitlines()[-30:])
 
 
 def invoke_file(port: int, file: Path, name: str = FUNCTION_NAME) -> dict:
-    """Sends an event with `cargo lambda invoke`, and gives what the function returned."""
+    """Sends an event with `cargo lambda invoke` and returns the function's result."""
     result = subprocess.run(
         [
             *[str(CARGO_LAMBDA), "lambda", "invoke", name, "--data-file", str(file)],
             *["--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
         ],
         cwd=ROOT,
-        env=outer_environment(),
+        env=base_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -296,9 +308,9 @@ def invoke_file(port: int, file: Path, name: str = FUNCTION_NAME) -> dict:
     return json.loads(result.stdout)
 
 
-def build(output: IO | None = None, name: str = FUNCTION_NAME) -> Path:
-    """Builds a function as `cargo lambda watch` does, and gives the path of its binary."""
-    with Child([CARGO, "build", "--package", name, "--bin", name], outer_environment(), output) as cargo:
+def build(name: str = FUNCTION_NAME, output: IO | None = None) -> Path:
+    """Builds the binary of a package as `cargo lambda watch` does and returns its path."""
+    with Child([CARGO, "build", "--package", name, "--bin", name], base_environment(), output) as cargo:
         if cargo.wait() != 0:
             raise StackError(f"{name} does not build")
     metadata = subprocess.run(
@@ -308,7 +320,7 @@ def build(output: IO | None = None, name: str = FUNCTION_NAME) -> Path:
 
 
 def sqs_event(queue_url: str, messages: list[Message]) -> dict:
-    """A batch of a queue's messages as an event source mapping hands it to a function."""
+    """Returns the Lambda event of an SQS event source mapping for a batch of messages."""
     arn = f"arn:aws:sqs:eu-north-1:123456789012:{queue_url.rpartition('/')[2]}"
     return {
         "Records": [
@@ -336,10 +348,10 @@ def sqs_event(queue_url: str, messages: list[Message]) -> dict:
     }
 
 
-def outer_environment() -> dict[str, str]:
-    """This process's environment without what means something to the function or to the AWS SDK."""
+def base_environment() -> dict[str, str]:
+    """Returns this process's environment without the variables of the function and the AWS SDK."""
     kept = {name: value for name, value in os.environ.items() if name not in FUNCTION_VARIABLES}
-    # A proxy is for the crates; what is on this machine is never behind one.
+    # Cargo may need a proxy to download crates; local servers never do.
     return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
@@ -349,61 +361,31 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-# Without the proxy that the environment may name.
+# Ignores the proxy settings of the environment.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def offspring_of(ancestor: int) -> set[tuple[int, str]]:
-    """The processes that a process has started, and those that they have."""
-    processes = processes_now()
-    found, todo = set(), [ancestor]
-    while todo:
-        parent = todo.pop()
-        children = {process for process, its_parent in processes.items() if its_parent == parent}
-        found |= children
-        todo += [pid for pid, _ in children]
+def running_in(session: int) -> list[psutil.Process]:
+    """Returns the running processes of a session, including those whose parents have exited."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            is_member = session in (process.pid, os.getsid(process.pid))
+            if is_member and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 
-def processes_now() -> dict[tuple[int, str], int]:
-    """Every running process, by its id and its start, which tells it from a later one with that id; and its parent."""
-    found = {}
-    if Path("/proc/self/stat").exists():
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                # The name, in brackets, can hold anything; after it come the state, the parent, ...
-                fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            except OSError:
-                continue  # it has just ended
-            if fields[0] not in "ZX":
-                found[int(stat.parent.name), fields[19]] = int(fields[1])
-    else:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state=,lstart="], capture_output=True, text=True)
-        for line in listing.stdout.splitlines():
-            pid, parent, state, started = line.split(maxsplit=3)
-            if not state.startswith("Z"):
-                found[int(pid), started] = int(parent)
-    return found
-
-
-@contextlib.contextmanager
-def _signals_put_off():
-    """Lets no signal come between the start of a process and the knowledge of it."""
-    came = []
-    handlers = {
-        number: signal.signal(number, lambda *signal_: came.append(signal_))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if callable(signal.getsignal(number))
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number, frame in came:
-        handlers[number](number, frame)
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+def end_session(session: int) -> None:
+    """Ends all processes of a session; kills those that still run after the grace period."""
+    processes = running_in(session)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(processes, timeout=GRACE_PERIOD)
+    # A process can start another one before it receives its signal.
+    while processes := running_in(session):
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=1)

@@ -1,33 +1,26 @@
-"""SuperOffice and API Gateway, played in Python: events, their signatures, and the envelopes around them.
+"""SuperOffice and API Gateway in Python: events, their signatures, and the events that Lambda receives.
 
-Nothing here shares code with the function, so that the tests hold it against another implementation.
+Shares no code with the function, so that the tests compare it with an independent implementation.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import uuid
 from dataclasses import dataclass
 
-from stack import SAMPLE_SECRET
+from signing import SAMPLE_SECRET, sign
 
 SIGNATURE = "X-SuperOffice-Signature"
 
-# How a request reaches the function: payload version, and whether the body comes in base64.
+# Payload format version of API Gateway, and encoding of the body.
 FORMS = ["2.0 text", "2.0 base64", "1.0 text", "1.0 base64"]
 
 
-def sign(body: bytes, secret: str = SAMPLE_SECRET) -> str:
-    """SuperOffice's signature of a body."""
-    return base64.b64encode(hmac.new(secret.encode(), body, hashlib.sha256).digest()).decode()
-
-
 def event(**fields: object) -> dict:
-    """A contact event with an id of its own; `fields` are put in, a None leaves one out."""
-    whole = {
+    """Returns a contact event with a new id. `fields` replaces fields; `None` removes one."""
+    document = {
         "EventId": str(uuid.uuid4()),
         "Timestamp": "2026-03-16T08:14:22.5170413Z",
         "Changes": ["name"],
@@ -40,7 +33,7 @@ def event(**fields: object) -> dict:
         "WebhookName": "Contacts to the data platform",
         **fields,
     }
-    return {name: value for name, value in whole.items() if value is not None}
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def encode(document: object) -> bytes:
@@ -54,7 +47,7 @@ def envelope(
     method: str = "POST",
     path: str = "/webhook",
 ) -> dict:
-    """The event that API Gateway makes of a request; a header can stand there more than once."""
+    """Returns the Lambda event that API Gateway creates for a request. Headers may be repeated."""
     version, _, encoding = form.partition(" ")
     text = base64.b64encode(body).decode() if encoding == "base64" else body.decode()
     body_fields = {"body": text or None, "isBase64Encoded": encoding == "base64"}
@@ -68,7 +61,7 @@ def envelope(
             "routeKey": "$default",
             "rawPath": path,
             "rawQueryString": "",
-            # An HTTP API writes the values of a repeated header into one, with commas.
+            # An HTTP API joins the values of a repeated header with commas.
             "headers": {name.lower(): ",".join(values) for name, values in repeated.items()},
             "requestContext": {
                 "accountId": "123456789012",
@@ -94,7 +87,7 @@ def envelope(
         "resource": "/{proxy+}",
         "path": path,
         "httpMethod": method,
-        # A REST API gives the last value of a repeated header here, and all of them below.
+        # A REST API has the last value of a repeated header here, and all values in `multiValueHeaders`.
         "headers": {name: values[-1] for name, values in repeated.items()},
         "multiValueHeaders": repeated,
         "queryStringParameters": None,
@@ -129,7 +122,7 @@ def delivery(
     headers: list[tuple[str, str]] | None = None,
     **request: str,
 ) -> dict:
-    """The envelope of a delivery, signed with `secret` unless `signatures` says otherwise."""
+    """Returns the Lambda event of a delivery, signed with `secret` or with the given signatures."""
     raw = body if isinstance(body, bytes) else encode(body)
     if signatures is None:
         signatures = [sign(raw, secret)]
@@ -148,7 +141,7 @@ def delivery(
 
 @dataclass
 class Response:
-    """The HTTP response that API Gateway would make of the function's answer."""
+    """The HTTP response that API Gateway creates from the function's result."""
 
     status: int
     headers: dict[str, str]
@@ -159,6 +152,6 @@ class Response:
         return json.loads(self.text)
 
 
-def response(answer: dict) -> Response:
-    assert answer["isBase64Encoded"] is False
-    return Response(answer["statusCode"], answer["headers"], answer["body"])
+def response(result: dict) -> Response:
+    assert result["isBase64Encoded"] is False
+    return Response(result["statusCode"], result["headers"], result["body"])

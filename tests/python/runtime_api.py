@@ -1,11 +1,13 @@
-"""A Lambda Runtime API on loopback, and the function's binary running against it.
+"""A Lambda Runtime API on the loopback interface, and a function's binary that uses it.
 
-cargo lambda starts a function with one environment and keeps its standard output to itself. A test that needs another
-environment, the function's exit status or its log lines drives the binary directly:
+`cargo lambda watch` starts a function with one environment and mixes its output with its own. A test that needs another
+environment, the exit status or the log lines starts the binary directly:
 
     with Function(binary, {"QUEUE_URL": ...}) as function:
-        answer = function.invoke(event)
+        reply = function.invoke(event)
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -19,7 +21,7 @@ import uuid
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 FUNCTION_NAME = "superoffice-webhook"
 FUNCTION_ARN = f"arn:aws:lambda:eu-north-1:123456789012:function:{FUNCTION_NAME}"
@@ -28,8 +30,8 @@ PREFIX = "/2018-06-01/runtime/"
 
 
 @dataclass
-class Answer:
-    """What the function posted for one event: to `response`, or to `error`."""
+class Reply:
+    """The function's reply to an event, posted to `response` or `error`."""
 
     kind: str
     body: bytes
@@ -41,29 +43,29 @@ class Answer:
 
 @dataclass
 class Invocation:
-    """One event on its way, with the place its answer goes to."""
+    """An event and the queue for its reply."""
 
     request_id: str
     event: bytes
     deadline_ms: int
-    answer: "queue.Queue[Answer]"
+    reply: queue.Queue[Reply]
 
 
 class RuntimeApi:
-    """Hands out events at `invocation/next`, takes answers at `invocation/<id>/response` and `/error`."""
+    """Serves events at `invocation/next`; accepts replies at `invocation/<id>/response` and `/error`."""
 
     def __init__(self) -> None:
-        self._waiting: queue.Queue[Optional[Invocation]] = queue.Queue()
+        self._waiting: queue.Queue[Invocation | None] = queue.Queue()
         self._handed_out: dict[str, Invocation] = {}
         self._lock = threading.Lock()
-        # Set when the function has asked for its first event: its start is over.
+        # Set when the function requests its first event, which completes its start.
         self.polled = threading.Event()
-        self.init_error: Optional[bytes] = None
+        self.init_error: bytes | None = None
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer leaves in one packet, or the next one waits for a delayed acknowledgement
+            wbufsize = -1  # send a response in one packet; a second packet would wait for a delayed acknowledgment
 
             def do_GET(self) -> None:
                 if self.path != PREFIX + "invocation/next":
@@ -98,7 +100,7 @@ class RuntimeApi:
                     invocation = api._handed_out.pop(path[1], None)
                 if invocation is None:
                     return self._reply(400)
-                invocation.answer.put(Answer(path[2], body))
+                invocation.reply.put(Reply(path[2], body))
                 return self._reply(202)
 
             def _body(self) -> bytes:
@@ -112,7 +114,7 @@ class RuntimeApi:
                     pass
                 return body
 
-            def _reply(self, status: int, body: bytes = b"", headers: Optional[dict] = None) -> None:
+            def _reply(self, status: int, body: bytes = b"", headers: dict | None = None) -> None:
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
                     self.send_header(name, value)
@@ -130,11 +132,11 @@ class RuntimeApi:
 
     @property
     def address(self) -> str:
-        """What AWS_LAMBDA_RUNTIME_API says."""
+        """The value of AWS_LAMBDA_RUNTIME_API."""
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def submit(self, event: Any, timeout: float = 30) -> Invocation:
-        """Puts an event in line: bytes as they are, anything else as JSON. The deadline is `timeout` seconds away."""
+        """Queues an event: bytes unchanged, anything else as JSON. The deadline is in `timeout` seconds."""
         data = event if isinstance(event, bytes) else json.dumps(event, ensure_ascii=False).encode()
         invocation = Invocation(str(uuid.uuid4()), data, int((time.time() + timeout) * 1000), queue.Queue())
         self._waiting.put(invocation)
@@ -147,14 +149,14 @@ class RuntimeApi:
 
 
 class Function:
-    """The function's binary under a RuntimeApi of its own, ended by its process id when the `with` block is left.
+    """A function's binary with its own RuntimeApi, terminated at the end of the `with` block.
 
-    The environment is what Lambda sets, plus `environment`; nothing of the caller's gets in.
+    Its environment contains the variables that Lambda sets and `environment`, and nothing of the caller's environment.
     """
 
     def __init__(self, binary: Path, environment: dict[str, str]) -> None:
         self.api = RuntimeApi()
-        # Files, not pipes: nobody has to read them for the function to go on.
+        # Files, because the function would block on a full pipe.
         self._stdout = tempfile.TemporaryFile()  # noqa: SIM115
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -177,41 +179,42 @@ class Function:
             stderr=self._stderr,
         )
 
-    def __enter__(self) -> "Function":
+    def __enter__(self) -> Function:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def invoke(self, event: Any, timeout: float = 30) -> Answer:
-        """Sends one event and waits for its answer."""
+    def invoke(self, event: Any, timeout: float = 30) -> Reply:
+        """Sends an event and waits for the reply."""
         invocation = self.api.submit(event, timeout)
         deadline = time.monotonic() + timeout
         while True:
             try:
-                return invocation.answer.get(timeout=0.2)
+                return invocation.reply.get(timeout=0.2)
             except queue.Empty:
                 if self.process.poll() is not None:
-                    raise RuntimeError(f"the function ended with {self.process.returncode}:\n{self.stderr}") from None
+                    raise RuntimeError(f"the function exited with {self.process.returncode}:\n{self.stderr}") from None
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"no answer within {timeout} s:\n{self.stdout}\n{self.stderr}") from None
+                    raise TimeoutError(f"no reply within {timeout} s:\n{self.stdout}\n{self.stderr}") from None
 
     def wait(self, timeout: float = 30) -> int:
-        """Waits for a function that should end by itself; its exit status."""
+        """Waits until the function exits and returns its exit status."""
         return self.process.wait(timeout)
 
     @property
     def stdout(self) -> str:
-        """What the function has printed so far."""
+        """The standard output so far."""
         return _all_of(self._stdout)
 
     @property
     def stderr(self) -> str:
+        """The standard error output so far."""
         return _all_of(self._stderr)
 
     @property
     def lines(self) -> list[dict]:
-        """The JSON lines printed so far: one for each delivery."""
+        """The JSON log lines so far: one for each request."""
         return [json.loads(line) for line in self.stdout.splitlines() if line.startswith("{")]
 
     def close(self) -> None:
@@ -228,6 +231,6 @@ class Function:
 
 
 def _all_of(file) -> str:
-    # pread leaves the offset alone, which the child's descriptor shares.
+    # pread does not move the file offset, which the child process shares.
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), size, 0).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The JSON Schemas of schema/, for the messages that the tests read back from the queues."""
+"""Validates messages from the queues against the JSON Schemas of schema/."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _QUARANTINE = _validator("quarantine-message")
 
 
 def validate_event(message: Message) -> None:
-    """Fails unless a message of the queue for events is what the schema of its format says."""
+    """Validates a message of the events queue against the schema of its format."""
     _EVENTS[message.attributes["ContentType"]].validate(_instance(message, json.loads(message.body)))
 
 
 def validate_quarantined(message: Message) -> None:
-    """Fails unless a message of the quarantine queue is what its schema says."""
+    """Validates a message of the quarantine queue."""
     _QUARANTINE.validate(_instance(message, message.body))
 
 
