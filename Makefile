@@ -24,7 +24,7 @@ CARGO_FUZZ := .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 RUST_TESTS = $(if $(shell $(CARGO) nextest --version 2>/dev/null),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send redrive events check lint test soak fuzz build bench clean
+.PHONY: help setup run watch send redrive events check lint advisories test soak fuzz build bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ lint: $(INSTALLED_DEV) $(CARGO_DENY) ## all static checks: code, documentation, 
 	@set -e; for template in $(TEMPLATES); do \
 		$(SAM) validate --lint --region eu-north-1 --template-file $$template; \
 	done
+
+advisories: $(CARGO_DENY) ## check the dependencies for security advisories; needs access to GitHub
+	$(CARGO_DENY) --locked check advisories
 
 test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## all tests: Rust, then the function under cargo lambda against a local SQS
 	$(CARGO) $(RUST_TESTS) --workspace --locked

@@ -19,7 +19,7 @@ def test_invalid_environment_is_reported_at_once_without_secrets(binary):
         assert not function.api.polled.is_set(), "requested an event"
         error, output = function.stderr, function.stdout + function.stderr
     for variable in environment.keys() - {"SUPEROFFICE_WEBHOOK_SECRET"}:
-        assert f"\n  {variable} " in error
+        assert f"\n  {variable}: " in error
     assert "hunter2" not in output
 
 

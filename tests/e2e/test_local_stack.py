@@ -118,7 +118,7 @@ def test_failed_start_reports_the_configuration_error(binary, tmp_path):
     with (tmp_path / "log").open("w") as log, pytest.raises(stack.StackError) as raised:
         stack.WatchedFunction({"SUPEROFFICE_WEBHOOK_SECRET": "s"}, log)
     assert str(raised.value).startswith("superoffice-webhook does not start\n")
-    assert "QUEUE_URL is not set" in str(raised.value)
+    assert "QUEUE_URL: not set" in str(raised.value)
 
 
 def local_py(*arguments: str) -> subprocess.CompletedProcess:
