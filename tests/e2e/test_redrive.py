@@ -99,7 +99,7 @@ def test_parsable_messages_are_forwarded_and_others_kept(quarantine):
     forwarded, kept = fill(quarantine)
     code, out, err = quarantine.run()
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "2 forwarded, 0 deleted, 15 kept in quarantine"
+    assert out.splitlines()[-1] == "2 forwarded, 0 deleted, 15 kept"
     assert "no event" not in out, "bodies are not printed"
     assert " kept: not JSON: expected ident at line 1 column 2\n" in out
     assert quarantine.queued() == forwarded
@@ -109,7 +109,7 @@ def test_parsable_messages_are_forwarded_and_others_kept(quarantine):
 def test_ignored_events_and_probes_are_deleted_on_request(quarantine):
     forwarded, kept = fill(quarantine)
     code, out, _ = quarantine.run("--delete-ignored")
-    assert (code, out.splitlines()[-1]) == (0, "2 forwarded, 2 deleted, 13 kept in quarantine")
+    assert (code, out.splitlines()[-1]) == (0, "2 forwarded, 2 deleted, 13 kept")
     assert (quarantine.queued(), quarantine.kept()) == (forwarded, sorted(kept))
 
 
@@ -117,7 +117,7 @@ def test_second_run_finds_the_kept_messages_again(quarantine):
     forwarded, kept = fill(quarantine)
     quarantine.run()
     code, out, _ = quarantine.run()
-    assert (code, out.splitlines()[-1]) == (0, "0 forwarded, 0 deleted, 15 kept in quarantine")
+    assert (code, out.splitlines()[-1]) == (0, "0 forwarded, 0 deleted, 15 kept")
     assert (quarantine.queued(), quarantine.kept()) == (forwarded, sorted(kept + IGNORED))
 
 
@@ -125,7 +125,7 @@ def test_dry_run_changes_nothing(quarantine):
     quarantine.put(event(1))
     quarantine.put(b"no event")
     code, out, _ = quarantine.run("--dry-run", "--delete-ignored")
-    summary = "1 would be forwarded, 0 would be deleted, 1 kept in quarantine"
+    summary = "1 would be forwarded, 0 would be deleted, 1 kept"
     assert (code, out.splitlines()[-1]) == (0, summary)
     assert quarantine.queued() == []
     assert quarantine.kept() == sorted([event(1).decode(), "no event"])
@@ -152,7 +152,7 @@ def test_interrupted_run_loses_nothing(quarantine):
     finally:
         process.kill()
     assert "forwarded" in first
-    assert (process.returncode, err) == (1, "interrupted\n")
+    assert (process.returncode, err) == (1, "interrupted; the remaining messages stay in quarantine\n")
     queued, kept = quarantine.queued(), quarantine.kept()
     assert queued and kept, "interrupted halfway"
     assert rest.splitlines()[-1].startswith(f"{len(queued)} forwarded, 0 deleted, ")
