@@ -1,24 +1,36 @@
-//! How the cost of an event grows with its body: verifying, decoding, and building the message.
+//! The cost of an event by the size of its body: in the function, and in a consumer.
+
+#![expect(clippy::unwrap_used, reason = "an unexpected error ends the benchmark")]
+
+use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt;
 use serde_json::{Map, json};
-use std::hint::black_box;
-use superoffice_webhook::{
-    event::Event,
-    message::{MessageFormat, QueueMessage},
-    signature::{Secret, Verifier},
+use superoffice_webhook::function::{
+    DeliveryRecord, EventFilter, Handler, Outcome, Queue, QueueError, Request, WithFallback,
 };
+use superoffice_webhook::message::{MessageFormat, QueueMessage};
+use superoffice_webhook::{QueuedEvent, SIGNATURE_HEADER, Secret, Verifier};
 
-const PRIMARY_KEY: i64 = 994_863;
+/// A queue that drops every message.
+struct Sink;
 
-/// An event whose `FieldValues` fill it up to a size.
+impl Queue for Sink {
+    async fn send(&self, message: &QueueMessage, _: Option<&str>) -> Result<String, QueueError> {
+        black_box(message);
+        Ok("id".into())
+    }
+}
+
+/// Returns an event with `FieldValues` up to a size.
 fn body(bytes: usize) -> Vec<u8> {
     let event = |fields: Map<_, _>| {
         json!({
             "EventId": "b7d1c3c2-7f0e-4a58-8a35-0d9f4f6f2c90",
             "Timestamp": "2026-03-16T08:20:41.6812131Z",
             "Event": "contact.changed",
-            "PrimaryKey": PRIMARY_KEY,
+            "PrimaryKey": 994_863,
             "Entity": "contact",
             "FieldValues": fields,
             "ContextIdentifier": "Cust12345",
@@ -38,13 +50,11 @@ fn body(bytes: usize) -> Vec<u8> {
 }
 
 fn cost_by_size(criterion: &mut Criterion) {
-    let secret = Secret::new("a secret").expect("it is not empty");
+    let secret = Secret::new("a secret").unwrap();
     let verifier = Verifier::new(secret.clone());
     for (name, bytes) in [("1 kB", 1_000), ("64 kB", 64_000), ("900 kB", 900_000)] {
         let body = body(bytes);
         let signature = secret.sign(&body).to_string();
-        let verified = verifier.verify(body.clone(), [&signature]).expect("it is signed");
-        let event = Event::parse(verified.clone()).expect("it is an event");
         let mut group = criterion.benchmark_group("body");
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(BenchmarkId::new("verify", name), |bencher| {
@@ -54,20 +64,35 @@ fn cost_by_size(criterion: &mut Criterion) {
                 BatchSize::LargeInput,
             );
         });
-        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
-            bencher.iter_batched(|| verified.clone(), |body| Event::parse(black_box(body)), BatchSize::LargeInput);
-        });
-        for (format_name, format) in
-            [("message", MessageFormat::SuperOffice), ("message, CloudEvents", MessageFormat::CloudEvents)]
+        for (benchmark, format) in
+            [("handle", MessageFormat::SuperOffice), ("handle, CloudEvents", MessageFormat::CloudEvents)]
         {
-            group.bench_function(BenchmarkId::new(format_name, name), |bencher| {
+            let handler = Handler {
+                verifier: verifier.clone(),
+                filter: EventFilter::default(),
+                format,
+                events: WithFallback::new(Sink, None),
+                quarantine: None,
+            };
+            let mut request = Request { body: body.clone(), ..Request::default() };
+            request.method = "POST".parse().unwrap();
+            request.headers.insert(SIGNATURE_HEADER, signature.parse().unwrap());
+            group.bench_function(BenchmarkId::new(benchmark, name), |bencher| {
                 bencher.iter_batched(
-                    || event.clone(),
-                    |event| QueueMessage::for_event(black_box(event), PRIMARY_KEY, format),
+                    || request.clone(),
+                    |request| {
+                        let mut record = DeliveryRecord::default();
+                        let outcome = handler.handle(request, None, &mut record).now_or_never().unwrap().unwrap();
+                        assert!(matches!(outcome, Outcome::Forwarded { .. }), "{outcome:?}");
+                    },
                     BatchSize::LargeInput,
                 );
             });
         }
+        let text = std::str::from_utf8(&body).unwrap();
+        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
+            bencher.iter(|| QueuedEvent::from_message(black_box(text), |_| None).unwrap());
+        });
         group.finish();
     }
 }

@@ -1,22 +1,24 @@
-//! The chart: cold starts as bars on a logarithmic scale. No background, and colours that are readable on white and
-//! on black.
+//! The chart: cold starts as bars on a logarithmic scale. It has no background, and its colors are readable on white
+//! and on black.
 
-use crate::{
-    measure::{Samples, percentile},
-    peers::{FUNCTION, Peer},
-};
 use std::fmt::Write as _;
 
+use crate::measure::{Samples, percentile};
+use crate::peers::{FUNCTION, Peer};
+
 const WIDTH: f64 = 760.0;
-/// Where the bars begin and end.
+
+/// The horizontal range of the bars.
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 690.0;
 const BAR: f64 = 14.0;
 const ROW: f64 = 46.0;
 const TOP: f64 = 58.0;
-/// The scale goes from 1 to 1000 ms.
+
+/// The scale: 1 ms to 1000 ms.
 const DECADES: f64 = 3.0;
 
+/// Returns the chart as SVG.
 pub(crate) fn svg(peers: &[(Peer, Samples)]) -> String {
     let bottom = TOP + ROW * peers.len() as f64;
     let height = bottom + 34.0;
@@ -28,12 +30,12 @@ text {{ font: 13px system-ui, sans-serif; fill: #7d8590 }}
 .cold {{ fill: #2f81f7 }} .share {{ fill: #db6d28 }}
 line {{ stroke: #7d8590; stroke-opacity: .35 }}
 </style>
-<rect class="cold" x="{LEFT}" y="12" width="12" height="12"/><text x="{}" y="23">cold, a whole core</text>
-<rect class="share" x="{}" y="12" width="12" height="12"/><text x="{}" y="23">cold at 128 MB's share of CPU</text>
+<rect class="cold" x="{LEFT}" y="12" width="12" height="12"/><text x="{}" y="23">cold start</text>
+<rect class="share" x="{}" y="12" width="12" height="12"/><text x="{}" y="23">cold start at 128 MB</text>
 "##,
         LEFT + 18.0,
-        LEFT + 170.0,
-        LEFT + 188.0,
+        LEFT + 110.0,
+        LEFT + 128.0,
     );
     for (milliseconds, label) in [(1.0, "1 ms"), (10.0, "10 ms"), (100.0, "100 ms"), (1000.0, "1 s")] {
         let x = x(milliseconds);
@@ -68,6 +70,7 @@ line {{ stroke: #7d8590; stroke-opacity: .35 }}
     svg + "</svg>\n"
 }
 
+/// Returns the horizontal position of a duration.
 fn x(milliseconds: f64) -> f64 {
     LEFT + (RIGHT - LEFT) * (milliseconds.max(1.0).log10() / DECADES).min(1.0)
 }

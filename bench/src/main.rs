@@ -1,7 +1,9 @@
-//! Measures this function beside others that do the same job, each as a process of its own, and writes the chart into
-//! `docs/bench/`, and the table and what an event costs into the README. `make bench` runs it.
+//! Compares the function with equivalent implementations, and writes the results into README.md, docs/benchmarks.md and
+//! docs/benchmarks.svg. `make bench` runs it.
 //!
-//! An optional argument is the number of cold starts of each (31 if not given).
+//! An optional argument is the number of cold starts of each implementation.
+
+#![expect(clippy::unwrap_used, reason = "an unexpected error ends the benchmark")]
 
 mod chart;
 mod cost;
@@ -10,20 +12,25 @@ mod measure;
 mod peers;
 mod report;
 
-use cpu_share::CpuShare;
-use harness::Sqs;
-use measure::{Bench, Samples};
-use peers::Peer;
-use std::{fs, path::Path, process::ExitCode};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use test_support::{SqsServer, project_root};
+
+use crate::cpu_share::CpuShare;
+use crate::measure::{Bench, Samples};
+use crate::peers::Peer;
+use crate::report::Report;
 
 const COLD_STARTS: usize = 31;
-/// Each of them a process that answers [`measure::WARM_EVENTS`] events.
+
+/// The number of processes of each implementation that are measured warm.
 const WARM_RUNS: usize = 7;
 
-// One thread for Lambda and SQS leaves the other cores to whoever is measured.
+// One thread for Lambda and SQS leaves the other cores to the measured process.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the project");
     let cold_starts = match std::env::args().nth(1).map_or(Ok(COLD_STARTS), |argument| argument.parse()) {
         Ok(count @ 1..) => count,
         _ => {
@@ -31,29 +38,30 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let root = project_root();
 
     let mut skipped = Vec::new();
     let mut peers: Vec<(Peer, Samples)> = Vec::new();
-    for (name, made) in peers::all(root) {
-        match made {
+    for (name, peer) in peers::all(root) {
+        match peer {
             Ok(peer) => peers.push((peer, Samples::default())),
             Err(reason) => {
-                eprintln!("{name} is left out: {reason}");
+                eprintln!("Skipped: {name}: {reason}");
                 skipped.push((name, reason));
             }
         }
     }
     let cpu_share = CpuShare::of_128_mb();
     if let Err(reason) = &cpu_share {
-        eprintln!("No start at 128 MB's share of CPU: {reason}");
+        eprintln!("Skipped: cold starts at 128 MB: {reason}");
     }
 
     let bench = Bench {
-        sqs: Sqs::tls_beside(&peers::system_roots()).await,
-        body: fs::read(root.join("events/payloads/contact-changed.json")).expect("the payload is in the repository"),
+        sqs: SqsServer::start_tls_with_roots(&peers::system_roots()).await,
+        body: fs::read(root.join("events/payloads/contact-changed.json")).unwrap(),
         cpu_share: cpu_share.as_ref().ok(),
     };
-    // In turn, so that a noisy moment is no one's disadvantage.
+    // The implementations take turns, so that other load affects all of them.
     for run in 1..=cold_starts {
         eprint!("\rcold start {run} of {cold_starts} ");
         for (peer, samples) in &mut peers {
@@ -70,35 +78,38 @@ async fn main() -> ExitCode {
     }
     eprintln!();
 
-    let report = report::Report::new(&peers, skipped, cpu_share.as_ref().err(), cold_starts);
-    let text = report.text();
-    println!("{text}");
-    fs::write(root.join("docs/bench/results.svg"), chart::svg(&peers)).expect("docs/bench can be written to");
-    let readme = root.join("README.md");
-    let old = fs::read_to_string(&readme).expect("the project has a README");
-    let new = replace(&replace(&old, "performance", &text), "cost", &cost::text(&peers, &report.machine));
-    fs::write(&readme, new).expect("the README can be written to");
-    eprintln!("wrote docs/bench/results.svg and README.md");
+    let report = Report::new(&peers, skipped, cpu_share.as_ref().err(), cold_starts);
+    println!("{}\n{}", report.tables(), report.summary());
+    fs::write(root.join("docs/benchmarks.svg"), chart::svg(&peers)).unwrap();
+    replace_section(&root.join("docs/benchmarks.md"), "tables", &format!("\n{}\n", report.tables()));
+    replace_section(&root.join("docs/benchmarks.md"), "cost", &format!("\n{}\n", cost::text(&peers)));
+    replace_section(&root.join("README.md"), "summary", &report.summary());
+    eprintln!("wrote README.md, docs/benchmarks.md and docs/benchmarks.svg");
     ExitCode::SUCCESS
 }
 
-/// A document with another text between `<!-- NAME -->` and `<!-- end of NAME -->`.
-fn replace(document: &str, name: &str, text: &str) -> String {
-    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
-    let (before, rest) = document.split_once(&begin).expect("the document has the place for it");
-    let (_, after) = rest.split_once(&end).expect("the place has an end");
-    format!("{before}{begin}\n{text}\n{end}{after}")
+fn replace_section(document: &Path, name: &str, text: &str) {
+    let old = fs::read_to_string(document).unwrap();
+    fs::write(document, with_section(&old, name, text)).unwrap();
+}
+
+/// Returns a document with another text between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
+fn with_section(document: &str, name: &str, text: &str) -> String {
+    let (begin, end) = (format!("<!-- bench:{name} -->\n"), format!("<!-- /bench:{name} -->"));
+    let (before, rest) = document.split_once(&begin).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    format!("{before}{begin}{text}{end}{after}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::with_section;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
-        let document = "a\n<!-- b -->\nold\n<!-- end of b -->\nc\n";
-        let expected = "a\n<!-- b -->\n\nnew\n\n<!-- end of b -->\nc\n";
-        assert_eq!(replace(document, "b", "new\n"), expected);
-        assert_eq!(replace(expected, "b", "new\n"), expected);
+    fn only_the_section_is_replaced() {
+        let document = "a\n<!-- bench:b -->\nold\n<!-- /bench:b -->\nc\n";
+        let expected = "a\n<!-- bench:b -->\nnew\n<!-- /bench:b -->\nc\n";
+        assert_eq!(with_section(document, "b", "new\n"), expected);
+        assert_eq!(with_section(expected, "b", "new\n"), expected);
     }
 }

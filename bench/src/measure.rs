@@ -1,120 +1,130 @@
-//! One measurement of one function: a process of its own each time.
+//! The measurements. Each starts a new process.
 
-use crate::{cpu_share::CpuShare, peers::Peer};
-use harness::{Answered, Envelope, Lambda, PATIENCE, Recording, Running, Sqs};
 use std::time::Duration;
 
-const SECRET: &str = "sample-secret-do-not-use-in-production";
-/// Events before a warm run is measured, so that nothing happens for the first time in it.
-const WARM_UP_EVENTS: usize = 200;
-/// Events in a warm run.
+use test_support::sample_events::SAMPLE_SECRET;
+use test_support::{
+    CompletedInvocation, Invocation, Recording, RunningProcess, RuntimeApi, SqsServer, TIMEOUT, WebhookRequest,
+};
+
+use crate::cpu_share::CpuShare;
+use crate::peers::Peer;
+
+/// The number of events before a warm measurement.
+pub(crate) const WARM_UP_EVENTS: usize = 200;
+
+/// The number of events in a warm measurement.
 pub(crate) const WARM_EVENTS: usize = 1000;
 
-/// What was measured of one function, in milliseconds or bytes; an element a run.
+/// The measurements of one implementation, in milliseconds or bytes, one per run.
 #[derive(Default)]
 pub(crate) struct Samples {
-    /// From its start to its first poll for an event.
+    /// From the start of the process to its first poll for an event.
     pub(crate) init: Vec<f64>,
-    /// From the first poll to the first answer.
-    pub(crate) first_answer: Vec<f64>,
-    /// Both, an event waiting from before the start.
+    /// From the first poll to the first response.
+    pub(crate) first_response: Vec<f64>,
+    /// From the start of the process to the first response, with an event waiting.
     pub(crate) cold: Vec<f64>,
-    /// The same, at 128 MB's share of CPU from the first poll on.
+    /// Init with a full core, plus the first response with the CPU share of 128 MB.
     pub(crate) cold_at_128_mb: Vec<f64>,
-    /// Of a warm run, from handing out an event to its answer: the median, and the 99th percentile.
+    /// The median response time of a warm run.
     pub(crate) warm_p50: Vec<f64>,
+    /// The 99th percentile of the response times of a warm run.
     pub(crate) warm_p99: Vec<f64>,
-    /// CPU time for an event of a warm run.
+    /// CPU time per event of a warm run.
     pub(crate) cpu: Vec<f64>,
-    /// The most memory it had, after a warm run.
+    /// The peak of the resident memory after a warm run.
     pub(crate) peak_rss: Vec<f64>,
-    /// What it writes to its log for an event.
+    /// The size of the log line of an event.
     pub(crate) log_bytes: Vec<f64>,
 }
 
-/// What every measurement needs.
+/// The surroundings of all measurements.
 pub(crate) struct Bench<'a> {
-    pub(crate) sqs: Sqs,
+    pub(crate) sqs: SqsServer,
     pub(crate) body: Vec<u8>,
     pub(crate) cpu_share: Option<&'a CpuShare>,
 }
 
 impl Bench<'_> {
-    /// A cold start with an event waiting.
+    /// Measures a cold start with an event waiting.
     pub(crate) async fn cold(&self, peer: &Peer, samples: &mut Samples) {
-        let lambda = Lambda::start().await;
+        let lambda = RuntimeApi::start().await;
         let event = lambda.send(self.event());
         let function = self.start(peer, &lambda);
-        let answered = answered(peer, event, &function).await;
-        let polled = lambda.first_poll().await;
-        samples.init.push(ms(polled - function.started()));
-        samples.first_answer.push(ms(answered.answered - polled));
-        samples.cold.push(ms(answered.answered - function.started()));
+        let invocation = completed(peer, event, &function).await;
+        let first_poll = lambda.first_poll().await;
+        samples.init.push(ms(first_poll - function.started()));
+        samples.first_response.push(ms(invocation.completed - first_poll));
+        samples.cold.push(ms(invocation.completed - function.started()));
         function.kill().await;
     }
 
-    /// A cold start at 128 MB: the init phase has a whole core there, and what follows has not.
+    /// Measures a cold start with 128 MB. As in Lambda, only the init phase has a full core.
     pub(crate) async fn cold_at_128_mb(&self, peer: &Peer, samples: &mut Samples) {
         let Some(cpu_share) = self.cpu_share else { return };
-        let lambda = Lambda::start().await;
+        let lambda = RuntimeApi::start().await;
         let function = self.start(peer, &lambda);
-        let polled = lambda.first_poll().await;
-        cpu_share.hold(function.pid());
-        let answered = answered(peer, lambda.send(self.event()), &function).await;
-        samples.cold_at_128_mb.push(ms(polled - function.started()) + ms(answered.took()));
+        let first_poll = lambda.first_poll().await;
+        cpu_share.limit(function.pid());
+        let invocation = completed(peer, lambda.send(self.event()), &function).await;
+        samples.cold_at_128_mb.push(ms(first_poll - function.started()) + ms(invocation.duration()));
         function.kill().await;
     }
 
-    /// One event after the other.
+    /// Measures one event after the other in a warm process.
     pub(crate) async fn warm(&self, peer: &Peer, samples: &mut Samples) {
-        let lambda = Lambda::start().await;
+        let lambda = RuntimeApi::start().await;
         let function = self.start(peer, &lambda);
         for _ in 0..WARM_UP_EVENTS {
-            answered(peer, lambda.send(self.event()), &function).await;
+            completed(peer, lambda.send(self.event()), &function).await;
         }
-        let cpu = function.cpu_time();
-        let mut took = Vec::with_capacity(WARM_EVENTS);
+        let cpu_before = function.cpu_time();
+        let mut durations = Vec::with_capacity(WARM_EVENTS);
         for _ in 0..WARM_EVENTS {
-            took.push(ms(answered(peer, lambda.send(self.event()), &function).await.took()));
+            durations.push(ms(completed(peer, lambda.send(self.event()), &function).await.duration()));
         }
-        samples.cpu.push(ms(function.cpu_time() - cpu) / WARM_EVENTS as f64);
-        samples.peak_rss.push(function.peak_resident() as f64);
-        samples.log_bytes.extend(function.lines().last().map(|line| line.len() as f64 + 1.0));
-        samples.warm_p50.push(percentile(&took, 50));
-        samples.warm_p99.push(percentile(&took, 99));
+        samples.cpu.push(ms(function.cpu_time() - cpu_before) / WARM_EVENTS as f64);
+        samples.peak_rss.push(function.peak_resident_bytes() as f64);
+        samples.log_bytes.extend(function.stdout_lines().last().map(|line| line.len() as f64 + 1.0));
+        samples.warm_p50.push(percentile(&durations, 50));
+        samples.warm_p99.push(percentile(&durations, 99));
         function.kill().await;
     }
 
     fn event(&self) -> String {
-        Envelope::signed(self.body.clone(), SECRET).v2()
+        WebhookRequest::signed(self.body.clone(), SAMPLE_SECRET).http_api().to_string()
     }
 
-    fn start(&self, peer: &Peer, lambda: &Lambda) -> Running {
+    fn start(&self, peer: &Peer, lambda: &RuntimeApi) -> RunningProcess {
         self.sqs.record(Recording::Counts);
         peer.process(&self.sqs)
             .envs(lambda.environment())
-            .env("SUPEROFFICE_WEBHOOK_SECRET", SECRET)
+            .env("SUPEROFFICE_WEBHOOK_SECRET", SAMPLE_SECRET)
             .env("QUEUE_URL", self.sqs.queue_url("events"))
             .start()
     }
 }
 
-/// The answer to an event, which must be that the event was forwarded: whoever fails is not measured.
-async fn answered(peer: &Peer, event: harness::Invocation, function: &Running) -> Answered {
-    let Some(answered) = event.answered_within(PATIENCE).await else {
-        panic!("{} does not answer: {:?}", peer.name, function.error_lines());
+/// Waits for the response to an event.
+///
+/// # Panics
+/// If the event was not forwarded: an implementation that fails cannot be measured.
+async fn completed(peer: &Peer, event: Invocation, function: &RunningProcess) -> CompletedInvocation {
+    let Some(invocation) = event.completed_within(TIMEOUT).await else {
+        panic!("{} does not respond: {:?}", peer.name, function.stderr_lines());
     };
-    let response = answered.response();
+    let response = invocation.response();
     let expected = if peer.queues { r#""messageId""# } else { "nothing" };
     assert!(response.status == 200 && response.body.contains(expected), "{}: {response:?}", peer.name);
-    answered
+    invocation
 }
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// The value that so many percent of the samples are at or below.
+/// Returns the sample that the given percentage of all samples does not exceed.
 pub(crate) fn percentile(samples: &[f64], percent: usize) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -126,7 +136,7 @@ mod tests {
     use super::percentile;
 
     #[test]
-    fn a_percentile_is_one_of_the_samples() {
+    fn percentile_is_one_of_the_samples() {
         let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         assert_eq!([0, 50, 99, 100].map(|percent| percentile(&samples, percent)), [1.0, 50.0, 99.0, 100.0]);
         assert_eq!(percentile(&[3.0, 1.0, 2.0], 50), 2.0);

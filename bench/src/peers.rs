@@ -1,13 +1,13 @@
-//! Who is measured: how each is built or installed, and started.
+//! The measured implementations: how each is built or installed, and started.
 
-use flate2::{Compression, write::DeflateEncoder};
-use harness::{Process, Sqs};
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use test_support::{Process, SqsServer};
 
 pub(crate) const FUNCTION: &str = "this function";
 pub(crate) const RUST_DEFAULT: &str = "Rust, default features";
@@ -16,34 +16,34 @@ pub(crate) const PYTHON: &str = "Python, boto3";
 pub(crate) const EMPTY: &str = "empty `lambda_http` function";
 pub(crate) const FLOOR: &str = "hand-written floor";
 
-/// A function under measurement.
+/// An implementation.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// Whether it does the job; the empty function does not.
+    /// `false` for the empty function, which queues nothing.
     pub(crate) queues: bool,
     program: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
-    /// What is deployed, where that is one file and all there is.
+    /// The deployed file, if it is the only one.
     artifact: Option<PathBuf>,
 }
 
 impl Peer {
-    /// Its process, as on Lambda; each knows the certificate by the variable that it goes by.
-    pub(crate) fn process(&self, sqs: &Sqs) -> Process {
-        let mut process = Process::new(&self.program).directory(&self.directory).envs(sqs.environment());
+    /// Returns its process as in Lambda, which trusts the certificate of SQS.
+    pub(crate) fn process(&self, sqs: &SqsServer) -> Process {
+        let mut process = Process::new(&self.program).current_dir(&self.directory).envs(sqs.environment());
         for argument in &self.arguments {
             process = process.arg(argument);
         }
         match self.name {
-            // Node has its roots built in.
-            NODE => process.env("NODE_EXTRA_CA_CERTS", sqs.root().expect("it speaks TLS")),
-            PYTHON => process.env("AWS_CA_BUNDLE", sqs.roots().expect("it speaks TLS")),
+            // Node has built-in root certificates.
+            NODE => process.env("NODE_EXTRA_CA_CERTS", sqs.root_file().unwrap()),
+            PYTHON => process.env("AWS_CA_BUNDLE", sqs.roots_file().unwrap()),
             _ => process,
         }
     }
 
-    /// The size of what is deployed, as it is and deflated, in bytes.
+    /// Returns the size of the deployed file, plain and deflated, in bytes.
     pub(crate) fn artifact(&self) -> Option<(usize, usize)> {
         let bytes = fs::read(self.artifact.as_ref()?).ok()?;
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
@@ -52,7 +52,7 @@ impl Peer {
     }
 }
 
-/// The roots that this machine trusts, so that there are as many to load as on Lambda.
+/// Returns the root certificates of this machine, so that a function loads as many as in Lambda.
 pub(crate) fn system_roots() -> String {
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
         .iter()
@@ -60,19 +60,19 @@ pub(crate) fn system_roots() -> String {
         .unwrap_or_default()
 }
 
-type Made = Result<Peer, String>;
+/// An implementation, or the reason why it is not available.
+type Available = Result<Peer, String>;
 
-/// Everyone, in the order of the table; or why one cannot be had here.
-pub(crate) fn all(root: &Path) -> Vec<(&'static str, Made)> {
-    let peers = root.join("bench/peers");
+/// Builds or installs all implementations, in the order of the tables.
+pub(crate) fn all(root: &Path) -> Vec<(&'static str, Available)> {
     let rust = |name, queues, package: &str| {
-        let manifest = peers.join(package).join("Cargo.toml");
-        let made = run(cargo()
+        let target = root.join("bench/target");
+        let build = run(cargo()
             .args(["build", "--release", "--locked", "--manifest-path"])
-            .arg(manifest)
+            .arg(root.join("bench/peers").join(package).join("Cargo.toml"))
             .arg("--target-dir")
-            .arg(root.join("bench/target")));
-        made.map(|()| native(name, queues, root.join("bench/target/release").join(format!("peer-{package}"))))
+            .arg(&target));
+        build.map(|()| native(name, queues, target.join("release").join(format!("peer-{package}"))))
     };
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let function =
@@ -91,11 +91,11 @@ fn native(name: &'static str, queues: bool, program: PathBuf) -> Peer {
     Peer { name, queues, artifact: Some(program.clone()), directory: "/".into(), arguments: Vec::new(), program }
 }
 
-fn node(root: &Path) -> Made {
+fn node(root: &Path) -> Available {
     let node = find("node")?;
     let version = output(Command::new(&node).args(["-p", "process.version"]))?;
     if !version.starts_with("v20.") {
-        return Err(format!("it is for Node 20, and this is {version}"));
+        return Err(format!("it needs Node 20, found {version}"));
     }
     let home = root.join(".tools/bench/node");
     let source = root.join("bench/peers/node");
@@ -104,9 +104,9 @@ fn node(root: &Path) -> Made {
     }
     install(&home, "package-lock.json", || {
         for tool in ["npm", "cmake", "make", "g++", "autoreconf", "libtoolize"] {
-            find(tool).map_err(|error| format!("{error} (the Lambda client for Node is built from source)"))?;
+            find(tool).map_err(|error| format!("{error}, which builds the Lambda client for Node"))?;
         }
-        // node-gyp would otherwise download Node's headers, also where they are installed beside it.
+        // Without this, node-gyp downloads Node's headers even if they are installed.
         let prefix = node.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
         let mut npm = Command::new("npm");
         if prefix.join("include/node").is_dir() {
@@ -127,7 +127,7 @@ fn node(root: &Path) -> Made {
     })
 }
 
-fn python(root: &Path) -> Made {
+fn python(root: &Path) -> Available {
     let home = root.join(".tools/bench/python");
     let source = root.join("bench/peers/python");
     for file in ["requirements.txt", "handler.py"] {
@@ -151,7 +151,7 @@ fn python(root: &Path) -> Made {
     })
 }
 
-/// Installs what a lock file names, when it has not been installed since the file changed.
+/// Installs the packages of a lock file, unless they are installed and the file is unchanged.
 fn install(home: &Path, lock: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let wanted = fs::read(home.join(lock)).map_err(|error| format!("{lock}: {error}"))?;
     let stamp = home.join(".installed");
@@ -186,7 +186,7 @@ fn output(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a command whose output is of interest only when it fails.
+/// Runs a command, and shows its output only if it fails.
 fn run(command: &mut Command) -> Result<(), String> {
     eprintln!("{command:?}");
     let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;

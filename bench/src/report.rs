@@ -1,21 +1,32 @@
-//! The table, as Markdown that is also readable as it is.
+//! The tables and the summary, in Markdown that is also readable as text.
 
-use crate::{
-    measure::{Samples, WARM_EVENTS, percentile},
-    peers::{EMPTY, FLOOR, FUNCTION, NODE, PYTHON, Peer, RUST_DEFAULT},
-};
+use std::fmt::Write as _;
+use std::fs;
+
 use jiff::Timestamp;
-use std::{fmt::Write as _, fs};
+
+use crate::measure::{Samples, percentile};
+use crate::peers::{EMPTY, FLOOR, FUNCTION, NODE, PYTHON, Peer, RUST_DEFAULT};
 
 const MB: f64 = 1_000_000.0;
 
+/// The maximum length of a line.
+const WIDTH: usize = 120;
+
 pub(crate) struct Report<'a> {
-    pub(crate) machine: String,
     peers: &'a [(Peer, Samples)],
     skipped: Vec<(&'static str, String)>,
     no_cpu_share: Option<&'a String>,
     cold_starts: usize,
 }
+
+/// Selects one kind of samples.
+type Column = fn(&Samples) -> &Vec<f64>;
+
+const COLD: Column = |samples| &samples.cold;
+const COLD_AT_128_MB: Column = |samples| &samples.cold_at_128_mb;
+const CPU: Column = |samples| &samples.cpu;
+const PEAK_RSS: Column = |samples| &samples.peak_rss;
 
 impl<'a> Report<'a> {
     pub(crate) fn new(
@@ -24,103 +35,122 @@ impl<'a> Report<'a> {
         no_cpu_share: Option<&'a String>,
         cold_starts: usize,
     ) -> Self {
-        Self { machine: machine(), peers, skipped, no_cpu_share, cold_starts }
+        Self { peers, skipped, no_cpu_share, cold_starts }
     }
 
-    pub(crate) fn text(&self) -> String {
-        format!("{}\n{}\n{}", self.table(), self.notes(), self.ratios())
+    /// Returns the tables for docs/benchmarks.md.
+    pub(crate) fn tables(&self) -> String {
+        [self.start(), self.warm(), self.notes(), self.comparison()].join("\n")
     }
 
-    fn table(&self) -> String {
-        let head = [
-            "",
-            "init, ms",
-            "first answer, ms",
-            "cold in all, ms",
-            "cold at 128 MB, ms",
-            "warm p50, ms",
-            "warm p99, ms",
-            "CPU per event, ms",
-            "peak RSS, MB",
-            "artifact, MB (zipped)",
-        ];
-        let mut rows = vec![head.map(str::to_owned), head.map(|_| "---".to_owned())];
-        for (peer, samples) in self.peers {
-            let artifact = peer
-                .artifact()
-                .map_or(String::new(), |(size, zipped)| format!("{:.1} ({:.1})", size as f64 / MB, zipped as f64 / MB));
+    /// Returns the three figures for README.md.
+    pub(crate) fn summary(&self) -> String {
+        let cold = |column, name, than| {
+            let (own, faster) = (self.median(FUNCTION, column)?, self.ratio(RUST_DEFAULT, FUNCTION, column));
+            let faster = faster.map_or(String::new(), |ratio| format!(", {ratio:.1} times faster{than}"));
+            Some(format!("- **{own:.1} ms** {name}{faster}.\n"))
+        };
+        let warm = || {
+            let (memory, cpu) = (self.median(FUNCTION, PEAK_RSS)?, self.median(FUNCTION, CPU)?);
+            Some(format!("- **{:.1} MB** of memory, {cpu:.2} ms of CPU per event.\n", memory / MB))
+        };
+        [
+            cold(COLD, "cold start", " than the same job in Rust with default features"),
+            cold(COLD_AT_128_MB, "cold start at 128 MB", " than that"),
+            warm(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn start(&self) -> String {
+        let head = ["start", "init, ms", "first response, ms", "cold start, ms", "cold start at 128 MB, ms"];
+        self.table(head, |_, samples| {
+            [&samples.init, &samples.first_response, &samples.cold, &samples.cold_at_128_mb].map(|s| spread(s))
+        })
+    }
+
+    fn warm(&self) -> String {
+        let head = ["warm", "p50, ms", "p99, ms", "CPU per event, ms", "peak RSS, MB", "artifact, MB (zipped)"];
+        self.table(head, |peer, samples| {
             let memory: Vec<f64> = samples.peak_rss.iter().map(|bytes| bytes / MB).collect();
-            let name = if peer.name == FUNCTION { format!("**{FUNCTION}**") } else { peer.name.to_owned() };
-            rows.push([
-                name,
-                spread(&samples.init),
-                spread(&samples.first_answer),
-                spread(&samples.cold),
-                spread(&samples.cold_at_128_mb),
+            let artifact = peer.artifact().map(|sizes| (sizes.0 as f64 / MB, sizes.1 as f64 / MB));
+            [
                 spread(&samples.warm_p50),
                 spread(&samples.warm_p99),
                 spread(&samples.cpu),
                 spread(&memory),
-                artifact,
-            ]);
+                artifact.map_or(String::new(), |(size, zipped)| format!("{size:.1} ({zipped:.1})")),
+            ]
+        })
+    }
+
+    /// Returns a table with one row per implementation. `M` is `N` - 1.
+    fn table<const N: usize, const M: usize>(
+        &self,
+        head: [&str; N],
+        cells: impl Fn(&Peer, &Samples) -> [String; M],
+    ) -> String {
+        let mut rows = vec![head.map(str::to_owned).to_vec(), vec!["---".to_owned(); N]];
+        for (peer, samples) in self.peers {
+            let name = if peer.name == FUNCTION { format!("**{FUNCTION}**") } else { peer.name.to_owned() };
+            rows.push([name].into_iter().chain(cells(peer, samples)).collect());
         }
         markdown(&rows)
     }
 
     fn notes(&self) -> String {
-        let mut notes = format!(
-            "Medians (quartiles). {}. {} cold starts each, an event waiting; then {} processes each that answer {} \
-             events after 200 to warm up; all in turn. Lambda and SQS, the latter over TLS, are played on loopback. \
-             128 MB: held to 7.2 % of a core from the first poll on. Artifact: what is deployed; Node and Python come \
-             with Lambda. The floor does the job on bare sockets, asks the queue nothing before the first event and writes no log; the empty function queues nothing.\n",
-            self.machine,
-            self.cold_starts,
-            crate::WARM_RUNS,
-            WARM_EVENTS,
-        );
+        let mut notes = wrap(&format!("{} cold starts of each. {}.", self.cold_starts, machine()));
         for (name, reason) in &self.skipped {
-            let _ = writeln!(notes, "\nNot measured: {name}: {reason}.");
+            let _ = write!(notes, "\n{}", wrap(&format!("Not measured: {name}: {reason}.")));
         }
         if let Some(reason) = self.no_cpu_share {
-            let _ = writeln!(notes, "\nNot measured: cold at 128 MB, for want of a control group: {reason}.");
+            let text = format!("Not measured: cold starts at 128 MB, because no control group is available: {reason}.");
+            let _ = write!(notes, "\n{}", wrap(&text));
         }
         notes
     }
 
-    fn ratios(&self) -> String {
-        let median = |name, column: fn(&Samples) -> &Vec<f64>| {
-            let (_, samples) = self.peers.iter().find(|(peer, _)| peer.name == name)?;
-            let values = column(samples);
-            (!values.is_empty()).then(|| percentile(values, 50))
+    fn comparison(&self) -> String {
+        let faster = |text: &str, name, column| {
+            Some([text.to_owned(), format!("{:.1} times faster", self.ratio(name, FUNCTION, column)?)])
         };
-        let cold: fn(&Samples) -> &Vec<f64> = |samples| &samples.cold;
-        let faster = |what: &str, name, column| {
-            let ratio = median(name, column).zip(median(FUNCTION, column)).map(|(other, own)| other / own);
-            ratio.map(|ratio| [what.to_owned(), format!("{ratio:.1} times faster")])
+        let times = |text: &str, name, column| {
+            Some([text.to_owned(), format!("{:.2} times", self.ratio(FUNCTION, name, column)?)])
         };
-        let times = |what: &str, name, column| {
-            let ratio = median(name, column).zip(median(FUNCTION, column)).map(|(other, own)| own / other);
-            ratio.map(|ratio| [what.to_owned(), format!("{ratio:.2} times")])
-        };
-        let mut rows = vec![["this function".to_owned(), String::new()], ["---".to_owned(), "---".to_owned()]];
+        let mut rows = vec![vec!["this function".to_owned(), String::new()], vec!["---".to_owned(); 2]];
         rows.extend(
             [
-                faster("cold, against Rust with default features", RUST_DEFAULT, cold),
-                faster("cold at 128 MB, against the same", RUST_DEFAULT, |samples| &samples.cold_at_128_mb),
-                faster("cold, against Node", NODE, cold),
-                faster("cold, against Python", PYTHON, cold),
-                times("cold, against the hand-written floor", FLOOR, cold),
-                times("cold, against the empty function", EMPTY, cold),
-                times("warm CPU per event, against Rust with default features", RUST_DEFAULT, |samples| &samples.cpu),
+                faster("cold start, compared with Rust with default features", RUST_DEFAULT, COLD),
+                faster("cold start at 128 MB, compared with the same", RUST_DEFAULT, COLD_AT_128_MB),
+                faster("cold start, compared with Node", NODE, COLD),
+                faster("cold start, compared with Python", PYTHON, COLD),
+                times("cold start, compared with the hand-written floor", FLOOR, COLD),
+                times("cold start, compared with the empty function", EMPTY, COLD),
+                times("CPU per event, compared with Rust with default features", RUST_DEFAULT, CPU),
             ]
             .into_iter()
-            .flatten(),
+            .flatten()
+            .map(Vec::from),
         );
         markdown(&rows)
     }
+
+    /// Returns a median, if it was measured.
+    fn median(&self, name: &str, column: Column) -> Option<f64> {
+        let (_, samples) = self.peers.iter().find(|(peer, _)| peer.name == name)?;
+        let values = column(samples);
+        (!values.is_empty()).then(|| percentile(values, 50))
+    }
+
+    /// Returns the ratio of two medians, if both were measured.
+    fn ratio(&self, dividend: &str, divisor: &str, column: Column) -> Option<f64> {
+        Some(self.median(dividend, column)? / self.median(divisor, column)?)
+    }
 }
 
-/// The median and the quartiles.
+/// Returns the median and the quartiles.
 fn spread(samples: &[f64]) -> String {
     if samples.is_empty() {
         return "–".into();
@@ -134,19 +164,35 @@ fn spread(samples: &[f64]) -> String {
     format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})")
 }
 
-/// A table whose columns are as wide as their cells.
-pub(crate) fn markdown<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+/// Returns a table with aligned columns.
+pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     rows.iter().fold(String::new(), |mut text, row| {
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(text, "| {cell:width$} ");
         }
         text + "|\n"
     })
 }
 
-/// What was measured on, and when.
+/// Returns a paragraph whose lines are not longer than [`WIDTH`].
+pub(crate) fn wrap(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Returns the CPU, the kernel and the date.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
@@ -159,17 +205,23 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{markdown, spread};
+    use super::{markdown, spread, wrap};
 
     #[test]
-    fn a_spread_is_the_median_and_the_quartiles() {
+    fn spread_is_the_median_and_the_quartiles() {
         assert_eq!(spread(&[4.0, 2.0, 3.0, 1.0, 5.0]), "3.0 (2.0–4.0)");
         assert_eq!(spread(&[]), "–");
     }
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [["a", "bc"], ["def", ""]].map(|row| row.map(str::to_owned));
+        let rows = [["a", "bc"], ["def", ""]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(markdown(&rows), "| a   | bc |\n| def |    |\n");
+    }
+
+    #[test]
+    fn long_lines_are_wrapped() {
+        let word = "x".repeat(50);
+        assert_eq!(wrap(&format!("{word} {word} {word}")), format!("{word} {word}\n{word}\n"));
     }
 }

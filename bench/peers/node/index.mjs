@@ -1,4 +1,4 @@
-// The same job in Node, as the SDK's documentation would have it written: the client outside of the handler.
+// The same job in Node, written as in the SDK's documentation, with the client outside the handler.
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { SQSClient, SendMessageCommand } from '@aws-sdk/client-sqs'
 

@@ -1,4 +1,4 @@
-"""The same job in Python, as boto3's documentation would have it written: the client outside of the handler."""
+"""The same job in Python, written as in boto3's documentation, with the client outside the handler."""
 
 import base64
 import hashlib
@@ -33,5 +33,5 @@ def handler(request, context):
             "ContextIdentifier": {"DataType": "String", "StringValue": event["ContextIdentifier"]},
         },
     )
-    answer = {"outcome": "forwarded", "eventId": event["EventId"], "messageId": sent["MessageId"]}
-    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": json.dumps(answer)}
+    response = {"outcome": "forwarded", "eventId": event["EventId"], "messageId": sent["MessageId"]}
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": json.dumps(response)}

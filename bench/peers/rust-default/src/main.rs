@@ -1,14 +1,17 @@
-//! The same job in Rust, as the documentation of the SDK and of `lambda_http` would have it written.
+//! The same job in Rust, written as in the documentation of the SDK and of `lambda_http`.
+
+use std::env;
 
 use aws_config::BehaviorVersion;
-use aws_sdk_sqs::{Client, types::MessageAttributeValue};
-use base64::{Engine, prelude::BASE64_STANDARD};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::MessageAttributeValue;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::Sha256;
-use std::env;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -45,8 +48,8 @@ async fn handle(client: &Client, queue_url: &str, secret: &str, request: Request
         .message_attributes("ContextIdentifier", attribute("String", event.context_identifier)?)
         .send()
         .await?;
-    let answer = json!({ "outcome": "forwarded", "eventId": event.event_id, "messageId": sent.message_id() });
-    Ok(Response::builder().header("content-type", "application/json").body(answer.to_string().into())?)
+    let body = json!({ "outcome": "forwarded", "eventId": event.event_id, "messageId": sent.message_id() });
+    Ok(Response::builder().header("content-type", "application/json").body(body.to_string().into())?)
 }
 
 #[tokio::main]

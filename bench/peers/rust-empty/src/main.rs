@@ -1,4 +1,4 @@
-//! A function that does nothing but answer: what Lambda's own crate costs.
+//! A function that only responds, to measure the cost of Lambda's crate.
 
 use lambda_http::{Body, Error, Request, Response, run, service_fn};
 

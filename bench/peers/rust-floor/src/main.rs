@@ -1,32 +1,33 @@
-//! The same job on bare sockets: a floor, below which there is only the work itself. Not a function to run for real:
-//! it has no time-outs, no retries and no credentials but those in the environment.
+//! The same job on bare sockets: a lower bound for any implementation. Not for production, because it has no timeouts, no
+//! retries, and only credentials from the environment.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::{env, io};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{
-    borrow::Cow,
-    env,
-    error::Error,
-    fmt::Write as _,
-    io::{self, BufRead, BufReader, Write},
-    net::TcpStream,
-    sync::Arc,
-};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Tls = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct HttpApiEvent<'a> {
     #[serde(borrow)]
     body: Cow<'a, str>,
     #[serde(borrow)]
-    headers: std::collections::HashMap<Cow<'a, str>, Cow<'a, str>>,
+    headers: HashMap<Cow<'a, str>, Cow<'a, str>>,
     is_base64_encoded: bool,
 }
 
@@ -66,10 +67,10 @@ fn main() -> Result<()> {
         lambda.get_mut().write_all(next.as_bytes())?;
         let (head, event) = read_response(&mut lambda)?;
         let id = header(&head, "lambda-runtime-aws-request-id").ok_or("no request id")?.to_owned();
-        let answer = handle(&mut queue, &secret, &event)?.to_string();
+        let result = handle(&mut queue, &secret, &event)?.to_string();
         let response = format!(
-            "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: {api}\r\ncontent-length: {}\r\n\r\n{answer}",
-            answer.len()
+            "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: {api}\r\ncontent-length: {}\r\n\r\n{result}",
+            result.len()
         );
         lambda.get_mut().write_all(response.as_bytes())?;
         read_response(&mut lambda)?;
@@ -77,12 +78,12 @@ fn main() -> Result<()> {
 }
 
 fn handle(queue: &mut Queue, secret: &str, event: &[u8]) -> Result<Value> {
-    let envelope: Envelope = serde_json::from_slice(event)?;
-    let body = match envelope.is_base64_encoded {
-        true => Cow::Owned(BASE64_STANDARD.decode(&*envelope.body)?),
-        false => Cow::Borrowed(envelope.body.as_bytes()),
+    let request: HttpApiEvent = serde_json::from_slice(event)?;
+    let body = match request.is_base64_encoded {
+        true => Cow::Owned(BASE64_STANDARD.decode(&*request.body)?),
+        false => Cow::Borrowed(request.body.as_bytes()),
     };
-    let signature = BASE64_STANDARD.decode(&**envelope.headers.get("x-superoffice-signature").ok_or("unsigned")?)?;
+    let signature = BASE64_STANDARD.decode(&**request.headers.get("x-superoffice-signature").ok_or("unsigned")?)?;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(&body);
     if mac.verify_slice(&signature).is_err() {
