@@ -89,7 +89,11 @@ FUZZ_SECONDS ?= 60
 fuzz: ## run every fuzz target for FUZZ_SECONDS; needs a nightly compiler
 	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "make fuzz: no nightly compiler is installed: skipped"; exit 0; }; \
 	set -e; \
-	$(MAKE) --no-print-directory $(CARGO_FUZZ); \
+	if ! [ -x $(CARGO_FUZZ) ]; then \
+		echo "Installing cargo-fuzz into .tools (about a minute, once)"; \
+		$(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --quiet \
+			--root .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION); \
+	fi; \
 	export PATH="$(CURDIR)/$(dir $(CARGO_FUZZ)):$$PATH"; \
 	for target in $$($(CARGO) +nightly fuzz list); do \
 		mkdir -p fuzz/found/$$target; \
@@ -137,8 +141,3 @@ $(CARGO_DENY):
 	@echo "Installing cargo-deny into .tools (about a minute, once)"
 	@CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --debug \
 		--root .tools/cargo-deny-$(CARGO_DENY_VERSION)
-
-$(CARGO_FUZZ):
-	@echo "Installing cargo-fuzz into .tools (about a minute, once)"
-	@$(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --quiet \
-		--root .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)
