@@ -169,7 +169,7 @@ class DevStack:
 
 
 class Child:
-    """A process in a session of its own. Closing it ends every process of the session."""
+    """A process in a new session. Closing it ends every process of the session."""
 
     _open_sessions: set[int] = set()
 
