@@ -1,7 +1,8 @@
-"""Writes tests/vectors/signatures.json: bodies and their signatures, computed with Python's hmac.
+"""Writes the test vectors in tests/vectors, computed with Python's hmac.
 
-The Rust verifier is tested against these vectors, so none of them is computed by the code under test. Run the script
-after a change, with any Python 3.10 or newer: python3 scripts/make_vectors.py
+`signatures.json` contains bodies and their signatures, `tenant_secrets.json` tenants and their derived secrets. The
+Rust code is tested against them, so none of them is computed by the code under test. Run the script after a change,
+with any Python 3.10 or newer: python3 scripts/make_vectors.py
 """
 
 import base64
@@ -11,7 +12,7 @@ from pathlib import Path
 from signing import SAMPLE_SECRET, sign
 
 ROOT = Path(__file__).resolve().parent.parent
-PATH = ROOT / "tests" / "vectors" / "signatures.json"
+VECTORS = ROOT / "tests" / "vectors"
 
 
 def payload(name: str) -> bytes:
@@ -46,10 +47,21 @@ REPEATED = [
 ]
 
 
-def document() -> str:
-    """Returns the content of the file."""
+# master secret, tenant
+TENANTS = [
+    ("0123456789abcdef0123456789abcdef", "Cust12345"),
+    ("0123456789abcdef0123456789abcdef", "cust12345"),
+    ("a master secret with spaces, and longer than a block of sixty-four bytes", "Cust1"),
+    ("hemmelig-nøkkel-秘密-🔑-hemmelig-nøkkel", "Cust1"),
+    ("0123456789abcdef0123456789abcdef", "Blåbær AS"),
+    ("0123456789abcdef0123456789abcdef", "BLÅBÆR AS"),
+    ("0123456789abcdef0123456789abcdef", ""),
+]
+
+
+def signatures() -> list[dict]:
     vectors = [(name, secret, body, 1) for name, secret, body in CASES] + REPEATED
-    entries = [
+    return [
         {
             "name": name,
             "secret": secret,
@@ -59,9 +71,32 @@ def document() -> str:
         }
         for name, secret, unit, times in vectors
     ]
-    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def ascii_lowercase(text: str) -> str:
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+
+
+def tenant_secrets() -> list[dict]:
+    return [
+        {
+            "master": master,
+            "tenant": tenant,
+            "secret": sign(f"superoffice-webhook/tenant/v1/{ascii_lowercase(tenant)}".encode(), master),
+        }
+        for master, tenant in TENANTS
+    ]
+
+
+def documents() -> dict[Path, str]:
+    """Returns the content of each file."""
+    vectors = {"signatures.json": signatures(), "tenant_secrets.json": tenant_secrets()}
+    return {
+        VECTORS / name: json.dumps(entries, indent=2, ensure_ascii=False) + "\n" for name, entries in vectors.items()
+    }
 
 
 if __name__ == "__main__":
-    PATH.write_text(document(), encoding="utf-8")
-    print(PATH)
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)

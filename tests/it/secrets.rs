@@ -1,10 +1,12 @@
 //! Shared secrets, rotation, and listed and derived secrets of tenants, in process.
 
 use std::collections::BTreeSet;
+use std::fs;
 
-use serde_json::json;
-use superoffice_webhook::{Secret, Verifier};
-use test_support::{Function, WebhookRequest, sign};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use superoffice_webhook::{MasterSecret, Secret, Verifier};
+use test_support::{Function, WebhookRequest, project_root, sign};
 
 fn secret(text: &str) -> Secret {
     text.parse().unwrap()
@@ -138,5 +140,87 @@ async fn registration_probe_on_a_tenant_path_may_name_no_tenant() {
         let request = WebhookRequest::signed(probe, derived(MASTER, "Cust1")).path("/webhook/Cust1");
         let delivery = function.invoke(&request.http_api()).await;
         assert_eq!((delivery.response.status, delivery.sent.len()), (status, 0), "{tenant}");
+    }
+}
+
+#[test]
+fn derived_secret_equals_the_one_derived_by_python() {
+    let vectors = fs::read(project_root().join("tests/vectors/tenant_secrets.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_slice(&vectors).unwrap();
+    assert!(vectors.len() >= 5);
+    for vector in vectors {
+        let text = |name: &str| vector[name].as_str().unwrap().to_owned();
+        let master: MasterSecret = text("master").parse().unwrap();
+        assert_eq!(master.derive_text(&text("tenant")), text("secret"), "{vector}");
+        assert_eq!(derived(&text("master"), &text("tenant")), text("secret"), "{vector}");
+    }
+}
+
+/// A tenant, sometimes with characters that need encoding.
+fn tenant() -> impl Strategy<Value = String> {
+    prop_oneof!["Cust[0-9]{1,5}", "[a-zA-Z0-9]{1,12}", "[a-z/ %æø.?#]{1,6}"]
+}
+
+/// A path of the tenant, with any letter case, encoding, prefix and trailing slash.
+fn path_of(tenant: String) -> impl Strategy<Value = String> {
+    let encode = |(byte, (upper, percent)): (u8, (bool, bool))| {
+        let byte = if upper { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        if byte.is_ascii_alphanumeric() && !percent { char::from(byte).to_string() } else { format!("%{byte:02x}") }
+    };
+    let prefix = prop::sample::select(vec!["/webhook/", "/prod/webhook/", "/a/b/webhook/", "/webhook/webhook/"]);
+    let flags = prop::collection::vec(any::<(bool, bool)>(), tenant.len());
+    let suffix = prop::sample::select(vec!["", "/"]);
+    (prefix, flags, suffix).prop_map(move |(prefix, flags, suffix)| {
+        let segment: String = tenant.bytes().zip(flags).map(encode).collect();
+        format!("{prefix}{segment}{suffix}")
+    })
+}
+
+/// Two different tenants, each with a path.
+fn two_tenants() -> impl Strategy<Value = (String, String, String, String)> {
+    (tenant(), tenant())
+        .prop_filter("two tenants", |(own, other)| !own.eq_ignore_ascii_case(other))
+        .prop_flat_map(|(own, other)| (Just(own.clone()), Just(other.clone()), path_of(own), path_of(other)))
+}
+
+/// An event with these `ContextIdentifier` fields.
+fn event_of(tenants: &[&str]) -> String {
+    let fields: String = tenants.iter().map(|tenant| format!(r#","ContextIdentifier":{}"#, json!(tenant))).collect();
+    format!(r#"{{"EventId":"e","Event":"contact.changed","PrimaryKey":7{fields}}}"#)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn derived_secret_is_accepted_only_for_an_event_of_its_tenant_on_its_path(
+        (own, other, own_path, other_path) in two_tenants(),
+        is_previous: bool,
+    ) {
+        let secret = derived(if is_previous { PREVIOUS_MASTER } else { MASTER }, &own);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let post = |path: &str, tenants: &[&str]| {
+            let request = WebhookRequest::signed(event_of(tenants), &secret).path(path);
+            runtime.block_on(function_with_masters().invoke(&request.http_api()))
+        };
+        let accepted = post(&own_path, &[&own]);
+        prop_assert_eq!(accepted.response.status, 200, "{} {}", own_path, accepted.log);
+        let mut responses = BTreeSet::new();
+        for (path, tenants) in [
+            (&*other_path, &[&*own][..]),
+            (&other_path, &[&other]),
+            (&other_path, &[&other, &own]),
+            (&own_path, &[&other]),
+            (&own_path, &[&own, &other]),
+            (&own_path, &[&own, &own]),
+            (&own_path, &[]),
+            ("/webhook", &[&own]),
+            ("/", &[&own]),
+        ] {
+            let delivery = post(path, tenants);
+            prop_assert_eq!((delivery.response.status, delivery.sent.len()), (401, 0), "{} {:?}", path, tenants);
+            responses.insert(format!("{:?}", delivery.response));
+        }
+        prop_assert_eq!(responses.len(), 1, "{:?}", responses);
     }
 }
