@@ -13,6 +13,7 @@ TEMPLATES := $(wildcard template.yaml watchdog/template.yaml examples/consumer/t
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DIST := .tools/dist/.installed
 INSTALLED_NODE := .tools/node/.installed
 
 CARGO_DENY_VERSION := 0.20.2
@@ -24,7 +25,7 @@ CARGO_FUZZ := .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 RUST_TESTS = $(if $(shell $(CARGO) nextest --version 2>/dev/null),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send redrive events check lint advisories test soak fuzz build bench clean
+.PHONY: help setup run watch send redrive events check lint advisories test soak fuzz build dist bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +80,10 @@ test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## all tests: Rust, then the function u
 build: $(INSTALLED_DEV) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 
+dist: $(INSTALLED_DIST) ## build a release in dist/ for all installed Rust targets: make dist ARCHITECTURES="x86_64 arm64"
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
+		$(<D)/bin/python scripts/dist.py $(ARCHITECTURES)
+
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench
 
@@ -103,7 +108,7 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS; needs a nightly compiler
 
 clean: ## remove everything that was built or installed
 	$(CARGO) clean
-	rm -rf .tools .aws-sam bench/target
+	rm -rf .tools .aws-sam bench/target dist
 
 # Tools. A stamp file is newer than its requirements once they are installed.
 $(BIN)/python:
@@ -123,6 +128,13 @@ $(INSTALLED): scripts/requirements.txt | $(BIN)/python
 $(INSTALLED_DEV): scripts/requirements-dev.txt $(INSTALLED)
 	@echo "Installing the tools for tests and checks into $(VENV) (once)"
 	@$(PIP) install -r $<
+	@touch $@
+
+# Only what makes the files of a release, with hashes.
+$(INSTALLED_DIST): scripts/requirements-dist.txt | $(BIN)/python
+	@echo "Installing cargo-lambda and the tools for a release into $(@D) (once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
 $(INSTALLED_NODE): tests/e2e/package.json tests/e2e/package-lock.json

@@ -1,0 +1,287 @@
+"""Builds a release in dist/ (`make dist`): zipped functions, templates that refer to them, SBOMs and checksums.
+
+Two builds of a commit are byte-identical, also in different folders: paths are remapped, and zip entries have a fixed
+order and timestamp. The same Rust toolchain and the versions in requirements-dist.txt are required for this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import sbom
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+ROOT = Path(__file__).resolve().parent.parent
+DIST = ROOT / "dist"
+TARGET = ROOT / "target/dist"
+CARGO = os.environ.get("CARGO", "cargo")
+# Name of the template in dist/, and its source.
+TEMPLATES = {
+    "template": Path("template.yaml"),
+    "consumer": Path("examples/consumer/template.yaml"),
+    "watchdog": Path("watchdog/template.yaml"),
+}
+SUMS = "SHA256SUMS"
+LICENSES = ("LICENSE-APACHE", "LICENSE-MIT")
+# The first timestamp that a zip file can contain.
+ZIP_EPOCH = 315532800
+
+
+class DistError(Exception):
+    """A release that cannot be built. The text states the reason."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A processor of AWS Lambda."""
+
+    name: str
+    target: str
+    # The same processor as in cargo-lambda, whose own flag is overridden.
+    cpu: str
+
+    def installed(self) -> bool:
+        """Returns `True` if the Rust target is installed."""
+        return Path(output("rustc", "--print", "target-libdir", "--target", self.target).strip()).is_dir()
+
+
+X86_64 = Architecture("x86_64", "x86_64-unknown-linux-gnu", "haswell")
+ARM64 = Architecture("arm64", "aarch64-unknown-linux-gnu", "neoverse-n1")
+ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, ARM64)}
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A function of a template: a binary of a package in the workspace."""
+
+    package: str
+    name: str
+
+    def zip_name(self, architecture: Architecture) -> str:
+        return f"{self.name}-{architecture.name}.zip"
+
+
+# Builds a binary for an architecture and returns its content.
+Build = Callable[[Binary, Architecture], bytes]
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def source_date() -> datetime:
+    """Returns the timestamp of all files: SOURCE_DATE_EPOCH, or 1980-01-01."""
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or ZIP_EPOCH)
+    return datetime.fromtimestamp(max(seconds, ZIP_EPOCH), timezone.utc)
+
+
+# --- Templates ------------------------------------------------------------------------------------------------------
+
+
+def yaml() -> YAML:
+    """Returns a reader and writer that keeps comments, quotation marks and CloudFormation's tags."""
+    round_trip = YAML()
+    round_trip.preserve_quotes = True
+    round_trip.width = 4096
+    round_trip.indent(mapping=2, sequence=4, offset=2)
+    return round_trip
+
+
+def template_name(name: str, architecture: Architecture) -> str:
+    """Returns the file name of a template. x86_64 has no suffix: it is the template's default."""
+    return f"{name}.yaml" if architecture is X86_64 else f"{name}-{architecture.name}.yaml"
+
+
+def use_zips(template: CommentedMap, folder: Path, architecture: Architecture, packages: dict) -> list[Binary]:
+    """Replaces the code of each function with a zip file, and returns the binaries for these files.
+
+    `packages` contains the name of the package for each folder of the workspace.
+    """
+    if "Architecture" not in template.get("Parameters", {}):
+        raise DistError("the template has no parameter Architecture")
+    template["Parameters"]["Architecture"]["Default"] = architecture.name
+    template["Parameters"]["Architecture"]["AllowedValues"] = [architecture.name]
+
+    binaries = []
+    for name, resource in template["Resources"].items():
+        if resource["Type"] != "AWS::Serverless::Function" or "InlineCode" in resource["Properties"]:
+            continue
+        metadata = resource.get("Metadata", {})
+        properties = metadata.pop("BuildProperties", {})
+        if metadata.pop("BuildMethod", None) != "rust-cargolambda" or "Binary" not in properties:
+            raise DistError(f"{name}: expected BuildMethod rust-cargolambda, and Binary in BuildProperties")
+        code = (folder / resource["Properties"]["CodeUri"]).resolve()
+        if code not in packages:
+            raise DistError(f"{name}: expected the folder of a package as CodeUri")
+        binary = Binary(packages[code], properties["Binary"])
+        if not metadata:
+            del resource["Metadata"]
+        resource["Properties"]["CodeUri"] = binary.zip_name(architecture)
+        binaries.append(binary)
+    return binaries
+
+
+# --- Binaries -------------------------------------------------------------------------------------------------------
+
+
+def workspace() -> dict:
+    return json.loads(output(CARGO, "metadata", "--format-version=1", "--locked"))
+
+
+def rust_flags(metadata: dict, architecture: Architecture) -> list[str]:
+    """Returns compiler flags that keep the machine's paths out of the binary."""
+    version = dict(line.split(": ", 1) for line in output("rustc", "-vV").splitlines() if ": " in line)
+    sysroot = output("rustc", "--print", "sysroot").strip()
+    # The compiler uses the last prefix that matches.
+    prefixes = {str(ROOT): "/workspace", str(TARGET): "/target"}
+    for package in metadata["packages"]:
+        if package["source"]:
+            prefixes[str(Path(package["manifest_path"]).parent.parent)] = "/registry"
+    prefixes[f"{sysroot}/lib/rustlib/src/rust"] = f"/rustc/{version['commit-hash']}"
+    return ["-Ctarget-cpu=" + architecture.cpu] + [f"--remap-path-prefix={old}={new}" for old, new in prefixes.items()]
+
+
+class CargoLambda:
+    """Builds binaries with cargo-lambda, as `sam build` does, and with remapped paths."""
+
+    def __init__(self, metadata: dict, profile: str) -> None:
+        self.metadata = metadata
+        self.profile = profile
+
+    def __call__(self, binary: Binary, architecture: Architecture) -> bytes:
+        folder = TARGET / "lambda" / architecture.name
+        command = [
+            *(CARGO, "lambda", "build", "--locked", "--profile", self.profile, "--target", architecture.target),
+            *("--package", binary.package, "--bin", binary.name, "--lambda-dir", str(folder)),
+        ]
+        environment = {
+            **os.environ,
+            # cargo-lambda and zig are installed next to this Python.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "CARGO_TARGET_DIR": str(TARGET),
+            # Takes precedence over the flags in all configuration files.
+            "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(rust_flags(self.metadata, architecture)),
+        }
+        subprocess.run(command, cwd=ROOT, check=True, env=environment)
+        return (folder / binary.name / "bootstrap").read_bytes()
+
+
+def write_zip(path: Path, binary: bytes) -> None:
+    """Writes the zip file of a function. Equal binaries become equal files."""
+    entry = zipfile.ZipInfo("bootstrap", source_date().timetuple()[:6])
+    entry.create_system = 3  # Unix: Lambda needs the permission to execute
+    entry.external_attr = (stat.S_IFREG | 0o755) << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, binary, compresslevel=9)
+
+
+# --- Release --------------------------------------------------------------------------------------------------------
+
+
+def release(folder: Path, metadata: dict, architectures: list[Architecture], build: Build) -> None:
+    """Writes all files of a release into an empty folder. `metadata` is the output of `cargo metadata`."""
+    packages = {
+        Path(package["manifest_path"]).parent: package["name"]
+        for package in metadata["packages"]
+        if not package["source"]
+    }
+    version = next(package["version"] for package in metadata["packages"] if package["name"] == "superoffice-webhook")
+    inventories = []
+    for architecture in architectures:
+        binaries = set()
+        for name, source in TEMPLATES.items():
+            if not (ROOT / source).exists():
+                continue
+            template = yaml().load(ROOT / source)
+            try:
+                binaries.update(use_zips(template, (ROOT / source).parent, architecture, packages))
+            except DistError as error:
+                raise DistError(f"{source}: {error}") from None
+            text = io.StringIO()
+            yaml().dump(template, text)
+            header = f"# superoffice-webhook {version} for {architecture.name}, built from {source.as_posix()}.\n"
+            (folder / template_name(name, architecture)).write_text(header + text.getvalue())
+        for binary in sorted(binaries, key=lambda binary: binary.name):
+            content = build(binary, architecture)
+            archive = folder / binary.zip_name(architecture)
+            write_zip(archive, content)
+            inventory = sbom.Inventory.of(metadata, ROOT, binary.package, architecture.target)
+            document = inventory.cyclonedx(binary.name, hashlib.sha256(content).hexdigest(), source_date())
+            archive.with_suffix(".cdx.json").write_text(document)
+            inventories.append(inventory)
+
+    (folder / "THIRD-PARTY-LICENSES.txt").write_text(sbom.license_texts(inventories))
+    for name in LICENSES:
+        shutil.copyfile(ROOT / name, folder / name)
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / SUMS).write_text("".join(sums))
+
+
+def released(folder: Path) -> list[str]:
+    """Returns the names in the checksum file of a release, or an empty list if there is none."""
+    sums = folder / SUMS
+    return [line.split(maxsplit=1)[1] for line in sums.read_text().splitlines()] if sums.exists() else []
+
+
+def replace(old: Path, new: Path) -> None:
+    """Replaces the files of a release, and keeps all others: `sam deploy --guided` writes samconfig.toml."""
+    old.mkdir(exist_ok=True)
+    for name in released(old):
+        (old / name).unlink(missing_ok=True)
+    for path in new.iterdir():
+        path.replace(old / path.name)
+
+
+def selected(names: list[str]) -> list[Architecture]:
+    """Returns the named architectures, or all whose Rust target is installed."""
+    if unknown := set(names) - ARCHITECTURES.keys():
+        raise DistError(f"{', '.join(sorted(unknown))}: expected {' or '.join(ARCHITECTURES)}")
+    if not names:
+        installed = [architecture for architecture in ARCHITECTURES.values() if architecture.installed()]
+        if not installed:
+            raise DistError(f"no Rust target is installed: rustup target add {X86_64.target}")
+        return installed
+    for architecture in (ARCHITECTURES[name] for name in names):
+        if not architecture.installed():
+            raise DistError(f"{architecture.name}: run `rustup target add {architecture.target}`")
+    return [architecture for architecture in ARCHITECTURES.values() if architecture.name in names]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("architectures", nargs="*", help="default: all whose Rust target is installed")
+    parser.add_argument("--profile", default="release", help="the Cargo profile (default: %(default)s)")
+    arguments = parser.parse_args()
+    TARGET.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+            metadata = workspace()
+            build = CargoLambda(metadata, arguments.profile)
+            release(Path(folder), metadata, selected(arguments.architectures), build)
+            replace(DIST, Path(folder))
+    except DistError as error:
+        sys.exit(f"make dist: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"make dist: {error.cmd[0]} failed with exit status {error.returncode}")
+    for name in (SUMS, *released(DIST)):
+        print(f"{(DIST / name).stat().st_size:>10,}  dist/{name}")
+
+
+if __name__ == "__main__":
+    main()

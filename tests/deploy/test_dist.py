@@ -1,0 +1,318 @@
+"""`make dist`: the release's templates, zip files and inventories, with a small file in place of the compiled binary."""
+
+import copy
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import boto3
+import dist
+import pytest
+import sbom
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from moto.server import ThreadedMotoServer
+from samcli.yamlhelper import yaml_parse
+
+BOTH = [dist.X86_64, dist.ARM64]
+TEMPLATES = {name: source for name, source in dist.TEMPLATES.items() if (dist.ROOT / source).exists()}
+
+
+def fake_build(binary: dist.Binary, architecture: dist.Architecture) -> bytes:
+    return f"{binary.package} {binary.name} {architecture.target}\n".encode() * 1000
+
+
+@pytest.fixture(scope="module")
+def metadata() -> dict:
+    return dist.workspace()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory, metadata: dict) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    dist.release(folder, metadata, BOTH, fake_build)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inventory(metadata: dict) -> sbom.Inventory:
+    return sbom.Inventory.of(metadata, dist.ROOT, "superoffice-webhook", dist.X86_64.target)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- All files ------------------------------------------------------------------------------------------------------
+
+
+def test_release_contains_a_zip_an_sbom_and_a_template_for_each_architecture(release):
+    expected = {"SHA256SUMS", "THIRD-PARTY-LICENSES.txt", "LICENSE-APACHE", "LICENSE-MIT"}
+    for name in ("superoffice-webhook-x86_64", "superoffice-webhook-arm64", "consumer-x86_64", "consumer-arm64"):
+        expected |= {f"{name}.zip", f"{name}.cdx.json"}
+    for name in TEMPLATES:
+        expected |= {f"{name}.yaml", f"{name}-arm64.yaml"}
+
+    assert names(release) == expected
+
+
+def test_second_release_is_byte_identical(release, metadata, tmp_path):
+    dist.release(tmp_path, metadata, BOTH, fake_build)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in release.iterdir()
+    }
+
+
+def test_release_does_not_contain_paths_of_the_machine(release):
+    for path in release.iterdir():
+        content = path.read_bytes()
+        assert str(dist.ROOT).encode() not in content, path.name
+        assert str(Path.home()).encode() + b"/" not in content, path.name
+
+
+def test_checksums_cover_all_other_files(release):
+    assert set(dist.released(release)) == names(release) - {"SHA256SUMS"}
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=release, check=True)
+
+
+def test_replaced_release_keeps_files_of_the_user(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, zip_name in ((old, "consumer-arm64.zip"), (new, "consumer-x86_64.zip")):
+        folder.mkdir()
+        (folder / zip_name).touch()
+        (folder / "SHA256SUMS").write_text(f"{'0' * 64}  {zip_name}\n")
+    (old / "samconfig.toml").touch()
+
+    dist.replace(old, new)
+
+    assert names(old) == {"SHA256SUMS", "consumer-x86_64.zip", "samconfig.toml"}
+
+
+# --- Zip files ------------------------------------------------------------------------------------------------------
+
+
+def test_zip_contains_an_executable_with_a_fixed_timestamp(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    dist.write_zip(tmp_path / "function.zip", b"binary")
+
+    with zipfile.ZipFile(tmp_path / "function.zip") as archive:
+        (entry,) = archive.infolist()
+        assert archive.read(entry) == b"binary"
+    assert entry.filename == "bootstrap"
+    assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+    assert entry.external_attr >> 16 == 0o100755
+    assert (entry.create_system, entry.compress_type) == (3, zipfile.ZIP_DEFLATED)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [("1764000000", (2025, 11, 24, 16, 0, 0)), ("0", (1980, 1, 1, 0, 0, 0)), ("", (1980, 1, 1, 0, 0, 0))],
+)
+def test_zip_has_the_timestamp_of_source_date_epoch_in_utc(tmp_path, monkeypatch, epoch, expected):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    dist.write_zip(tmp_path / "function.zip", b"binary")
+
+    with zipfile.ZipFile(tmp_path / "function.zip") as archive:
+        assert archive.infolist()[0].date_time == expected
+
+
+# --- Templates ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", BOTH, ids=lambda architecture: architecture.name)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_template_differs_in_code_and_architecture_only(release, name, architecture):
+    source = yaml_parse((dist.ROOT / TEMPLATES[name]).read_text())
+    transformed = yaml_parse((release / dist.template_name(name, architecture)).read_text())
+
+    expected = copy.deepcopy(source)
+    expected["Parameters"]["Architecture"]["Default"] = architecture.name
+    expected["Parameters"]["Architecture"]["AllowedValues"] = [architecture.name]
+    functions = {
+        name: resource
+        for name, resource in expected["Resources"].items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    assert functions
+    for resource in functions.values():
+        binary = resource.pop("Metadata")["BuildProperties"]["Binary"]
+        resource["Properties"]["CodeUri"] = f"{binary}-{architecture.name}.zip"
+        assert (release / resource["Properties"]["CodeUri"]).exists()
+    assert transformed == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_template_keeps_tags_and_comments(release, name):
+    def tags(text: str) -> list[str]:
+        return re.findall(r"![A-Z]\w+", text)
+
+    def comments(text: str) -> list[str]:
+        return re.findall(r"^ *#.*", text, re.MULTILINE)
+
+    source = (dist.ROOT / TEMPLATES[name]).read_text()
+    transformed = (release / f"{name}.yaml").read_text()
+
+    assert tags(transformed) == tags(source)
+    header, *rest = comments(transformed)
+    assert re.fullmatch(rf"# superoffice-webhook \d+\.\d+\.\d+ for x86_64, built from {TEMPLATES[name]}\.", header)
+    assert rest == comments(source)
+
+
+@pytest.mark.parametrize(
+    ("resource", "problem"),
+    [
+        (
+            "{Type: AWS::Serverless::Function, Properties: {CodeUri: .}}",
+            "F: expected BuildMethod rust-cargolambda, and Binary in BuildProperties",
+        ),
+        (
+            "{Type: AWS::Serverless::Function, Metadata: {BuildMethod: makefile}, Properties: {CodeUri: .}}",
+            "F: expected BuildMethod rust-cargolambda, and Binary in BuildProperties",
+        ),
+        (
+            "{Type: AWS::Serverless::Function, Properties: {CodeUri: src},"
+            " Metadata: {BuildMethod: rust-cargolambda, BuildProperties: {Binary: consumer}}}",
+            "F: expected the folder of a package as CodeUri",
+        ),
+    ],
+)
+def test_function_that_is_not_a_binary_of_the_workspace_is_an_error(resource, problem):
+    template = dist.yaml().load(f"Parameters: {{Architecture: {{Type: String}}}}\nResources:\n  F: {resource}\n")
+
+    with pytest.raises(dist.DistError) as error:
+        dist.use_zips(template, dist.ROOT, dist.X86_64, {dist.ROOT: "superoffice-webhook"})
+    assert str(error.value) == problem
+
+
+def test_sam_uploads_the_zip_as_it_is(release, tmp_path):
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-north-1"}
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="eu-north-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
+        packaged = tmp_path / "packaged.yaml"
+        subprocess.run(
+            [Path(sys.executable).parent / "sam", "package", "--s3-bucket", "code"]
+            + ["--template-file", release / "template-arm64.yaml", "--output-template-file", packaged],
+            check=True,
+            cwd=tmp_path,
+            # Without a PATH, SAM finds neither Rust nor zig nor make.
+            env={
+                **credentials,
+                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+                "HOME": str(tmp_path),
+                "PATH": "",
+                "SAM_CLI_TELEMETRY": "0",
+            },
+        )
+        uri = yaml_parse(packaged.read_text())["Resources"]["WebhookFunction"]["Properties"]["CodeUri"]
+        uploaded = s3.get_object(Bucket="code", Key=uri.removeprefix("s3://code/"))["Body"].read()
+    finally:
+        server.stop()
+
+    assert uploaded == (release / "superoffice-webhook-arm64.zip").read_bytes()
+
+
+# --- Architectures --------------------------------------------------------------------------------------------------
+
+
+def test_architectures_default_to_the_installed_targets(monkeypatch):
+    monkeypatch.setattr(dist.Architecture, "installed", lambda self: self is dist.X86_64)
+
+    assert dist.selected([]) == [dist.X86_64]
+    assert dist.selected(["x86_64"]) == [dist.X86_64]
+    with pytest.raises(dist.DistError, match="arm64: run `rustup target add aarch64-unknown-linux-gnu`"):
+        dist.selected(["arm64", "x86_64"])
+    with pytest.raises(dist.DistError, match="riscv: expected x86_64 or arm64"):
+        dist.selected(["riscv"])
+
+
+def test_compiler_flags_remap_every_folder_of_the_build(metadata):
+    flags = dist.rust_flags(metadata, dist.ARM64)
+
+    assert flags[0] == "-Ctarget-cpu=neoverse-n1"
+    prefixes = dict(flag.removeprefix("--remap-path-prefix=").split("=") for flag in flags[1:])
+    assert prefixes[str(dist.ROOT)] == "/workspace"
+    # The last prefix that matches is used, and the target folder is inside the workspace.
+    assert list(prefixes).index(str(dist.TARGET)) > list(prefixes).index(str(dist.ROOT))
+    for package in metadata["packages"]:
+        assert any(package["manifest_path"].startswith(f"{prefix}/") for prefix in prefixes), package["name"]
+
+
+# --- Inventories ----------------------------------------------------------------------------------------------------
+
+
+def test_sbom_is_valid_cyclonedx(release):
+    for path in release.glob("*.cdx.json"):
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text()) is None, path.name
+
+
+def test_sbom_names_the_binary_by_its_hash(release):
+    document = json.loads((release / "superoffice-webhook-arm64.cdx.json").read_text())
+
+    binary = hashlib.sha256(fake_build(dist.Binary("superoffice-webhook", "superoffice-webhook"), dist.ARM64))
+    component = document["metadata"]["component"]
+    assert (component["type"], component["name"]) == ("application", "superoffice-webhook")
+    assert component["hashes"] == [{"alg": "SHA-256", "content": binary.hexdigest()}]
+    assert document["metadata"]["timestamp"] == dist.source_date().isoformat()
+
+
+def test_sbom_lists_each_compiled_crate_with_its_checksum(release, inventory):
+    document = json.loads((release / "superoffice-webhook-x86_64.cdx.json").read_text())
+
+    components = {component["purl"]: component for component in document["components"]}
+    assert len(components) == len(inventory.dependencies) - 1
+    for purl, component in components.items():
+        assert purl == f"pkg:cargo/{component['name']}@{component['version']}"
+        (checksum,) = component["hashes"]
+        assert re.fullmatch(r"[0-9a-f]{64}", checksum["content"]), purl
+        assert component["licenses"], purl
+    scopes = {component["name"]: component["scope"] for component in components.values()}
+    assert (scopes["ring"], scopes["aws-sdk-sqs"]) == ("required", "required")
+    # Used during compilation only.
+    assert (scopes["cc"], scopes["serde_derive"]) == ("excluded", "excluded")
+    # Dependencies of the tests.
+    assert not scopes.keys() & {"jsonschema", "proptest", "tempfile", "aws-smithy-mocks"}
+
+
+def test_sbom_contains_the_dependency_graph(release):
+    document = json.loads((release / "superoffice-webhook-x86_64.cdx.json").read_text())
+
+    graph = {entry["ref"]: set(entry.get("dependsOn", [])) for entry in document["dependencies"]}
+    root = document["metadata"]["component"]["bom-ref"]
+    reachable, queue = set(), [root]
+    while queue:
+        ref = queue.pop()
+        if ref not in reachable:
+            reachable.add(ref)
+            queue.extend(graph[ref])
+    assert reachable == {root, *(component["bom-ref"] for component in document["components"])}
+
+
+def test_consumer_does_not_contain_the_dependencies_of_the_function(release):
+    document = json.loads((release / "consumer-x86_64.cdx.json").read_text())
+
+    crates = {component["name"] for component in document["components"]}
+    assert "superoffice-webhook" in crates
+    assert "lambda_http" not in crates
+
+
+def test_licenses_name_every_linked_crate(release, inventory):
+    text = (release / "THIRD-PARTY-LICENSES.txt").read_text()
+
+    for name, version in inventory.linked - {inventory.root}:
+        assert re.search(rf"^{re.escape(f'{name} {version} (')}", text, re.MULTILINE), name
+    assert "Permission is hereby granted, free of charge" in text
