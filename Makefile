@@ -82,7 +82,7 @@ build: $(INSTALLED_DEV) ## prepare .aws-sam/ for `sam deploy`: make build ARCHIT
 
 dist: $(INSTALLED_DIST) ## build a release in dist/ for all installed Rust targets: make dist ARCHITECTURES="x86_64 arm64"
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
-		$(<D)/bin/python scripts/dist.py $(ARCHITECTURES)
+		$(<D)/bin/python scripts/make_dist.py $(ARCHITECTURES)
 
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench

@@ -1,4 +1,4 @@
-"""`make dist`: the release's templates, zip files and inventories, with a small file in place of the compiled binary."""
+"""`make dist`: templates, zip files and inventories of a release, with small files in place of compiled binaries."""
 
 import copy
 import hashlib
@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import boto3
-import dist
+import make_dist as dist
 import pytest
 import sbom
 from cyclonedx.schema import SchemaVersion
