@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,8 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import sbom
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
@@ -93,47 +92,91 @@ def source_date() -> datetime:
 # --- Templates ------------------------------------------------------------------------------------------------------
 
 
-def yaml() -> YAML:
-    """Returns a reader and writer that keeps comments, quotation marks and CloudFormation's tags."""
-    round_trip = YAML()
-    round_trip.preserve_quotes = True
-    round_trip.width = 4096
-    round_trip.indent(mapping=2, sequence=4, offset=2)
-    return round_trip
-
-
 def template_name(name: str, architecture: Architecture) -> str:
     """Returns the file name of a template. x86_64 has no suffix: it is the template's default."""
     return f"{name}.yaml" if architecture is X86_64 else f"{name}-{architecture.name}.yaml"
 
 
-def use_zips(template: CommentedMap, folder: Path, architecture: Architecture, packages: dict) -> list[Binary]:
-    """Replaces the code of each function with a zip file, and returns the binaries for these files.
+class Mapping:
+    """A mapping in a YAML text, with the position of each value."""
 
-    `packages` contains the name of the package for each folder of the workspace.
+    def __init__(self, node: yaml.MappingNode) -> None:
+        self.keys = {key.value: key for key, _ in node.value}
+        self.nodes = {key.value: value for key, value in node.value}
+
+    def mapping(self, name: str) -> Mapping:
+        return Mapping(self.nodes[name]) if name in self.nodes else Mapping(yaml.MappingNode("", []))
+
+    def scalar(self, name: str) -> str:
+        node = self.nodes.get(name)
+        return node.value if isinstance(node, yaml.ScalarNode) else ""
+
+
+class Edits:
+    """Replacements in a text. Everything else, including comments and tags, is kept byte for byte."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._edits: list[tuple[int, int, str]] = []
+
+    def replace(self, node: yaml.Node, replacement: str) -> None:
+        self._edits.append((node.start_mark.index, end(node).index, replacement))
+
+    def remove(self, key: yaml.Node, value: yaml.Node) -> None:
+        """Removes the lines of a key and its value in a block mapping."""
+        self._edits.append((self._starts[key.start_mark.line], self._starts[end(value).line + 1], ""))
+
+    def apply(self) -> str:
+        text = self.text
+        for start, stop, replacement in sorted(self._edits, reverse=True):
+            text = text[:start] + replacement + text[stop:]
+        return text
+
+
+def end(node: yaml.Node) -> yaml.Mark:
+    """Returns the end of a node. PyYAML's own mark of a block is at the start of the next token, behind comments."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return end(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark
+
+
+def use_zips(text: str, folder: Path, architecture: Architecture, packages: dict) -> tuple[str, list[Binary]]:
+    """Returns a template whose functions are zip files, and the binaries for these files.
+
+    `folder` contains the template, and `packages` the name of the package in each folder of the workspace.
     """
-    if "Architecture" not in template.get("Parameters", {}):
-        raise DistError("the template has no parameter Architecture")
-    template["Parameters"]["Architecture"]["Default"] = architecture.name
-    template["Parameters"]["Architecture"]["AllowedValues"] = [architecture.name]
+    template, edits = Mapping(yaml.compose(text, Loader=yaml.SafeLoader)), Edits(text)
+    parameter = template.mapping("Parameters").mapping("Architecture")
+    if not {"Default", "AllowedValues"} <= parameter.nodes.keys():
+        raise DistError("expected a parameter Architecture with Default and AllowedValues")
+    edits.replace(parameter.nodes["Default"], architecture.name)
+    edits.replace(parameter.nodes["AllowedValues"], f"[{architecture.name}]")
 
     binaries = []
-    for name, resource in template["Resources"].items():
-        if resource["Type"] != "AWS::Serverless::Function" or "InlineCode" in resource["Properties"]:
+    resources = template.mapping("Resources")
+    for name in resources.nodes:
+        resource = resources.mapping(name)
+        properties = resource.mapping("Properties")
+        if resource.scalar("Type") != "AWS::Serverless::Function" or "InlineCode" in properties.nodes:
             continue
-        metadata = resource.get("Metadata", {})
-        properties = metadata.pop("BuildProperties", {})
-        if metadata.pop("BuildMethod", None) != "rust-cargolambda" or "Binary" not in properties:
+        metadata = resource.mapping("Metadata")
+        binary_name = metadata.mapping("BuildProperties").scalar("Binary")
+        if metadata.scalar("BuildMethod") != "rust-cargolambda" or not binary_name:
             raise DistError(f"{name}: expected BuildMethod rust-cargolambda, and Binary in BuildProperties")
-        code = (folder / resource["Properties"]["CodeUri"]).resolve()
+        code = (folder / properties.scalar("CodeUri")).resolve()
         if code not in packages:
             raise DistError(f"{name}: expected the folder of a package as CodeUri")
-        binary = Binary(packages[code], properties["Binary"])
-        if not metadata:
-            del resource["Metadata"]
-        resource["Properties"]["CodeUri"] = binary.zip_name(architecture)
+        binary = Binary(packages[code], binary_name)
+        edits.replace(properties.nodes["CodeUri"], binary.zip_name(architecture))
+        if metadata.nodes.keys() == {"BuildMethod", "BuildProperties"}:
+            edits.remove(resource.keys["Metadata"], resource.nodes["Metadata"])
+        else:
+            for key in ("BuildMethod", "BuildProperties"):
+                edits.remove(metadata.keys[key], metadata.nodes[key])
         binaries.append(binary)
-    return binaries
+    return edits.apply(), binaries
 
 
 # --- Binaries -------------------------------------------------------------------------------------------------------
@@ -208,25 +251,24 @@ def release(folder: Path, metadata: dict, architectures: list[Architecture], bui
         for name, source in TEMPLATES.items():
             if not (ROOT / source).exists():
                 continue
-            template = yaml().load(ROOT / source)
+            text = (ROOT / source).read_text(encoding="utf-8")
             try:
-                binaries.update(use_zips(template, (ROOT / source).parent, architecture, packages))
+                text, used = use_zips(text, (ROOT / source).parent, architecture, packages)
             except DistError as error:
                 raise DistError(f"{source}: {error}") from None
-            text = io.StringIO()
-            yaml().dump(template, text)
+            binaries.update(used)
             header = f"# superoffice-webhook {version} for {architecture.name}, built from {source.as_posix()}.\n"
-            (folder / template_name(name, architecture)).write_text(header + text.getvalue())
+            (folder / template_name(name, architecture)).write_text(header + text, encoding="utf-8")
         for binary in sorted(binaries, key=lambda binary: binary.name):
             content = build(binary, architecture)
             archive = folder / binary.zip_name(architecture)
             write_zip(archive, content)
             inventory = sbom.Inventory.of(metadata, ROOT, binary.package, architecture.target)
             document = inventory.cyclonedx(binary.name, hashlib.sha256(content).hexdigest(), source_date())
-            archive.with_suffix(".cdx.json").write_text(document)
+            archive.with_suffix(".cdx.json").write_text(document, encoding="utf-8")
             inventories.append(inventory)
 
-    (folder / "THIRD-PARTY-LICENSES.txt").write_text(sbom.license_texts(inventories))
+    (folder / "THIRD-PARTY-LICENSES.txt").write_text(sbom.license_texts(inventories), encoding="utf-8")
     for name in LICENSES:
         shutil.copyfile(ROOT / name, folder / name)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]

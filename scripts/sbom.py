@@ -71,7 +71,7 @@ class Inventory:
         # Cargo writes the fields of a package in this order, one a line.
         checksums = re.findall(
             r'^name = "(.+)"\nversion = "(.+)"\nsource = ".+"\nchecksum = "(\w+)"$',
-            (workspace / "Cargo.lock").read_text(),
+            (workspace / "Cargo.lock").read_text(encoding="utf-8"),
             re.MULTILINE,
         )
         return cls(
@@ -136,7 +136,7 @@ def license_texts(inventories: Iterable[Inventory]) -> str:
         folder = Path(package["manifest_path"]).parent
         files = sorted(path for path in folder.rglob("*") if path.is_file() and LICENSE_FILE.fullmatch(path.name))
         for path in files:
-            text = path.read_text(errors="replace").strip()
+            text = path.read_text(encoding="utf-8", errors="replace").strip()
             texts.setdefault(text, []).append(f"{title}: {path.relative_to(folder).as_posix()}")
         if not files:
             authors = ", ".join(package["authors"]) or package["repository"]
