@@ -10,6 +10,7 @@ mod log_line;
 mod properties;
 mod queue_messages;
 mod sample_events;
+mod schedules;
 mod schemas;
 mod secrets;
 mod soak;
