@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SAM := SAM_CLI_TELEMETRY=0 $(BIN)/sam
 # The processor of the function. The default is the template's.
-ARCHITECTURE ?= arm64
+ARCHITECTURE ?= x86_64
 TEMPLATES := $(wildcard template.yaml watchdog/template.yaml examples/consumer/template.yaml)
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DIST := .tools/dist/.installed
 INSTALLED_NODE := .tools/node/.installed
+INSTALLED_MINISTACK := .tools/ministack/.installed
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -28,7 +29,7 @@ RUST_TESTS = $(if $(shell $(CARGO) nextest --version 2>/dev/null),nextest run,te
 .PHONY: help setup run watch send redrive events check lint advisories test soak fuzz build dist bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install the tools of `run` and `watch` into .tools/
 
@@ -71,7 +72,7 @@ lint: $(INSTALLED_DEV) $(CARGO_DENY) ## all static checks: code, documentation, 
 advisories: $(CARGO_DENY) ## check the dependencies for security advisories; needs access to GitHub
 	$(CARGO_DENY) --locked check advisories
 
-test: $(INSTALLED_DEV) $(INSTALLED_NODE) ## all tests: Rust, then the function under cargo lambda against a local SQS
+test: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_MINISTACK) ## all tests: Rust, then the function under cargo lambda against a local SQS
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
 	$(CARGO) test --no-default-features --lib --locked
@@ -83,6 +84,13 @@ build: $(INSTALLED_DEV) ## prepare .aws-sam/ for `sam deploy`: make build ARCHIT
 dist: $(INSTALLED_DIST) ## build a release in dist/ for all installed Rust targets: make dist ARCHITECTURES="x86_64 arm64"
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
 		$(<D)/bin/python scripts/make_dist.py $(ARCHITECTURES)
+
+.PHONY: deploy-local smoke
+deploy-local: $(INSTALLED_DEV) $(INSTALLED_MINISTACK) ## deploy the template into a local AWS and run until Ctrl-C; ARGS=--dev builds faster
+	@$(BIN)/python scripts/deploy_local.py $(ARGS)
+
+smoke: ## check a deployment, in AWS or local: make smoke URL=https://.../webhook
+	@$(PYTHON) scripts/smoke.py "$(URL)" --tenant "$(TENANT)" $(ARGS)
 
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench
@@ -147,6 +155,12 @@ $(INSTALLED_NODE): tests/e2e/package.json tests/e2e/package-lock.json
 	else \
 		echo "npm is not installed: the tests that need it are skipped"; \
 	fi
+
+$(INSTALLED_MINISTACK): scripts/requirements-ministack.txt
+	@echo "Installing MiniStack into $(@D) (half a minute, once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
 
 # Without optimization: it compiles five times faster, and a check takes two seconds.
 $(CARGO_DENY):

@@ -1,0 +1,57 @@
+"""Serves MiniStack with TLS. Runs in MiniStack's own environment, .tools/ministack.
+
+MiniStack's own program would also listen on port 443. Its CloudFormation does not know two kinds of resources of the
+template. They are recorded here, so that the template deploys unchanged.
+"""
+
+import asyncio
+import os
+import sys
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from ministack.app import app
+from ministack.services.cloudformation import provisioners
+
+
+def record_saved_queries() -> None:
+    """Accepts `AWS::Logs::QueryDefinition`, which has no effect on a deployment."""
+
+    def create(logical_id: str, properties: dict, stack_name: str) -> tuple[str, dict]:
+        return f"{stack_name}-{logical_id}", {"QueryDefinitionId": f"{stack_name}-{logical_id}"}
+
+    def update(physical_id: str, _old: dict, _new: dict, _stack_name: str) -> tuple[str, dict]:
+        return physical_id, {"QueryDefinitionId": physical_id}
+
+    handler = {"create": create, "update": update, "delete": lambda physical_id, properties: None}
+    provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = handler
+
+
+def record_alarms_on_expressions() -> None:
+    """Accepts an alarm on a metric math expression as an alarm on the metric of the expression."""
+    record = provisioners._cw_metric_alarm_record
+
+    def record_alarm(name: str, properties: dict) -> dict:
+        for query in properties.get("Metrics") or []:
+            if stat := query.get("MetricStat"):
+                metric = {"Statistic": stat["Stat"], "Period": stat["Period"], **stat["Metric"]}
+                return record(name, {**properties, **metric, "Metrics": None})
+        return record(name, properties)
+
+    provisioners._cw_metric_alarm_record = record_alarm
+
+
+def main() -> None:
+    record_saved_queries()
+    record_alarms_on_expressions()
+    config = Config()
+    config.bind = [f"127.0.0.1:{os.environ['GATEWAY_PORT']}"]
+    config.insecure_bind = [f"127.0.0.1:{os.environ['INSECURE_PORT']}"]
+    config.certfile, config.keyfile = os.environ["MINISTACK_SSL_CERT"], os.environ["MINISTACK_SSL_KEY"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+    asyncio.run(serve(app, config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
