@@ -1,0 +1,76 @@
+"""CloudWatch's evaluation of alarms, from its documentation, on replayed data that arrives late.
+
+An alarm looks at a range of recent periods that is a little longer than `EvaluationPeriods`. If the range has that many
+periods with data, the most recent of them count. Otherwise all of them count, and `TreatMissingData` supplies the rest.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+COMPARISONS = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+@dataclass
+class Metrics:
+    """Values of metrics, each with its time and the time of its arrival in CloudWatch, in seconds."""
+
+    _values: dict[tuple, list[tuple[float, float, float]]] = field(default_factory=lambda: defaultdict(list))
+
+    def put(self, namespace: str, name: str, dimensions: dict[str, str], value: float, at: float, delay: float) -> None:
+        self._values[_key(namespace, name, dimensions)].append((at, at + delay, value))
+
+    def put_line(self, line: dict, at: float, delay: float = 0) -> None:
+        """Extracts the metrics of a log line in Embedded Metric Format."""
+        for directive in line["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = {name: line[name] for name in names}
+                for metric in directive["Metrics"]:
+                    name = metric["Name"]
+                    self.put(directive["Namespace"], name, dimensions, line[name], at, delay)
+
+    def periods(self, alarm: dict, now: float, count: int) -> list[float | None]:
+        """The statistic of the last `count` complete periods, oldest first; `None` for one without data."""
+        period = alarm["Period"]
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm.get("Dimensions", [])}
+        values = self._values[_key(alarm["Namespace"], alarm["MetricName"], dimensions)]
+        end = now // period
+        found: dict[int, list[float]] = defaultdict(list)
+        for at, arrival, value in values:
+            if arrival <= now and end - count <= at // period < end:
+                found[int(at // period - end)].append(value)
+        return [_statistic(alarm, found[index]) if index in found else None for index in range(-count, 0)]
+
+
+def state(alarm: dict, metrics: Metrics, now: float, extra_periods: int = 2) -> str:
+    """Returns the alarm's state, `OK` or `ALARM`, from what has arrived until `now`."""
+    return state_of(alarm, metrics.periods(alarm, now, alarm["EvaluationPeriods"] + extra_periods))
+
+
+def state_of(alarm: dict, periods: list[float | None]) -> str:
+    """Returns the alarm's state for the statistics of its evaluation range."""
+    compare = COMPARISONS[alarm["ComparisonOperator"]]
+    wanted = alarm["EvaluationPeriods"]
+    breaching = [compare(value, alarm["Threshold"]) for value in periods if value is not None][-wanted:]
+    filled = {"breaching": True, "notBreaching": False}[alarm["TreatMissingData"]]
+    breaching += [filled] * (wanted - len(breaching))
+    return "ALARM" if sum(breaching) >= alarm.get("DatapointsToAlarm", wanted) else "OK"
+
+
+def _statistic(alarm: dict, values: list[float]) -> float:
+    if percentile := alarm.get("ExtendedStatistic"):
+        return sorted(values)[math.ceil(float(percentile[1:]) / 100 * len(values)) - 1]
+    return {"Sum": sum, "Maximum": max, "Minimum": min}[alarm["Statistic"]](values)
+
+
+def _key(namespace: str, name: str, dimensions: dict[str, str]) -> tuple:
+    return namespace, name, frozenset(dimensions.items())

@@ -1,0 +1,69 @@
+"""The example consumer in its own stack, on the events queue of the webhook's stack."""
+
+import pytest
+from cloud import Webhook, wait_for
+from deliveries import encode, event
+from sam_stack import ARCHITECTURE, SamStack
+from signing import SAMPLE_SECRET
+
+
+@pytest.fixture(scope="module")
+def source(aws, template):
+    """A stack whose events move to the dead-letter queue after one failure, soon."""
+    stack = SamStack(aws, "source", template)
+    # No shorter than the consumer's timeout: Lambda would reject the event source mapping.
+    stack.deploy(WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE, MaxReceiveCount="1", VisibilityTimeout="30")
+    return Webhook(stack)
+
+
+@pytest.fixture(scope="module")
+def consumer(aws, source, consumer_template):
+    stack = SamStack(aws, "consumer", consumer_template)
+    return stack.deploy(QueueArn=source.outputs["QueueArn"], WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE)
+
+
+def test_failed_event_moves_to_the_dead_letter_queue_and_others_are_processed(source, consumer, aws):
+    # A message that nobody signed: the consumer must not process it.
+    forged = encode(event(PrimaryKey=1))
+    sqs = aws.client("sqs")
+    sqs.send_message(
+        QueueUrl=source.outputs["QueueUrl"], MessageBody=forged.decode(), MessageGroupId="1", MessageDeduplicationId="1"
+    )
+    documents = [event(PrimaryKey=key) for key in range(2, 12)]
+    for document in documents:
+        assert source.outcome(document) == (200, "forwarded")
+
+    def processed() -> set[str]:
+        return {line["eventId"] for line in consumer.log_lines() if "action" in line}
+
+    expected = {document["EventId"] for document in documents}
+    wait_for(lambda: processed() >= expected)
+    assert processed() == expected
+    dead = wait_for(lambda: source.queue("DeadLetterQueueUrl").drain(), timeout=120)
+    assert [message["Body"].encode() for message in dead] == [forged]
+    assert source.queue().count == 0
+
+
+def test_mapping_is_limited_and_fits_the_queue(source, consumer, aws):
+    lambda_ = aws.client("lambda")
+    (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=source.outputs["QueueArn"])["EventSourceMappings"]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+    function = lambda_.get_function_configuration(FunctionName=consumer.outputs["FunctionName"])
+    assert function["Timeout"] == 30
+
+
+def test_default_visibility_timeout_is_six_times_the_timeout_of_the_consumer(webhook, aws, consumer):
+    function = aws.client("lambda").get_function_configuration(FunctionName=consumer.outputs["FunctionName"])
+    assert int(webhook.queue().attributes["VisibilityTimeout"]) >= 6 * function["Timeout"]
+
+
+def test_role_allows_exactly_the_calls_of_an_event_source_mapping(source, consumer, aws):
+    iam = aws.client("iam")
+    role = consumer.resources["ConsumerFunctionRole"]
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    receive, logs = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
+    assert set(receive["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+    assert receive["Resource"] == source.outputs["QueueArn"]
+    assert set(logs["Action"]) == {"logs:CreateLogStream", "logs:PutLogEvents"}

@@ -1,0 +1,230 @@
+"""The template's patterns agree with the function's configuration: a value that stops the function never reaches it.
+
+The binary is started with each value. CloudFormation evaluates the patterns with Java, whose syntax and meaning are the
+same as Python's in all of them.
+"""
+
+import itertools
+import re
+
+import pytest
+from botocore.exceptions import ClientError
+from cloud import wait_for
+from runtime_api import Function
+from sam_stack import TEMPLATE
+from samtranslator.yaml_helper import yaml_parse
+from signing import SAMPLE_SECRET
+
+PARAMETERS = yaml_parse(TEMPLATE.read_text())["Parameters"]
+VARIABLES = {
+    "WebhookSecret": "SUPEROFFICE_WEBHOOK_SECRET",
+    "WebhookSecretPrevious": "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS",
+    "TenantSecrets": "SUPEROFFICE_TENANT_SECRETS",
+    "MasterSecret": "SUPEROFFICE_TENANT_MASTER_SECRET",
+    "MasterSecretPrevious": "SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS",
+    "ForwardEvents": "FORWARD_EVENTS",
+    "FallbackQueueUrl": "FALLBACK_QUEUE_URL",
+    "MessageFormat": "MESSAGE_FORMAT",
+}
+BOTH, NEITHER, STRICTER = "both accept", "both reject", "only the function accepts"
+
+SECRET = "Zm9yIHRlc3RzIG9ubHk="
+MASTER = "a master secret of 32 bytes, yes"
+TENANTS_100 = "{" + ",".join(f'"Cust{number}":"s{number}"' for number in range(100)) + "}"
+ARRAY_100 = '{"a":["x"' + ',"x"' * 98 + '],"b":"y"}'
+
+CASES = [
+    # A secret that is short, or has stray whitespace, is legal but weak or a mistake.
+    ("WebhookSecret", "", BOTH),
+    ("WebhookSecret", SECRET, BOTH),
+    ("WebhookSecret", 'with spaces, "quotes" and \\ backslash', BOTH),
+    ("WebhookSecret", "æøå and other letters ✓", BOTH),
+    ("WebhookSecret", " ", NEITHER),
+    ("WebhookSecret", " \t\n" * 8, NEITHER),
+    ("WebhookSecret", "short", STRICTER),
+    ("WebhookSecret", SECRET + " ", STRICTER),
+    ("WebhookSecret", "\n" + SECRET, STRICTER),
+    ("WebhookSecretPrevious", "", BOTH),
+    ("WebhookSecretPrevious", SECRET, BOTH),
+    ("WebhookSecretPrevious", "s", BOTH),
+    ("WebhookSecretPrevious", " ", NEITHER),
+    ("WebhookSecretPrevious", "s ", STRICTER),
+    ("MasterSecret", "", BOTH),
+    ("MasterSecret", MASTER, BOTH),
+    ("MasterSecret", MASTER[:-1], NEITHER),
+    ("MasterSecret", " " * 32, NEITHER),
+    ("MasterSecret", "æ" * 16, STRICTER),  # 32 bytes, but 16 characters
+    ("MasterSecret", MASTER + "\n", STRICTER),
+    ("MasterSecretPrevious", "", BOTH),
+    ("MasterSecretPrevious", MASTER, BOTH),
+    ("MasterSecretPrevious", MASTER[:-1], NEITHER),
+    ("TenantSecrets", "", BOTH),
+    ("TenantSecrets", '{"Cust1":"a"}', BOTH),
+    ("TenantSecrets", ' {\n "Cust1" : "a b" ,\n "Cust2" : [ "c", " d" ] }\n', BOTH),
+    ("TenantSecrets", '{"Cust1":["a"],"Cust11":"a","1Cust1":"{\'x\': [1, 2]}, :"}', BOTH),
+    ("TenantSecrets", TENANTS_100, BOTH),
+    ("TenantSecrets", ARRAY_100, BOTH),
+    ("TenantSecrets", "{", NEITHER),
+    ("TenantSecrets", "[]", NEITHER),
+    ("TenantSecrets", '["Cust1"]', NEITHER),
+    ("TenantSecrets", "Cust1=a", NEITHER),
+    ("TenantSecrets", '"Cust1":"a"', NEITHER),
+    ("TenantSecrets", '{"Cust1"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":}', NEITHER),
+    ("TenantSecrets", '{Cust1:"a"}', NEITHER),
+    ("TenantSecrets", "{'Cust1':'a'}", NEITHER),
+    ("TenantSecrets", '{"Cust1":"a",}', NEITHER),
+    ("TenantSecrets", '{,"Cust1":"a"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a" "Cust2":"b"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a"', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a",', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a"}}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a"} x', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a"},{"Cust2":"b"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":["a"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":["a",]}', NEITHER),
+    ("TenantSecrets", '{"Cust1":[["a"]]}', NEITHER),
+    ("TenantSecrets", '{"Cust1":{"a":"b"}}', NEITHER),
+    ("TenantSecrets", '{"Cust1":1}', NEITHER),
+    ("TenantSecrets", '{"Cust1":null}', NEITHER),
+    ("TenantSecrets", '{"Cust1":""}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"  "}', NEITHER),
+    ("TenantSecrets", '{"Cust1":["a",""]}', NEITHER),
+    ("TenantSecrets", '{"Cust1":["a"," "]}', NEITHER),
+    ("TenantSecrets", '{"Cust1":[]}', NEITHER),
+    ("TenantSecrets", '{"":"a"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a","Cust1":"b"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a","Cust2":["b"],"cUST1":"c"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a\tb"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"a\\x"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"\\u0020"}', NEITHER),
+    ("TenantSecrets", '{"Cust1":"\\ud800"}', NEITHER),
+    ("TenantSecrets", TENANTS_100.replace("{", '{"more":"m",'), NEITHER),
+    ("TenantSecrets", ARRAY_100.replace("}", ',"more":"m"}'), NEITHER),
+    ("TenantSecrets", '{"a":["x"' + ',"x"' * 100 + "]}", NEITHER),
+    # No tenant at all is the same as an empty value, and an escape is hardly ever meant.
+    ("TenantSecrets", "{}", STRICTER),
+    ("TenantSecrets", '{"Cust1":"a\\"b"}', STRICTER),
+    ("TenantSecrets", '{"Cust\\u0031":"a"}', STRICTER),
+    ("TenantSecrets", '{\t"Cust1":"a"}', STRICTER),
+    ("ForwardEvents", "", BOTH),
+    ("ForwardEvents", "contact.*", BOTH),
+    ("ForwardEvents", "*", BOTH),
+    ("ForwardEvents", " Contact.Deleted , person.*,,sale*, ", BOTH),
+    ("ForwardEvents", "contact.created,contact.resync\n", BOTH),
+    ("ForwardEvents", "list.110.created,y_table.changed,webhook.errors", BOTH),
+    ("ForwardEvents", "*.created", NEITHER),
+    ("ForwardEvents", "contact.**", NEITHER),
+    ("ForwardEvents", "contact.*x", NEITHER),
+    ("ForwardEvents", "contact.*,*.created", NEITHER),
+    ("ForwardEvents", "contact.* person.*", NEITHER),
+    ("ForwardEvents", " ", NEITHER),
+    ("ForwardEvents", ",", NEITHER),
+    ("ForwardEvents", " , ,", NEITHER),
+    ("ForwardEvents", ", " * 20 + "*x", NEITHER),
+    # Names that no event has.
+    ("ForwardEvents", "contact created", STRICTER),
+    ("ForwardEvents", "kontakt.endret.æ", STRICTER),
+    ("FallbackQueueUrl", "", BOTH),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo", BOTH),
+    ("FallbackQueueUrl", "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/Events_1-a", BOTH),
+    ("FallbackQueueUrl", "https://vpce-0a1b-c2d3.sqs.eu-west-1.vpce.amazonaws.com/123456789012/events", BOTH),
+    ("FallbackQueueUrl", "https://localhost:4566/123456789012/events", BOTH),
+    ("FallbackQueueUrl", "events.fifo", NEITHER),
+    ("FallbackQueueUrl", "arn:aws:sqs:eu-west-1:123456789012:events.fifo", NEITHER),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com", NEITHER),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com/", NEITHER),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo/", NEITHER),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo?x=1", NEITHER),
+    ("FallbackQueueUrl", "https:///123456789012/events.fifo", NEITHER),
+    ("FallbackQueueUrl", "https://sqs.eu-west-1.amazonaws.com/123456789012/my events", NEITHER),
+    ("FallbackQueueUrl", " https://sqs.eu-west-1.amazonaws.com/123456789012/events", NEITHER),
+    ("FallbackQueueUrl", "ftp://sqs.eu-west-1.amazonaws.com/123456789012/events", NEITHER),
+    # The queue would reject a request without TLS.
+    ("FallbackQueueUrl", "http://sqs.eu-west-1.amazonaws.com/123456789012/events", STRICTER),
+    ("MessageFormat", "superoffice", BOTH),
+    ("MessageFormat", "cloudevents", BOTH),
+    ("MessageFormat", "xml", NEITHER),
+    ("MessageFormat", " cloudevents", NEITHER),
+]
+
+
+def template_accepts(name: str, value: str) -> bool:
+    parameter = PARAMETERS[name]
+    if "AllowedValues" in parameter:
+        return value in parameter["AllowedValues"]
+    return re.fullmatch(parameter["AllowedPattern"], value) is not None
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), CASES, ids=itertools.count())
+def test_pattern_agrees_with_the_function(binary, name, value, expected):
+    environment = {
+        "SUPEROFFICE_WEBHOOK_SECRET": SECRET,
+        "QUEUE_URL": "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo",
+        # Nothing listens there, so the check of the queue ends at once.
+        "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9",
+        VARIABLES[name]: value,
+    }
+    if name == "WebhookSecret" and not value:
+        environment["SUPEROFFICE_TENANT_SECRETS"] = '{"Cust1":"a"}'
+    with Function(binary, environment) as function:
+        wait_for(lambda: function.api.polled.is_set() or function.process.poll() is not None)
+        accepted = function.api.polled.is_set()
+        if not accepted:
+            assert function.wait() != 0
+            assert "invalid configuration" in function.stderr + function.stdout
+
+    assert accepted == (expected != NEITHER), f"the function, {name}={value!r}"
+    assert template_accepts(name, value) == (expected == BOTH), f"the template, {name}={value!r}"
+
+
+def test_every_text_parameter_of_the_function_has_a_pattern():
+    for name in VARIABLES:
+        assert PARAMETERS[name].keys() & {"AllowedPattern", "AllowedValues"}, name
+    for name, parameter in PARAMETERS.items():
+        assert "AllowedPattern" not in parameter or "ConstraintDescription" in parameter, name
+
+
+def test_defaults_are_accepted():
+    for name, parameter in PARAMETERS.items():
+        if "AllowedPattern" in parameter:
+            assert template_accepts(name, parameter["Default"]), name
+
+
+def test_secrets_are_never_shown():
+    secrets = {name for name, parameter in PARAMETERS.items() if parameter.get("NoEcho")}
+    assert secrets == {name for name in VARIABLES if "Secret" in name}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"WebhookSecret": ""}, "One of WebhookSecret, TenantSecrets and MasterSecret is required"),
+        ({"MasterSecretPrevious": MASTER}, "MasterSecretPrevious needs MasterSecret"),
+        ({"FallbackQueueUrl": "https://localhost/1/q"}, "FallbackQueueUrl needs FallbackQueueArn"),
+        ({"FallbackQueueArn": "arn:aws:sqs:eu-west-1:123456789012:q"}, "FallbackQueueArn needs FallbackQueueUrl"),
+        ({"DomainName": "webhooks.example.com"}, "DomainName needs CertificateArn"),
+        ({"CertificateArn": "arn:aws:acm:eu-north-1:123456789012:certificate/1"}, "CertificateArn needs DomainName"),
+        ({"DefaultEndpoint": "disabled"}, "DefaultEndpoint can only be disabled with a DomainName"),
+        ({"TenantSecrets": "{"}, "TenantSecrets"),
+        ({"ForwardEvents": "*.created"}, "ForwardEvents"),
+        ({"MessageFormat": "xml"}, "MessageFormat"),
+        ({"SilenceHours": "169"}, "SilenceHours"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_cloudformation_rejects_the_update(webhook, parameters, problem):
+    with pytest.raises(ClientError) as rejection:
+        webhook.update(**parameters)
+    assert problem in rejection.value.response["Error"]["Message"]
+    assert webhook.stack.description["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+
+
+@pytest.mark.parametrize("parameters", [{"TenantSecrets": '{"Cust1":"a"}'}, {"MasterSecret": MASTER}])
+def test_shared_secret_is_optional_for_tenants_with_their_own(webhook, parameters):
+    webhook.update(WebhookSecret="", **parameters)
+    response = webhook.post(b"{}")
+    webhook.update(WebhookSecret=SAMPLE_SECRET, **dict.fromkeys(parameters, ""))
+    # The function runs, and knows no shared secret.
+    assert response.status == 401
+    assert response.is_from_function
