@@ -16,6 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DIST := .tools/dist/.installed
 INSTALLED_NODE := .tools/node/.installed
 INSTALLED_MINISTACK := .tools/ministack/.installed
+INSTALLED_CHECKOV := .tools/checkov/.installed
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -54,7 +55,7 @@ check: ## the fast checks: format, clippy, unit tests of the library
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --lib --locked
 
-lint: $(INSTALLED_DEV) $(CARGO_DENY) ## all static checks: code, documentation, spelling, dependencies, template, workflow
+lint: $(INSTALLED_DEV) $(INSTALLED_CHECKOV) $(CARGO_DENY) ## all static checks: code, documentation, spelling, dependencies, template, workflow
 	$(CARGO) fmt --all --check
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -64,7 +65,8 @@ lint: $(INSTALLED_DEV) $(CARGO_DENY) ## all static checks: code, documentation, 
 	$(CARGO) clippy --no-default-features --lib --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO_DENY) --locked check bans licenses sources
-	$(BIN)/cfn-lint $(TEMPLATES)
+	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- $(TEMPLATES)
+	$(dir $(INSTALLED_CHECKOV))bin/checkov --file $(TEMPLATES) --framework cloudformation --compact --quiet --skip-download
 	@set -e; for template in $(TEMPLATES); do \
 		$(SAM) validate --lint --region eu-north-1 --template-file $$template; \
 	done
@@ -156,8 +158,8 @@ $(INSTALLED_NODE): tests/e2e/package.json tests/e2e/package-lock.json
 		echo "npm is not installed: the tests that need it are skipped"; \
 	fi
 
-$(INSTALLED_MINISTACK): scripts/requirements-ministack.txt
-	@echo "Installing MiniStack into $(@D) (half a minute, once)"
+$(INSTALLED_MINISTACK) $(INSTALLED_CHECKOV): .tools/%/.installed: scripts/requirements-%.txt
+	@echo "Installing $* into $(@D) (a minute, once)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	@touch $@
