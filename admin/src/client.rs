@@ -280,7 +280,10 @@ impl Client {
         let url = under(&self.connection.environment_url, &format!("api/state/{tenant}"));
         let call = Call { method: Method::GET, path: "api/state", query: &[], body: None, repeat: Repeat::Always };
         let body = self.attempts(&call, async || Ok((url.clone(), HeaderMap::new()))).await?;
-        let state = serde_json::from_slice(&body).map_err(|error| self.unexpected(&call, error))?;
+        let state: TenantState = serde_json::from_slice(&body).map_err(|error| self.unexpected(&call, error))?;
+        if self.connection.url.is_none() {
+            *self.base.lock().await = state.api.as_deref().and_then(|api| self.trusted_base_url(api));
+        }
         Ok(Some(state))
     }
 
@@ -403,23 +406,25 @@ impl Client {
         ApiError::Unexpected { call: call.to_string(), problem: problem.to_string() }
     }
 
+    /// Returns the base URL, and looks it up only if it is not known.
     async fn base_url(&self) -> Result<Url, ApiError> {
-        let mut base = self.base.lock().await;
-        if let Some(url) = &*base {
+        if let Some(url) = &*self.base.lock().await {
             return Ok(url.clone());
         }
-        let tenant = self.connection.tenant.clone().unwrap_or_default();
         let api = self.tenant_state().await?.and_then(|state| state.api);
-        let no_base_url = || ApiError::NoBaseUrl { tenant, url: self.connection.environment_url.to_string() };
-        let url =
-            api.and_then(|api| Url::parse(&api).ok()).filter(|url| self.is_trusted(url)).ok_or_else(no_base_url)?;
-        Ok(base.insert(without_api_path(&url)).clone())
+        let url = api.as_deref().and_then(|api| self.trusted_base_url(api)).ok_or_else(|| ApiError::NoBaseUrl {
+            tenant: self.connection.tenant.clone().unwrap_or_default(),
+            url: self.connection.environment_url.to_string(),
+        })?;
+        *self.base.lock().await = Some(url.clone());
+        Ok(url)
     }
 
-    /// Returns `true` if a base URL that was looked up may receive the credentials: over HTTPS, or over HTTP where the
-    /// environment itself is local.
-    fn is_trusted(&self, url: &Url) -> bool {
-        url.scheme() == "https" || (url.scheme() == "http" && self.connection.environment_url.scheme() == "http")
+    /// Reads a base URL that may receive the credentials: over HTTPS, or over HTTP where the environment itself is local.
+    fn trusted_base_url(&self, api: &str) -> Option<Url> {
+        let is_local = self.connection.environment_url.scheme() == "http";
+        let url = Url::parse(api).ok().filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_local));
+        url.map(|url| without_api_path(&url))
     }
 
     async fn headers(&self) -> Result<HeaderMap, ApiError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use aws_sdk_cloudwatchlogs::error::DisplayErrorContext;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -76,10 +76,7 @@ impl Logs {
                 .set_next_token(next.take())
                 .send()
                 .await
-                .map_err(|error| LogError {
-                    log_group: log_group.to_owned(),
-                    reason: DisplayErrorContext(error).to_string(),
-                })?;
+                .map_err(|error| LogError { log_group: log_group.to_owned(), reason: reason(&error) })?;
             for event in page.events() {
                 let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
                 if let (Some(written), Some(line)) = (written, event.message())
@@ -92,6 +89,18 @@ impl Logs {
                 Some(token) if !token.is_empty() => next = Some(token),
                 _ => return Ok(()),
             }
+        }
+    }
+}
+
+/// Returns the service's code and message, or the chain of causes if the service did not respond.
+fn reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => {
+            let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
         }
     }
 }

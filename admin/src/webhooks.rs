@@ -92,16 +92,6 @@ impl Webhook {
         State::read(self.get("State"))
     }
 
-    /// The number of failed deliveries since the last success, where the server tells it here.
-    pub fn consecutive_errors(&self) -> Option<i64> {
-        self.get("ConsecutiveErrors").and_then(Value::as_i64)
-    }
-
-    /// The response to the last failed delivery, where the server tells it here.
-    pub fn last_error(&self) -> Option<&str> {
-        self.text("LastError")
-    }
-
     /// Returns `true` if it subscribes to a contact event.
     pub fn is_for_contacts(&self) -> bool {
         self.events().any(|event| event.get(..8).is_some_and(|entity| entity.eq_ignore_ascii_case("contact.")))
@@ -331,11 +321,8 @@ impl Client {
     ///
     /// [`ApiError`] if another call fails.
     pub async fn errors(&self, webhook: &Webhook) -> Result<(Option<i64>, Option<String>), ApiError> {
-        let consecutive = match webhook.consecutive_errors() {
-            Some(count) => Some(count),
-            None => self.consecutive_errors(webhook.id).await?,
-        };
-        let last = match webhook.last_error() {
+        let consecutive = self.consecutive_errors(webhook).await?;
+        let last = match webhook.text("LastError") {
             Some(text) => Some(text.to_owned()),
             // A newer server tells that there was none by a property that is null.
             None if lookup(&webhook.properties, "LastError").is_some() => None,
@@ -344,10 +331,18 @@ impl Client {
         Ok((consecutive, last.filter(|text| !text.is_empty()).map(|text| self.redact(&text))))
     }
 
-    async fn consecutive_errors(&self, webhook: i64) -> Result<Option<i64>, ApiError> {
+    /// Reads the number of failed deliveries since the last success, on older servers from an archive.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`] if the archive cannot be read.
+    pub async fn consecutive_errors(&self, webhook: &Webhook) -> Result<Option<i64>, ApiError> {
+        if let Some(count) = webhook.get("ConsecutiveErrors").and_then(Value::as_i64) {
+            return Ok(Some(count));
+        }
         let query = [
             ("$select", "webhook_usage.consecutive_errors".to_owned()),
-            ("$filter", format!("webhook_usage.webhook_usage_id eq {webhook}")),
+            ("$filter", format!("webhook_usage.webhook_usage_id eq {}", webhook.id)),
         ];
         let usage = self.get("Archive/dynamic", &query).await?;
         let row = usage.get("value").and_then(|rows| rows.get(0)).and_then(Value::as_object);
@@ -461,9 +456,8 @@ mod tests {
 
     #[test]
     fn properties_are_read_in_any_letter_case() {
-        let webhook = webhook(json!({"webhookId": 7, "name": "n", "state": 3, "consecutiveErrors": 9}));
+        let webhook = webhook(json!({"webhookId": 7, "name": "n", "state": 3}));
         assert_eq!((webhook.id(), webhook.name(), webhook.state()), (7, "n", State::TooManyErrors));
-        assert_eq!(webhook.consecutive_errors(), Some(9));
     }
 
     #[test]

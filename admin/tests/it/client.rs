@@ -1,17 +1,17 @@
-//! Base URL, authentication, retries and errors.
+//! Base WEBHOOK_URL, authentication, retries and errors.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fake_superoffice::{Fault, TENANT};
+use fake_superoffice::{Fault, TENANT, TOKEN, WEBHOOK_URL};
 use superoffice_webhook_admin::client::{ApiError, Client};
 
-use crate::support::{TOKEN, TestBed, URL};
+use crate::support::TestBed;
 
 const PRIVATE_KEY: &str = include_str!("../keys/system-user.pkcs8.pem");
 
 async fn list(client: &Client) -> Result<(), ApiError> {
-    client.webhooks(URL).await.map(drop)
+    client.webhooks(WEBHOOK_URL).await.map(drop)
 }
 
 fn system_user(bed: &TestBed) -> BTreeMap<&'static str, String> {
@@ -228,7 +228,7 @@ async fn slow_response_is_a_timeout() {
 async fn unreachable_host_is_named() {
     let bed = TestBed::start().await;
     let client = bed.client();
-    drop(bed.superoffice);
+    drop(bed);
     let error = list(&client).await.unwrap_err().to_string();
     assert!(error.starts_with("GET Webhook: 127.0.0.1 is unreachable: "), "{error}");
 }

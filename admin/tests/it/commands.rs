@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
-use fake_superoffice::{Fault, Outage};
+use fake_superoffice::{Fault, LOG_GROUP, Outage, SECRET, START, TOKEN, WEBHOOK_URL};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{LOG_GROUP, SECRET, START, TOKEN, TestBed, URL};
+use crate::support::TestBed;
 
 struct Run {
     status: i32,
@@ -55,7 +55,7 @@ async fn life_of_a_registration() {
     let bed = TestBed::start().await;
     let status = run(&bed, &["status"]).await;
     assert_eq!((status.status, status.stdout.as_str()), (1, ""));
-    assert!(status.stderr.contains(&format!("no webhook for contacts posts to {URL}; `register` creates it")));
+    assert!(status.stderr.contains(&format!("no webhook for contacts posts to {WEBHOOK_URL}; `register` creates it")));
 
     let registered = run(&bed, &["register", "--name", "Events", "--errors-email", "ops@example.com", "--json"]).await;
     assert_eq!(registered.status, 0, "{}", registered.stderr);

@@ -1,11 +1,12 @@
 //! A SuperOffice tenant, the function with its log, and a client.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
-use fake_superoffice::{Clock, Function, Logs, SuperOffice, TENANT};
+use fake_superoffice::{Installation, LOG_GROUP, SECRET, START, TENANT, WEBHOOK_URL};
 use jiff::Timestamp;
 use superoffice_webhook_admin::changes::Change;
 use superoffice_webhook_admin::client::{Client, Limits};
@@ -14,12 +15,6 @@ use superoffice_webhook_admin::ledger::Ledger;
 use superoffice_webhook_admin::missed::{Missed, Window};
 use superoffice_webhook_admin::sensitive::Sensitive;
 use superoffice_webhook_admin::webhooks::{Desired, Ours};
-
-pub(crate) const SECRET: &str = "the shared secret";
-pub(crate) const TOKEN: &str = "8A:access-token";
-pub(crate) const URL: &str = "https://hooks.example.com/webhook";
-pub(crate) const LOG_GROUP: &str = "/aws/lambda/webhook";
-pub(crate) const START: &str = "2026-11-24T09:00:00Z";
 
 /// Short waits, so that tests of retries are fast.
 pub(crate) fn limits() -> Limits {
@@ -31,42 +26,20 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-pub(crate) struct TestBed {
-    pub(crate) superoffice: SuperOffice,
-    pub(crate) function: Arc<Function>,
-    pub(crate) logs: Arc<Logs>,
-    pub(crate) clock: Clock,
+/// An installation with clients for it.
+pub(crate) struct TestBed(Installation);
+
+impl Deref for TestBed {
+    type Target = Installation;
+
+    fn deref(&self) -> &Installation {
+        &self.0
+    }
 }
 
 impl TestBed {
     pub(crate) async fn start() -> Self {
-        let clock = Clock::fixed(START.parse().unwrap());
-        let logs = Arc::new(Logs::start().await);
-        let function = Function::new(SECRET, clock.clone(), Arc::clone(&logs), LOG_GROUP);
-        let transport = Arc::new(function.transport());
-        let superoffice = SuperOffice::start_at("127.0.0.1:0", clock.clone(), transport, 0.0).await;
-        superoffice.accept_token(TOKEN);
-        Self { superoffice, function, logs, clock }
-    }
-
-    /// The variables of a program that uses an access token.
-    pub(crate) fn variables(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
-            ("SUPEROFFICE_URL", self.superoffice.url()),
-            ("SUPEROFFICE_ACCESS_TOKEN", TOKEN.to_owned()),
-            ("SUPEROFFICE_WEBHOOK_SECRET", SECRET.to_owned()),
-            ("WEBHOOK_URL", URL.to_owned()),
-            ("LOG_GROUP_NAME", LOG_GROUP.to_owned()),
-        ])
-    }
-
-    /// The variables of a program that looks the tenant up.
-    pub(crate) fn lookup_variables(&self) -> BTreeMap<&'static str, String> {
-        let mut variables = self.variables();
-        variables.remove("SUPEROFFICE_URL");
-        variables.insert("SUPEROFFICE_TENANT", TENANT.to_owned());
-        variables.insert("SUPEROFFICE_ENVIRONMENT_URL", self.superoffice.environment_url());
-        variables
+        Self(Installation::start().await)
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -116,18 +89,8 @@ impl TestBed {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
-
-    /// Lets time pass.
-    pub(crate) fn pass(&self, seconds: i64) {
-        self.clock.advance(seconds * 1000);
-    }
-
-    /// Returns the methods and paths of the requests so far.
-    pub(crate) fn calls(&self) -> Vec<String> {
-        self.superoffice.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
-    }
 }
 
 pub(crate) fn desired() -> Desired {
-    Desired { name: None, url: URL.to_owned(), secret: Sensitive::new(SECRET), errors_emails: Vec::new() }
+    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: Sensitive::new(SECRET), errors_emails: Vec::new() }
 }

@@ -1,11 +1,11 @@
 //! Registration, tests and activation.
 
-use fake_superoffice::{Fault, Outage, Version, Webhook};
+use fake_superoffice::{Fault, Outage, SECRET, Version, WEBHOOK_URL, Webhook};
 use serde_json::json;
 use superoffice_webhook_admin::sensitive::Sensitive;
 use superoffice_webhook_admin::webhooks::{CONTACT_EVENTS, Desired, Registration, State};
 
-use crate::support::{SECRET, TestBed, URL, desired};
+use crate::support::{TestBed, desired};
 
 const VERSIONS: [Version; 3] = [Version::Current, Version::WithoutCounters, Version::WithoutPatch];
 
@@ -27,14 +27,16 @@ fn add_others(bed: &TestBed) -> Vec<String> {
     other(
         json!({"Name": "other", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com", "State": "TooManyErrors"}),
     );
-    other(json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": URL, "State": "TooManyErrors"}));
-    other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": URL, "Type": "crmscript"}));
+    other(json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": WEBHOOK_URL, "State": "TooManyErrors"}));
+    other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL, "Type": "crmscript"}));
     snapshot(bed)
 }
 
 fn snapshot(bed: &TestBed) -> Vec<String> {
     let ours = |webhook: &Webhook| {
-        webhook.text("TargetUrl") == URL && webhook.text("Type") == "webhook" && webhook.events() != ["sale.changed"]
+        webhook.text("TargetUrl") == WEBHOOK_URL
+            && webhook.text("Type") == "webhook"
+            && webhook.events() != ["sale.changed"]
     };
     let webhooks = bed.superoffice.webhooks();
     webhooks.iter().filter(|webhook| !ours(webhook)).map(|webhook| format!("{webhook:?}")).collect()
@@ -56,12 +58,15 @@ async fn registration_creates_a_webhook_for_contacts_and_one_for_its_state() {
     let expected = ["started", "stopped", "errors"].map(|ending| format!("webhook{}.{ending}", main.id));
     assert_eq!((state.text("Name"), state.events()), ("Events (state)", expected.iter().map(String::as_str).collect()));
     for webhook in [main, state] {
-        assert_eq!((webhook.text("TargetUrl"), webhook.text("Secret"), webhook.state()), (URL, SECRET, "Active"));
+        assert_eq!(
+            (webhook.text("TargetUrl"), webhook.text("Secret"), webhook.state()),
+            (WEBHOOK_URL, SECRET, "Active")
+        );
         assert_eq!(webhook.properties["Type"], "webhook");
         assert_eq!(webhook.properties["ErrorsEmail"], "a@example.com");
         assert_eq!(webhook.properties["ErrorEmails"], json!(emails));
     }
-    // SuperOffice has tested the URL before it saved either of them.
+    // SuperOffice has tested the WEBHOOK_URL before it saved either of them.
     assert_eq!(bed.function.requests(), 2);
 }
 
@@ -159,11 +164,11 @@ async fn other_webhooks_are_never_modified() {
         for webhook in ours.all() {
             bed.superoffice.set_property(webhook.id(), "State", json!("TooManyErrors"));
         }
-        for webhook in bed.client().webhooks(URL).await.unwrap().all() {
+        for webhook in bed.client().webhooks(WEBHOOK_URL).await.unwrap().all() {
             bed.client().activate(webhook).await.unwrap();
         }
         assert_eq!(snapshot(&bed), others);
-        bed.client().unregister(URL).await.unwrap();
+        bed.client().unregister(WEBHOOK_URL).await.unwrap();
         assert_eq!(snapshot(&bed), others);
         assert_eq!(bed.superoffice.webhooks().len(), 5);
     }
@@ -174,11 +179,11 @@ async fn unregistering_leaves_nothing_behind() {
     let bed = TestBed::start().await;
     bed.register().await;
     // A duplicate that someone created by hand.
-    bed.superoffice.add_webhook(json!({"Name": "copy", "Events": ["contact.changed"], "TargetUrl": URL}));
-    let deleted = bed.client().unregister(URL).await.unwrap();
+    bed.superoffice.add_webhook(json!({"Name": "copy", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL}));
+    let deleted = bed.client().unregister(WEBHOOK_URL).await.unwrap();
     assert_eq!(deleted.all().count(), 3);
     assert!(bed.superoffice.webhooks().is_empty());
-    assert_eq!(bed.client().unregister(URL).await.unwrap().all().count(), 0);
+    assert_eq!(bed.client().unregister(WEBHOOK_URL).await.unwrap().all().count(), 0);
 }
 
 #[tokio::test]
@@ -189,7 +194,7 @@ async fn test_uses_the_stored_secret() {
     assert!(result.success, "{result:?}");
 
     bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!("another secret"));
-    let ours = bed.client().webhooks(URL).await.unwrap();
+    let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
     let result = bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap();
     assert!(!result.success);
     assert!(result.message.starts_with("HTTP 401"), "{result:?}");
@@ -200,7 +205,7 @@ async fn test_uses_the_configured_secret_if_the_server_hides_the_stored_one() {
     let bed = TestBed::start().await;
     let ours = bed.register().await;
     bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!(null));
-    let ours = bed.client().webhooks(URL).await.unwrap();
+    let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
     assert!(bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap().success);
     assert!(!bed.client().test(&ours.contacts[0], None).await.unwrap().success);
 }
@@ -212,7 +217,7 @@ async fn activation_sets_the_state() {
         bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
         bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
-        let ours = bed.client().webhooks(URL).await.unwrap();
+        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
         assert_eq!(bed.client().activate(&ours.contacts[0]).await.unwrap().state(), State::Active);
         assert_eq!(by_id(&bed, id).state(), "Active");
     }
@@ -225,7 +230,7 @@ async fn activation_is_refused_if_the_state_has_changed() {
         bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
         bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
-        let ours = bed.client().webhooks(URL).await.unwrap();
+        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
         // A person stops it in the meantime.
         bed.superoffice.set_property(id, "State", json!("Stopped"));
         bed.client().activate(&ours.contacts[0]).await.unwrap_err();
@@ -243,7 +248,7 @@ async fn errors_are_read_on_every_version() {
         bed.function.set_outage(Outage::Queue);
         bed.superoffice.create_contact();
         bed.superoffice.idle().await;
-        let ours = bed.client().webhooks(URL).await.unwrap();
+        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
         let (consecutive, last) = bed.client().errors(&ours.contacts[0]).await.unwrap();
         assert_eq!(consecutive, Some(3));
         let last = last.unwrap();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{Value, json};
 use superoffice_webhook::function::{Handler, LambdaAdapter, Queue, QueueError, WithFallback};
@@ -27,9 +28,21 @@ pub enum Outage {
     Gateway,
 }
 
+/// An event in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The event's name.
+    pub event: String,
+    /// The contact.
+    pub primary_key: i64,
+    /// The time of the arrival.
+    pub at: Timestamp,
+}
+
 #[derive(Clone)]
 struct FakeQueue {
-    messages: Arc<Mutex<Vec<QueueMessage>>>,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+    clock: Clock,
     outage: Arc<Mutex<Outage>>,
 }
 
@@ -39,9 +52,14 @@ impl Queue for FakeQueue {
             Outage::Queue => Err(QueueError::Unavailable("ServiceUnavailable".into())),
             Outage::Permission => Err(QueueError::Rejected("AccessDeniedException".into())),
             _ => {
-                let mut messages = lock(&self.messages);
-                messages.push(message.clone());
-                Ok(format!("message-{}", messages.len()))
+                let body: Value = serde_json::from_str(&message.body).expect("the sender's body is JSON");
+                let mut arrivals = lock(&self.arrivals);
+                arrivals.push(Arrival {
+                    event: body["Event"].as_str().unwrap_or_default().to_owned(),
+                    primary_key: body["PrimaryKey"].as_i64().unwrap_or_default(),
+                    at: self.clock.now(),
+                });
+                Ok(format!("message-{}", arrivals.len()))
             }
         }
     }
@@ -61,7 +79,8 @@ pub struct Function {
 impl Function {
     /// Sets a function up.
     pub fn new(secret: &str, clock: Clock, logs: Arc<Logs>, log_group: &str) -> Arc<Self> {
-        let queue = FakeQueue { messages: Arc::default(), outage: Arc::new(Mutex::new(Outage::None)) };
+        let queue =
+            FakeQueue { arrivals: Arc::default(), clock: clock.clone(), outage: Arc::new(Mutex::new(Outage::None)) };
         let handler = Handler {
             verifier: Verifier::new(Secret::new(secret).expect("a secret that is not empty")),
             filter: Default::default(),
@@ -102,13 +121,19 @@ impl Function {
         self.loses_next.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the events in the queue, `(event, primary key)`, oldest first.
+    /// Ends the effect of [`lose_next`](Self::lose_next).
+    pub fn keep_next(&self) {
+        self.loses_next.store(false, Ordering::SeqCst);
+    }
+
+    /// Returns the events in the queue, oldest first.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        lock(&self.queue.arrivals).clone()
+    }
+
+    /// Returns the names and contacts of the events in the queue, oldest first.
     pub fn events(&self) -> Vec<(String, i64)> {
-        let read = |message: &QueueMessage| {
-            let body: Value = serde_json::from_str(&message.body).expect("the sender's body is JSON");
-            (body["Event"].as_str().unwrap_or_default().to_owned(), body["PrimaryKey"].as_i64().unwrap_or_default())
-        };
-        lock(&self.queue.messages).iter().map(read).collect()
+        lock(&self.queue.arrivals).iter().map(|arrival| (arrival.event.clone(), arrival.primary_key)).collect()
     }
 
     /// Returns the number of requests so far, tests included.

@@ -21,6 +21,7 @@ mod archive;
 mod auth;
 mod clock;
 mod function;
+mod installation;
 mod logs;
 mod sender;
 mod server;
@@ -29,7 +30,8 @@ mod tenant;
 pub use api::{Fault, Request};
 pub use auth::TICKET_CLAIM;
 pub use clock::Clock;
-pub use function::{Function, Outage};
+pub use function::{Arrival, Function, Outage};
+pub use installation::{Installation, LOG_GROUP, SECRET, START, TOKEN, WEBHOOK_URL};
 pub use logs::Logs;
 pub use sender::{Delivery, Reply, Transport, http_transport};
 pub use tenant::{Contact, Merge, Version, Webhook};
@@ -144,6 +146,11 @@ impl SuperOffice {
     /// Denies access to calls whose path contains `path`.
     pub fn forbid(&self, path: &str) {
         self.tenant().access.forbidden.push(path.to_owned());
+    }
+
+    /// Ends every denial of access.
+    pub fn allow_everything(&self) {
+        self.tenant().access.forbidden.clear();
     }
 
     /// Answers the next requests whose method and path contain `call` with these faults.

@@ -23,7 +23,8 @@ struct Groups {
     groups: HashMap<String, Vec<(i64, String)>>,
     page: Option<usize>,
     requests: usize,
-    failures: usize,
+    /// The number of requests until every request fails.
+    failing_after: Option<usize>,
 }
 
 /// A running CloudWatch Logs. Like other emulators, it disregards filter patterns.
@@ -66,9 +67,19 @@ impl Logs {
         lock(&self.groups).page = Some(events);
     }
 
-    /// Makes the next requests fail.
-    pub fn fail(&self, requests: usize) {
-        lock(&self.groups).failures = requests;
+    /// Removes every line of a group.
+    pub fn clear(&self, group: &str) {
+        lock(&self.groups).groups.entry(group.to_owned()).or_default().clear();
+    }
+
+    /// Denies every request after this number of further ones.
+    pub fn fail_after(&self, requests: usize) {
+        lock(&self.groups).failing_after = Some(requests);
+    }
+
+    /// Ends the denial of requests.
+    pub fn clear_failures(&self) {
+        lock(&self.groups).failing_after = None;
     }
 
     /// Returns the number of requests so far.
@@ -80,9 +91,11 @@ impl Logs {
 async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, body: Bytes) -> Response {
     let mut groups = lock(&groups);
     groups.requests += 1;
-    if groups.failures > 0 {
-        groups.failures -= 1;
-        return failure(StatusCode::BAD_REQUEST, "AccessDeniedException", "not authorized in this test");
+    if let Some(left) = groups.failing_after {
+        groups.failing_after = Some(left.saturating_sub(1));
+        if left == 0 {
+            return failure(StatusCode::BAD_REQUEST, "AccessDeniedException", "not authorized in this test");
+        }
     }
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     if target != Some("Logs_20140328.FilterLogEvents") {

@@ -1,0 +1,137 @@
+//! The configuration from environment variables.
+
+use superoffice_webhook_admin::config::{ConfigError, Connection, Environment};
+use superoffice_webhook_admin::sensitive::Sensitive;
+
+/// The number of contacts that a run signals at most, unless `MAX_RESYNCS` says otherwise.
+const DEFAULT_MAX_RESYNCS: usize = 500;
+
+/// `WATCHDOG_MODE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Only measure and report.
+    Report,
+    /// Also reactivate the webhook and signal missed contacts.
+    Act,
+}
+
+impl Mode {
+    /// `report` or `act`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Act => "act",
+        }
+    }
+}
+
+/// Everything that the environment decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The tenant and the credentials.
+    pub connection: Connection,
+    /// `WEBHOOK_URL`.
+    pub webhook_url: String,
+    /// The webhook's secret, if it is configured. Tests need it only if SuperOffice does not return the stored one.
+    pub secret: Option<Sensitive>,
+    /// `LOG_GROUP_NAME`: the function's log.
+    pub log_group: String,
+    /// The watchdog's own log, from `AWS_LAMBDA_LOG_GROUP_NAME`, which Lambda sets.
+    pub own_log_group: String,
+    /// `WATCHDOG_MODE`.
+    pub mode: Mode,
+    /// `MAX_RESYNCS`.
+    pub max_resyncs: usize,
+}
+
+impl Config {
+    /// Reads the configuration through a lookup of environment variables.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem at once. No message contains a secret.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut environment = Environment::new(lookup);
+        let connection = environment.connection();
+        let webhook_url = environment.webhook_url();
+        let secret = environment.optional_webhook_secret();
+        let log_group = environment.log_group();
+        let own_log_group = environment.required("AWS_LAMBDA_LOG_GROUP_NAME");
+        let mode = match environment.optional("WATCHDOG_MODE").as_deref() {
+            None | Some("report") => Some(Mode::Report),
+            Some("act") => Some(Mode::Act),
+            Some(_) => {
+                environment.problem("WATCHDOG_MODE", "is neither `report` nor `act`");
+                None
+            }
+        };
+        let max_resyncs = match environment.optional("MAX_RESYNCS").map(|text| text.parse()) {
+            None => Some(DEFAULT_MAX_RESYNCS),
+            Some(Ok(number)) if number > 0 => Some(number),
+            Some(_) => {
+                environment.problem("MAX_RESYNCS", "is not a number greater than 0");
+                None
+            }
+        };
+        let config = || {
+            Some(Self {
+                connection: connection?,
+                webhook_url: webhook_url?,
+                secret,
+                log_group: log_group?,
+                own_log_group: own_log_group?,
+                mode: mode?,
+                max_resyncs: max_resyncs?,
+            })
+        };
+        let config = config();
+        environment.finish(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUIRED: [(&str, &str); 5] = [
+        ("SUPEROFFICE_URL", "https://online3.superoffice.com/Cust12345"),
+        ("SUPEROFFICE_ACCESS_TOKEN", "token"),
+        ("WEBHOOK_URL", "https://hooks.example.com/webhook"),
+        ("LOG_GROUP_NAME", "/aws/lambda/webhook"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/watchdog"),
+    ];
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::from_lookup(&lookup).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_report_and_limit_the_signals() {
+        let config = read(&REQUIRED).unwrap();
+        assert_eq!((config.mode, config.max_resyncs), (Mode::Report, 500));
+        assert!(config.secret.is_none());
+    }
+
+    #[test]
+    fn mode_and_limit_are_read() {
+        let variables = [REQUIRED.as_slice(), &[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "7")]].concat();
+        let config = read(&variables).unwrap();
+        assert_eq!((config.mode, config.max_resyncs), (Mode::Act, 7));
+        assert_eq!((config.mode.as_str(), Mode::Report.as_str()), ("act", "report"));
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let variables = [&REQUIRED[..2], &[("WATCHDOG_MODE", "Act"), ("MAX_RESYNCS", "0")]].concat();
+        assert_eq!(
+            read(&variables).unwrap_err(),
+            "invalid configuration:\
+             \n  WEBHOOK_URL is not set\
+             \n  LOG_GROUP_NAME is not set\
+             \n  AWS_LAMBDA_LOG_GROUP_NAME is not set\
+             \n  WATCHDOG_MODE is neither `report` nor `act`\
+             \n  MAX_RESYNCS is not a number greater than 0"
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! The Lambda function: configuration, connections, run.
+
+// The SDK's futures are nested deeper than the compiler's default limit of 128 queries.
+#![recursion_limit = "256"]
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::Value;
+use superoffice_webhook_admin::client::Client;
+use superoffice_webhook_admin::ledger::Logs;
+use superoffice_webhook_watchdog::config::Config;
+use superoffice_webhook_watchdog::run::Watchdog;
+use superoffice_webhook_watchdog::telemetry;
+use tokio::time::Instant;
+
+/// The time before the end of the invocation at which a run stops, so that its line is written.
+const RESERVE: Duration = Duration::from_secs(5);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match start().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start() -> Result<(), lambda_runtime::Error> {
+    let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
+    let client = Client::new(config.connection.clone())?;
+    let watchdog = Watchdog::new(config, client, Logs::load().await);
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&watchdog, event).await)).await
+}
+
+/// Runs once, whatever the event. A run that did not complete is an error of the invocation, too.
+async fn invoke(watchdog: &Watchdog, event: LambdaEvent<Value>) -> Result<Value, lambda_runtime::Error> {
+    let context = &event.context;
+    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    let report = watchdog.run(Instant::now() + left.saturating_sub(RESERVE)).await;
+    let name = &context.env_config.function_name;
+    println!("{}", telemetry::line(&report, name, &context.request_id, Timestamp::now()));
+    match &report.error {
+        Some(error) => Err(error.clone().into()),
+        None => Ok(serde_json::to_value(report)?),
+    }
+}

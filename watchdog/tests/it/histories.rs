@@ -1,0 +1,274 @@
+//! Random histories of changes, faults and runs.
+//!
+//! Liveness: after the last fault has cleared, every changed contact arrives. Safety: nothing is sent for a contact whose
+//! change has arrived, no other webhook is modified, and no webhook is activated without a successful test.
+
+use std::collections::BTreeMap;
+
+use fake_superoffice::{Fault, Outage};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+
+use crate::support::TestBed;
+
+/// A step of a history. Numbers select a contact among those that exist.
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    Change(usize),
+    SoftDelete(usize),
+    Merge(usize, usize),
+    /// The event of a change gets lost without a failed delivery.
+    LoseChange(usize),
+    /// The function acknowledges the next event, and it never reaches the queue.
+    SwallowNext,
+    Outage(Outage),
+    /// Faults of SuperOffice's API.
+    ApiFaults(Vec<Fault>),
+    ChangeHost,
+    /// Deliveries wait in SuperOffice.
+    Hold(bool),
+    Stop,
+    Start,
+    Restart,
+    Pass(i64),
+    Run,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outage = prop_oneof![
+        2 => Just(Outage::None),
+        1 => Just(Outage::Queue),
+        1 => Just(Outage::Permission),
+        1 => Just(Outage::Endpoint),
+        1 => Just(Outage::Gateway),
+    ];
+    let fault = prop_oneof![
+        Just(Fault::Status(500)),
+        Just(Fault::Status(503)),
+        Just(Fault::Status(400)),
+        Just(Fault::Status(401)),
+        Just(Fault::StatusAfterEffect(502)),
+        Just(Fault::Throttle(0)),
+        Just(Fault::None),
+    ];
+    prop_oneof![
+        4 => Just(Step::Create),
+        6 => any::<usize>().prop_map(Step::Change),
+        2 => any::<usize>().prop_map(Step::SoftDelete),
+        2 => any::<(usize, usize)>().prop_map(|(source, destination)| Step::Merge(source, destination)),
+        3 => any::<usize>().prop_map(Step::LoseChange),
+        1 => Just(Step::SwallowNext),
+        4 => outage.prop_map(Step::Outage),
+        1 => prop::collection::vec(fault, 1..8).prop_map(Step::ApiFaults),
+        1 => Just(Step::ChangeHost),
+        1 => any::<bool>().prop_map(Step::Hold),
+        1 => Just(Step::Stop),
+        1 => Just(Step::Start),
+        1 => Just(Step::Restart),
+        3 => (1..1200_i64).prop_map(Step::Pass),
+        6 => Just(Step::Run),
+    ]
+}
+
+/// The last change of each contact, kept beside the fake.
+type Changes = BTreeMap<i64, Timestamp>;
+
+struct History {
+    bed: TestBed,
+    changes: Changes,
+    alive: Vec<i64>,
+    stopped: bool,
+    swallowing: bool,
+    /// The number of requests that were checked.
+    checked: usize,
+}
+
+impl History {
+    async fn start() -> Self {
+        let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "4")]).await;
+        bed.superoffice.add_webhook(json!({
+            "Name": "superoffice-webhook", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com",
+            "State": "TooManyErrors",
+        }));
+        let checked = bed.superoffice.requests().len();
+        Self { bed, changes: Changes::new(), alive: Vec::new(), stopped: false, swallowing: false, checked }
+    }
+
+    fn select(&self, number: usize) -> Option<i64> {
+        (!self.alive.is_empty()).then(|| self.alive[number % self.alive.len()])
+    }
+
+    fn changed(&mut self, contact: i64) {
+        self.changes.insert(contact, self.bed.clock.now());
+    }
+
+    async fn take(&mut self, step: &Step) {
+        // SuperOffice stores whole seconds: two changes of a contact within one cannot be told apart.
+        self.bed.pass(1);
+        let superoffice = std::sync::Arc::clone(&self.bed.superoffice);
+        let main = superoffice.webhooks()[0].id;
+        match step {
+            Step::Create => {
+                let contact = superoffice.create_contact();
+                self.alive.push(contact);
+                self.changed(contact);
+            }
+            Step::Change(number) => {
+                if let Some(contact) = self.select(*number) {
+                    superoffice.change_contact(contact);
+                    self.changed(contact);
+                }
+            }
+            Step::SoftDelete(number) => {
+                if let Some(contact) = self.select(*number) {
+                    superoffice.soft_delete_contact(contact);
+                    self.alive.retain(|other| *other != contact);
+                    self.changed(contact);
+                }
+            }
+            Step::Merge(source, destination) => {
+                if let (Some(source), Some(destination)) = (self.select(*source), self.select(*destination))
+                    && source != destination
+                {
+                    superoffice.merge_contacts(source, destination);
+                    self.alive.retain(|other| *other != source);
+                    self.changed(source);
+                    self.changed(destination);
+                }
+            }
+            Step::LoseChange(number) => {
+                if let Some(contact) = self.select(*number) {
+                    superoffice.idle().await;
+                    superoffice.pause_sender(true);
+                    superoffice.change_contact(contact);
+                    superoffice.lose_waiting_events();
+                    superoffice.pause_sender(false);
+                    self.changed(contact);
+                }
+            }
+            Step::SwallowNext => {
+                self.bed.function.lose_next();
+                self.swallowing = true;
+            }
+            Step::Outage(outage) => self.bed.function.set_outage(*outage),
+            Step::ApiFaults(faults) => superoffice.script("", faults.clone()),
+            Step::ChangeHost => superoffice.change_host(),
+            Step::Hold(held) => superoffice.pause_sender(*held),
+            Step::Stop => {
+                superoffice.set_property(main, "State", json!("Stopped"));
+                self.stopped = true;
+            }
+            Step::Start => {
+                superoffice.set_property(main, "State", json!("Active"));
+                self.stopped = false;
+            }
+            Step::Restart => self.bed.restart(),
+            Step::Pass(seconds) => self.bed.pass(*seconds),
+            Step::Run => {
+                self.run().await;
+            }
+        }
+        superoffice.idle().await;
+    }
+
+    /// Runs the watchdog and checks what it did.
+    async fn run(&mut self) {
+        let missing_before = self.missing();
+        let active_before = self.bed.state(0) == "Active";
+        self.bed.run().await;
+        let requests = self.bed.superoffice.requests().split_off(self.checked);
+        self.checked += requests.len();
+        let mut tested = false;
+        for request in &requests {
+            let call = format!("{} {}", request.method, request.path);
+            tested |= call == "POST Webhook/Test";
+            if call.starts_with("PATCH Webhook/") {
+                assert!(tested, "an activation without a test");
+                assert_eq!(request.body[1]["value"], "Active");
+            }
+            if let Some(contact) = request.path.strip_prefix("Webhook/contact.resync/") {
+                let contact: i64 = contact.parse().unwrap();
+                assert!(
+                    missing_before.contains_key(&contact),
+                    "contact {contact} was signaled, although nothing is missing"
+                );
+                assert!(active_before || tested, "a signal to a webhook that is not active");
+            }
+        }
+        if self.stopped {
+            assert_eq!(self.bed.state(0), "Stopped");
+            assert!(!requests.iter().any(|request| request.path.contains("contact.resync")));
+        }
+    }
+
+    /// The contacts whose last change has not arrived in the queue.
+    fn missing(&self) -> Changes {
+        let mut missing = self.changes.clone();
+        for arrival in self.bed.function.arrivals() {
+            missing.retain(|contact, at| *contact != arrival.primary_key || arrival.at < *at);
+        }
+        missing
+    }
+
+    /// Clears every fault, and runs the watchdog on its schedule.
+    async fn recover(&mut self) {
+        self.bed.function.set_outage(Outage::None);
+        self.bed.function.keep_next();
+        self.bed.superoffice.clear_faults();
+        self.bed.superoffice.pause_sender(false);
+        self.bed.superoffice.idle().await;
+        if self.stopped {
+            self.take(&Step::Start).await;
+        }
+        // At most an hour until the webhook may be reactivated again, then four contacts a run.
+        let runs = 13 + self.changes.len().div_ceil(4);
+        self.bed.superoffice.clear_requests();
+        self.checked = 0;
+        for _ in 0..runs {
+            self.bed.pass(300);
+            self.run().await;
+        }
+    }
+}
+
+async fn check(steps: Vec<Step>) {
+    let mut history = History::start().await;
+    let other = format!("{:?}", history.bed.superoffice.webhooks().last());
+    for step in &steps {
+        history.take(step).await;
+    }
+    history.recover().await;
+    assert_eq!(history.missing(), Changes::new(), "missing after recovery");
+    assert_eq!(history.bed.state(0), "Active");
+
+    let mut signals = history.bed.signals();
+    signals.sort_unstable();
+    let count = signals.len();
+    signals.dedup();
+    assert_eq!(signals.len(), count, "a contact was signaled twice after the last fault");
+    assert_eq!(format!("{:?}", history.bed.superoffice.webhooks().last()), other, "another webhook was modified");
+    let reactivations: Vec<i64> = history
+        .bed
+        .lines()
+        .iter()
+        .filter(|line| line["Reactivated"].as_i64().is_some())
+        .map(|line| line["_aws"]["Timestamp"].as_i64().unwrap())
+        .collect();
+    assert!(reactivations.windows(2).all(|pair| pair[1] - pair[0] >= 3_600_000), "{reactivations:?}");
+}
+
+#[test]
+fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cases = std::env::var("HISTORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
+    let mut runner = TestRunner::new(Config { cases, max_shrink_iters: 400, ..Config::default() });
+    runner
+        .run(&prop::collection::vec(step(), 1..40), |steps| {
+            runtime.block_on(check(steps));
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,373 @@
+//! Single rules of a run.
+
+use fake_superoffice::{Fault, Outage, Version};
+use serde_json::json;
+
+use crate::support::{OWN_LOG_GROUP, TestBed};
+
+/// Loses an event without any failed delivery.
+async fn lose_change(bed: &TestBed, contact: i64) {
+    bed.superoffice.pause_sender(true);
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.idle().await;
+}
+
+/// Fails deliveries until SuperOffice disables the webhook.
+async fn disable(bed: &TestBed, outage: Outage) -> Vec<i64> {
+    bed.function.set_outage(outage);
+    let contacts = (0..4)
+        .map(|_| {
+            bed.pass(1);
+            bed.superoffice.create_contact()
+        })
+        .collect();
+    bed.superoffice.idle().await;
+    assert_eq!(bed.state(0), "TooManyErrors");
+    contacts
+}
+
+fn resyncs(contacts: &[i64]) -> Vec<(String, i64)> {
+    contacts.iter().map(|contact| ("contact.resync".to_owned(), *contact)).collect()
+}
+
+#[tokio::test]
+async fn quiet_run_makes_only_the_calls_it_needs() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(300);
+    bed.superoffice.clear_requests();
+    let report = bed.run().await;
+    assert_eq!((report.error, report.missed, report.resynced, report.reactivated), (None, 0, 0, 0));
+    assert_eq!((report.webhook_active, report.changed), (Some(true), 1));
+    assert_eq!(
+        bed.calls(),
+        [
+            "GET /api/state/Cust12345",
+            "GET Webhook",
+            "GET Archive/dynamic",
+            "GET Archive/dynamic",
+            "GET Archive/RecycleContact",
+            "GET Archive/dynamic",
+            "GET Archive/dynamic",
+        ]
+    );
+    let line = bed.lines().pop().unwrap();
+    assert_eq!(
+        (&line["WatchdogOk"], &line["WebhookActive"], &line["sweptUntil"]),
+        (&json!(1), &json!(1), &json!("2026-11-24T09:03:00Z"))
+    );
+}
+
+#[tokio::test]
+async fn single_lost_event_is_recovered() {
+    let bed = TestBed::start().await;
+    let [lost, unchanged] = [(); 2].map(|()| bed.superoffice.create_contact());
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    lose_change(&bed, lost).await;
+    let reports = bed.run_every_five_minutes(3).await;
+    let found: Vec<(u64, u64)> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
+    assert_eq!(found, [(1, 1), (0, 0), (0, 0)]);
+    assert_eq!(bed.signals(), [lost]);
+    assert_eq!(bed.function.events()[2..], resyncs(&[lost]));
+    assert!(!bed.signals().contains(&unchanged));
+    assert_eq!(bed.lines()[0]["Missed"], 1);
+    assert_eq!(bed.lines()[0]["Resynced"], 1);
+}
+
+#[tokio::test]
+async fn latest_changes_are_left_to_the_next_run() {
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    lose_change(&bed, contact).await;
+    bed.pass(119);
+    assert_eq!(bed.run().await.missed, 0);
+    bed.pass(1);
+    assert_eq!(bed.run().await.missed, 1);
+}
+
+#[tokio::test]
+async fn disabled_webhook_is_reactivated_and_every_change_recovered() {
+    for outage in [Outage::Queue, Outage::Permission, Outage::Endpoint, Outage::Gateway] {
+        for version in [Version::Current, Version::WithoutCounters, Version::WithoutPatch] {
+            let bed = TestBed::start().await;
+            bed.superoffice.set_version(version);
+            let [changed, deleted, source, destination, unchanged] = [(); 5].map(|()| bed.superoffice.create_contact());
+            bed.superoffice.idle().await;
+            bed.pass(60);
+            let created = disable(&bed, outage).await;
+            bed.pass(1);
+            bed.superoffice.change_contact(changed);
+            bed.pass(1);
+            bed.superoffice.soft_delete_contact(deleted);
+            bed.pass(1);
+            bed.superoffice.merge_contacts(source, destination);
+            bed.superoffice.idle().await;
+            bed.function.set_outage(Outage::None);
+            bed.superoffice.clear_requests();
+
+            let reports = bed.run_every_five_minutes(2).await;
+            assert_eq!(bed.state(0), "Active", "{outage:?} {version:?}");
+            assert_eq!(reports[0].reactivated, 1);
+            assert_eq!((reports[1].missed, reports[1].reactivated), (0, 0));
+            let expected = [created.as_slice(), &[changed, deleted, source, destination]].concat();
+            assert_eq!(bed.signals(), expected, "{outage:?} {version:?}");
+            assert_eq!(bed.function.events()[5..], resyncs(&expected));
+            assert!(!expected.contains(&unchanged));
+            assert_eq!((&bed.lines()[0]["Reactivated"], &bed.lines()[0]["WebhookActive"]), (&json!(1), &json!(1)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn webhook_is_not_activated_without_a_successful_test() {
+    for outage in [Outage::Endpoint, Outage::Gateway] {
+        let bed = TestBed::start().await;
+        disable(&bed, outage).await;
+        for report in bed.run_every_five_minutes(3).await {
+            assert_eq!((report.reactivated, report.resynced, report.webhook_active), (0, 0, Some(false)));
+            assert!(
+                report.notes.iter().any(|note| note.starts_with("SuperOffice's test failed: ")),
+                "{:?}",
+                report.notes
+            );
+            assert_eq!(report.missed, 4);
+            assert_eq!(report.consecutive_errors, Some(9));
+        }
+        assert_eq!(bed.state(0), "TooManyErrors");
+        assert!(bed.signals().is_empty());
+        assert_eq!((&bed.lines()[0]["WebhookActive"], &bed.lines()[0]["ConsecutiveErrors"]), (&json!(0), &json!(9)));
+    }
+}
+
+#[tokio::test]
+async fn webhook_that_a_person_stopped_stays_stopped() {
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let id = bed.superoffice.webhooks()[0].id;
+    bed.superoffice.set_property(id, "State", json!("Stopped"));
+    bed.pass(1);
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.idle().await;
+    for report in bed.run_every_five_minutes(30).await {
+        assert_eq!((report.reactivated, report.resynced, report.error), (0, 0, None));
+    }
+    assert_eq!(bed.state(0), "Stopped");
+    assert!(!bed.calls().iter().any(|call| call.starts_with("PATCH") || call.starts_with("PUT")));
+    // Afterwards the change is still found, although it is older than an hour.
+    bed.superoffice.set_property(id, "State", json!("Active"));
+    bed.run_every_five_minutes(1).await;
+    assert_eq!(bed.signals(), [contact]);
+}
+
+#[tokio::test]
+async fn webhook_is_reactivated_once_an_hour() {
+    let mut bed = TestBed::start().await;
+    // The test succeeds, and deliveries fail.
+    disable(&bed, Outage::Permission).await;
+    let mut reactivated = Vec::new();
+    for run in 0..26 {
+        bed.pass(300);
+        bed.superoffice.create_contact();
+        bed.superoffice.idle().await;
+        // The log remembers it, not the process.
+        bed.restart();
+        if bed.run().await.reactivated > 0 {
+            reactivated.push(run * 5);
+        }
+        bed.superoffice.create_contact();
+        bed.superoffice.create_contact();
+        bed.superoffice.idle().await;
+    }
+    assert_eq!(reactivated, [0, 60, 120]);
+    bed.function.set_outage(Outage::None);
+    bed.run_every_five_minutes(14).await;
+    let arrived: Vec<i64> = bed.function.events().into_iter().map(|(_, contact)| contact).collect();
+    for contact in bed.superoffice.contacts() {
+        assert!(arrived.contains(&contact.id), "{contact:?}");
+    }
+}
+
+#[tokio::test]
+async fn process_remembers_a_reactivation_that_the_log_does_not_show_yet() {
+    let bed = TestBed::start().await;
+    disable(&bed, Outage::Permission).await;
+    bed.pass(300);
+    assert_eq!(bed.run().await.reactivated, 1);
+    let bed_without_log = bed;
+    disable(&bed_without_log, Outage::Permission).await;
+    // An invocation by hand, a moment later, before the line of the first run is readable.
+    bed_without_log.logs.clear(OWN_LOG_GROUP);
+    assert_eq!(bed_without_log.run().await.reactivated, 0);
+}
+
+#[tokio::test]
+async fn first_signal_shows_whether_deliveries_succeed() {
+    let bed = TestBed::start().await;
+    disable(&bed, Outage::Permission).await;
+    let reports = bed.run_every_five_minutes(1).await;
+    assert_eq!((reports[0].reactivated, reports[0].missed, reports[0].resynced), (1, 4, 1));
+    assert_eq!(bed.signals().len(), 1);
+    assert_eq!(bed.state(0), "Active");
+    bed.function.set_outage(Outage::None);
+    let reports = bed.run_every_five_minutes(2).await;
+    assert_eq!((reports[0].resynced, reports[1].missed), (4, 0));
+}
+
+#[tokio::test]
+async fn report_mode_changes_nothing_and_forgets_nothing() {
+    let mut bed = TestBed::start_with(&[]).await;
+    let contacts = disable(&bed, Outage::Endpoint).await;
+    bed.function.set_outage(Outage::None);
+    bed.superoffice.clear_requests();
+    for report in bed.run_every_five_minutes(40).await {
+        assert_eq!((report.missed, report.resynced, report.reactivated), (4, 0, 0));
+    }
+    assert!(bed.calls().iter().all(|call| call.starts_with("GET ")), "{:?}", bed.calls());
+    assert_eq!(bed.lines()[0]["mode"], "report");
+    bed.variables.insert("WATCHDOG_MODE", "act".into());
+    bed.restart();
+    bed.run_every_five_minutes(2).await;
+    assert_eq!(bed.signals(), contacts);
+}
+
+#[tokio::test]
+async fn signals_are_limited_and_the_oldest_are_first() {
+    let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "3")]).await;
+    bed.superoffice.pause_sender(true);
+    let contacts: Vec<i64> = (0..8).map(|_| bed.superoffice.create_contact()).collect();
+    // Changed in the opposite order of their ids.
+    for contact in contacts.iter().rev() {
+        bed.pass(1);
+        bed.superoffice.change_contact(*contact);
+    }
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    let reports = bed.run_every_five_minutes(4).await;
+    let found: Vec<(u64, u64)> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
+    assert_eq!(found, [(8, 3), (5, 3), (2, 2), (0, 0)]);
+    assert_eq!(bed.signals(), contacts.into_iter().rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn failed_signal_does_not_stop_the_others() {
+    let bed = TestBed::start().await;
+    bed.superoffice.pause_sender(true);
+    let contacts: Vec<i64> = (0..3)
+        .map(|_| {
+            bed.pass(1);
+            bed.superoffice.create_contact()
+        })
+        .collect();
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.script(&format!("POST Webhook/contact.resync/{}", contacts[0]), [Fault::Status(500)]);
+    let reports = bed.run_every_five_minutes(2).await;
+    assert_eq!((reports[0].missed, reports[0].resynced), (3, 2));
+    assert!(reports[0].notes[0].starts_with(&format!("contact {}: ", contacts[0])), "{:?}", reports[0].notes);
+    assert_eq!((reports[1].missed, reports[1].resynced), (1, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_signaled_without_a_subscription() {
+    let bed = TestBed::start().await;
+    let id = bed.superoffice.webhooks()[0].id;
+    bed.superoffice.set_property(id, "Events", json!(["contact.created", "contact.changed"]));
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(1);
+    lose_change(&bed, contact).await;
+    let report = bed.run_every_five_minutes(1).await.remove(0);
+    assert_eq!((report.missed, report.resynced), (1, 0));
+    assert_eq!(report.notes, ["the webhook does not subscribe to contact.resync; `register` changes that"]);
+}
+
+#[tokio::test]
+async fn missing_webhook_is_reported() {
+    let bed = TestBed::unregistered(&[("WATCHDOG_MODE", "act")]).await;
+    bed.superoffice.create_contact();
+    let report = bed.run_every_five_minutes(1).await.remove(0);
+    assert_eq!((report.webhook_active, report.missed, report.resynced, report.error), (Some(false), 1, 0, None));
+    assert_eq!(report.notes[0], "no webhook for contacts posts to WEBHOOK_URL");
+}
+
+#[tokio::test]
+async fn tenant_that_is_not_running_is_left_alone() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.superoffice.set_running(false);
+    bed.superoffice.clear_requests();
+    let report = bed.run_every_five_minutes(1).await.remove(0);
+    assert_eq!((report.tenant_state.as_deref(), report.swept_until, report.error), (Some("Suspended"), None, None));
+    assert_eq!(bed.calls(), ["GET /api/state/Cust12345"]);
+    assert_eq!(bed.lines()[0]["WatchdogOk"], 1);
+}
+
+#[tokio::test]
+async fn failed_run_is_not_ok_and_its_window_is_swept_again() {
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.run_every_five_minutes(1).await;
+    lose_change(&bed, contact).await;
+    // The lists of SuperOffice fail for hours.
+    bed.superoffice.forbid("Archive");
+    for report in bed.run_every_five_minutes(40).await {
+        assert!(report.error.unwrap().contains("access denied (403)"));
+    }
+    assert_eq!(bed.lines().last().unwrap().get("WatchdogOk"), None);
+    bed.superoffice.allow_everything();
+    bed.run_every_five_minutes(1).await;
+    assert_eq!(bed.signals(), [contact]);
+}
+
+#[tokio::test]
+async fn unreadable_log_is_an_error_and_nothing_is_signaled() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.run_every_five_minutes(1).await;
+    // The watchdog's own log is read first, and then the function's.
+    for readable in 0..2 {
+        bed.logs.fail_after(readable);
+        let report = bed.run().await;
+        let group = ["/aws/lambda/watchdog", "/aws/lambda/webhook"][readable];
+        let expected =
+            format!("the log group {group} cannot be read: AccessDeniedException: not authorized in this test");
+        assert_eq!(report.error, Some(expected));
+        bed.logs.clear_failures();
+    }
+    assert!(bed.signals().is_empty());
+}
+
+#[tokio::test]
+async fn run_ends_at_its_deadline() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("GET Webhook", [Fault::Slow(std::time::Duration::from_secs(60))]);
+    let report = bed.run_for(std::time::Duration::from_millis(300)).await;
+    assert_eq!(report.error.as_deref(), Some("the run was not completed in time"));
+    assert_eq!(bed.lines().pop().unwrap()["error"], "the run was not completed in time");
+}
+
+#[tokio::test]
+async fn other_webhooks_are_never_modified() {
+    let bed = TestBed::start().await;
+    for target in ["https://other.example.com", "https://hooks.example.com/webhook/"] {
+        bed.superoffice.add_webhook(json!({
+            "Name": "superoffice-webhook", "Events": ["contact.changed"], "TargetUrl": target, "State": "TooManyErrors",
+        }));
+    }
+    let others = format!("{:?}", &bed.superoffice.webhooks()[2..]);
+    disable(&bed, Outage::Queue).await;
+    bed.function.set_outage(Outage::None);
+    let reports = bed.run_every_five_minutes(2).await;
+    assert_eq!(reports[0].reactivated, 1);
+    assert_eq!(format!("{:?}", &bed.superoffice.webhooks()[2..]), others);
+}
