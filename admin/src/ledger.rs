@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
 const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
-/// The longest plausible delay of a delivery. With a longer one, the sender's clock cannot be compared with ours.
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
+/// The longest plausible delay of a delivery. With a longer one, the event's time cannot be compared with the log's.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// A log group cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -281,8 +281,8 @@ mod tests {
     fn implausible_delays_are_disregarded() {
         assert_eq!(delay(None), SignedDuration::ZERO);
         assert_eq!(delay(Some(-1.0)), SignedDuration::ZERO);
-        assert_eq!(delay(Some(900_000.0)), SignedDuration::from_mins(15));
-        assert_eq!(delay(Some(900_001.0)), SignedDuration::ZERO);
+        assert_eq!(delay(Some(1_209_600_000.0)), SignedDuration::from_hours(14 * 24));
+        assert_eq!(delay(Some(1_209_600_001.0)), SignedDuration::ZERO);
         assert_eq!(delay(Some(f64::MAX)), SignedDuration::ZERO);
     }
 }

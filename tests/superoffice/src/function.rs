@@ -35,6 +35,8 @@ pub struct Arrival {
     pub event: String,
     /// The contact.
     pub primary_key: i64,
+    /// The time of the event, from its body.
+    pub occurred: Timestamp,
     /// The time of the arrival.
     pub at: Timestamp,
 }
@@ -57,6 +59,7 @@ impl Queue for FakeQueue {
                 arrivals.push(Arrival {
                     event: body["Event"].as_str().unwrap_or_default().to_owned(),
                     primary_key: body["PrimaryKey"].as_i64().unwrap_or_default(),
+                    occurred: body["Timestamp"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default(),
                     at: self.clock.now(),
                 });
                 Ok(format!("message-{}", arrivals.len()))

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::{Clock, Function, Logs, SuperOffice, TENANT};
 
 /// The shared secret of an [`Installation`].
@@ -29,9 +31,14 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Starts a tenant without webhooks.
+    /// Starts a tenant without webhooks, at [`START`].
     pub async fn start() -> Self {
-        let clock = Clock::fixed(START.parse().expect("a valid time"));
+        Self::start_at(START.parse().expect("a valid time")).await
+    }
+
+    /// Starts a tenant without webhooks.
+    pub async fn start_at(time: Timestamp) -> Self {
+        let clock = Clock::fixed(time);
         let logs = Arc::new(Logs::start().await);
         let function = Function::new(SECRET, clock.clone(), Arc::clone(&logs), LOG_GROUP);
         let transport = Arc::new(function.transport());

@@ -204,6 +204,14 @@ impl SuperOffice {
         self.shared.changed();
     }
 
+    /// Changes a contact, and loses the event.
+    pub fn change_contact_silently(&self, id: i64) {
+        let mut tenant = self.tenant();
+        let waiting = tenant.waiting.len();
+        tenant.change_contact(id);
+        tenant.waiting.truncate(waiting);
+    }
+
     /// Makes the sender hold events back, or go on.
     pub fn pause_sender(&self, paused: bool) {
         self.tenant().paused = paused;

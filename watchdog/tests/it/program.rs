@@ -2,7 +2,65 @@
 
 use std::process::Stdio;
 
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use test_support::{Process, RuntimeApi};
 use tokio::process::Command;
+
+use crate::support::{OWN_LOG_GROUP, TestBed};
+
+/// Starts the program for a test bed whose clock is the system's.
+fn start(bed: &TestBed, lambda: &RuntimeApi) -> test_support::RunningProcess {
+    Process::new(env!("CARGO_BIN_EXE_watchdog"))
+        .envs(lambda.environment())
+        .envs(&bed.variables)
+        .envs(bed.aws_variables())
+        .env("AWS_LAMBDA_LOG_GROUP_NAME", OWN_LOG_GROUP)
+        .start()
+}
+
+#[tokio::test]
+async fn any_invocation_is_a_run_with_one_log_line() {
+    let bed = TestBed::start_at(Timestamp::now() - SignedDuration::from_mins(8)).await;
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(1);
+    bed.function.lose_next();
+    let lost = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(8 * 60 - 1);
+
+    let lambda = RuntimeApi::start().await;
+    let process = start(&bed, &lambda);
+    let invocation = lambda.invoke(json!({"source": "aws.scheduler"})).await;
+    let response: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
+    assert_eq!((&response["missed"], &response["resynced"]), (&json!(1), &json!(1)));
+    let line: Value = serde_json::from_str(&process.wait_for_lines(1).await[0]).unwrap();
+    assert_eq!((&line["WatchdogOk"], &line["Missed"], &line["Resynced"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(line["requestId"], invocation.request_id);
+    assert_eq!(line["FunctionName"], "superoffice-webhook");
+    bed.superoffice.idle().await;
+    assert_eq!(bed.function.events().last(), Some(&("contact.resync".to_owned(), lost)));
+
+    let invocation = lambda.invoke("null").await;
+    let response: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
+    assert_eq!(response["missed"], 0);
+    assert_eq!(process.stdout_line_count(), 2);
+    assert_eq!(process.stderr_lines(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn failed_run_is_an_error_of_the_invocation() {
+    let bed = TestBed::start_at(Timestamp::now()).await;
+    bed.superoffice.forbid("Webhook");
+    let lambda = RuntimeApi::start().await;
+    let process = start(&bed, &lambda);
+    let error: Value = serde_json::from_slice(&lambda.invoke("{}").await.result.unwrap_err()).unwrap();
+    assert!(error["errorMessage"].as_str().unwrap().contains("access denied (403)"), "{error}");
+    let line: Value = serde_json::from_str(&process.wait_for_lines(1).await[0]).unwrap();
+    assert_eq!(line.get("WatchdogOk"), None);
+    assert!(line["error"].as_str().unwrap().contains("access denied (403)"), "{line}");
+}
 
 #[tokio::test]
 async fn invalid_configuration_ends_the_process_before_any_invocation() {

@@ -5,15 +5,6 @@ use serde_json::json;
 
 use crate::support::{OWN_LOG_GROUP, TestBed};
 
-/// Loses an event without any failed delivery.
-async fn lose_change(bed: &TestBed, contact: i64) {
-    bed.superoffice.pause_sender(true);
-    bed.superoffice.change_contact(contact);
-    bed.superoffice.lose_waiting_events();
-    bed.superoffice.pause_sender(false);
-    bed.superoffice.idle().await;
-}
-
 /// Fails deliveries until SuperOffice disables the webhook.
 async fn disable(bed: &TestBed, outage: Outage) -> Vec<i64> {
     bed.function.set_outage(outage);
@@ -67,7 +58,7 @@ async fn single_lost_event_is_recovered() {
     let [lost, unchanged] = [(); 2].map(|()| bed.superoffice.create_contact());
     bed.superoffice.idle().await;
     bed.pass(60);
-    lose_change(&bed, lost).await;
+    bed.superoffice.change_contact_silently(lost);
     let reports = bed.run_every_five_minutes(3).await;
     let found: Vec<(u64, u64)> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
     assert_eq!(found, [(1, 1), (0, 0), (0, 0)]);
@@ -84,7 +75,7 @@ async fn latest_changes_are_left_to_the_next_run() {
     let contact = bed.superoffice.create_contact();
     bed.superoffice.idle().await;
     bed.pass(60);
-    lose_change(&bed, contact).await;
+    bed.superoffice.change_contact_silently(contact);
     bed.pass(119);
     assert_eq!(bed.run().await.missed, 0);
     bed.pass(1);
@@ -282,7 +273,7 @@ async fn nothing_is_signaled_without_a_subscription() {
     let contact = bed.superoffice.create_contact();
     bed.superoffice.idle().await;
     bed.pass(1);
-    lose_change(&bed, contact).await;
+    bed.superoffice.change_contact_silently(contact);
     let report = bed.run_every_five_minutes(1).await.remove(0);
     assert_eq!((report.missed, report.resynced), (1, 0));
     assert_eq!(report.notes, ["the webhook does not subscribe to contact.resync; `register` changes that"]);
@@ -316,7 +307,7 @@ async fn failed_run_is_not_ok_and_its_window_is_swept_again() {
     let contact = bed.superoffice.create_contact();
     bed.superoffice.idle().await;
     bed.run_every_five_minutes(1).await;
-    lose_change(&bed, contact).await;
+    bed.superoffice.change_contact_silently(contact);
     // The lists of SuperOffice fail for hours.
     bed.superoffice.forbid("Archive");
     for report in bed.run_every_five_minutes(40).await {

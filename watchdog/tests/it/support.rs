@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use fake_superoffice::{Installation, SECRET, WEBHOOK_URL};
+use jiff::Timestamp;
 use serde_json::Value;
 use superoffice_webhook_admin::client::{Client, Limits};
 use superoffice_webhook_admin::ledger::Logs;
@@ -46,13 +47,23 @@ impl TestBed {
     }
 
     pub(crate) async fn unregistered(variables: &[(&'static str, &str)]) -> Self {
-        let installation = Installation::start().await;
+        Self::at(Installation::start().await, variables)
+    }
+
+    fn at(installation: Installation, variables: &[(&'static str, &str)]) -> Self {
         installation.logs.create(OWN_LOG_GROUP);
         let mut all = installation.lookup_variables();
         all.insert("AWS_LAMBDA_LOG_GROUP_NAME", OWN_LOG_GROUP.to_owned());
         all.extend(variables.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let watchdog = watchdog(&installation, &all);
         Self { installation, variables: all, watchdog }
+    }
+
+    /// Starts an installation at a time, for a program that uses the system's clock.
+    pub(crate) async fn start_at(time: Timestamp) -> Self {
+        let bed = Self::at(Installation::start_at(time).await, &[("WATCHDOG_MODE", "act")]);
+        bed.register().await;
+        bed
     }
 
     pub(crate) async fn register(&self) -> Ours {
