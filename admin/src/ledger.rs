@@ -23,6 +23,14 @@ const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 pub struct LogError {
     log_group: String,
     reason: String,
+    is_missing: bool,
+}
+
+impl LogError {
+    /// Returns `true` if the log group does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
+    }
 }
 
 /// CloudWatch Logs, with the SDK's own configuration.
@@ -76,7 +84,11 @@ impl Logs {
                 .set_next_token(next.take())
                 .send()
                 .await
-                .map_err(|error| LogError { log_group: log_group.to_owned(), reason: reason(&error) })?;
+                .map_err(|error| LogError {
+                    log_group: log_group.to_owned(),
+                    reason: reason(&error),
+                    is_missing: error.code() == Some("ResourceNotFoundException"),
+                })?;
             for event in page.events() {
                 let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
                 if let (Some(written), Some(line)) = (written, event.message())

@@ -36,7 +36,7 @@ pub struct Config {
     pub secret: Option<Sensitive>,
     /// `LOG_GROUP_NAME`: the function's log.
     pub log_group: String,
-    /// The watchdog's own log, from `AWS_LAMBDA_LOG_GROUP_NAME`, which Lambda sets.
+    /// The watchdog's own log: `WATCHDOG_LOG_GROUP_NAME`, or the one that Lambda names.
     pub own_log_group: String,
     /// `WATCHDOG_MODE`.
     pub mode: Mode,
@@ -56,7 +56,13 @@ impl Config {
         let webhook_url = environment.webhook_url();
         let secret = environment.optional_webhook_secret();
         let log_group = environment.log_group();
-        let own_log_group = environment.required("AWS_LAMBDA_LOG_GROUP_NAME");
+        let own_log_group = ["WATCHDOG_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_GROUP_NAME"]
+            .into_iter()
+            .find_map(|variable| environment.optional(variable))
+            .or_else(|| environment.optional("AWS_LAMBDA_FUNCTION_NAME").map(|name| format!("/aws/lambda/{name}")));
+        if own_log_group.is_none() {
+            environment.problem("WATCHDOG_LOG_GROUP_NAME", "is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME");
+        }
         let mode = match environment.optional("WATCHDOG_MODE").as_deref() {
             None | Some("report") => Some(Mode::Report),
             Some("act") => Some(Mode::Act),
@@ -122,6 +128,19 @@ mod tests {
     }
 
     #[test]
+    fn own_log_group_is_the_configured_one_or_lambdas() {
+        let own = [
+            ("AWS_LAMBDA_FUNCTION_NAME", "watchdog"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", "lambda's"),
+            ("WATCHDOG_LOG_GROUP_NAME", "configured"),
+        ];
+        for (number, expected) in ["/aws/lambda/watchdog", "lambda's", "configured"].into_iter().enumerate() {
+            let variables = [&REQUIRED[..4], &own[..=number]].concat();
+            assert_eq!(read(&variables).unwrap().own_log_group, expected);
+        }
+    }
+
+    #[test]
     fn all_problems_are_reported_together() {
         let variables = [&REQUIRED[..2], &[("WATCHDOG_MODE", "Act"), ("MAX_RESYNCS", "0")]].concat();
         assert_eq!(
@@ -129,7 +148,7 @@ mod tests {
             "invalid configuration:\
              \n  WEBHOOK_URL is not set\
              \n  LOG_GROUP_NAME is not set\
-             \n  AWS_LAMBDA_LOG_GROUP_NAME is not set\
+             \n  WATCHDOG_LOG_GROUP_NAME is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
              \n  WATCHDOG_MODE is neither `report` nor `act`\
              \n  MAX_RESYNCS is not a number greater than 0"
         );

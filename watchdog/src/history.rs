@@ -50,11 +50,15 @@ impl History {
         for period in PERIODS {
             history = Self::default();
             let since = now.saturating_sub(period).unwrap_or(now);
-            logs.read(log_group, FILTER, since, |_, line| {
+            let lines = logs.read(log_group, FILTER, since, |_, line| {
                 history.add(line);
                 true
-            })
-            .await?;
+            });
+            match lines.await {
+                // Lambda creates the log group for the first line.
+                Err(error) if error.is_missing() => break,
+                result => result?,
+            }
             if history.swept_until.is_some() {
                 break;
             }

@@ -79,7 +79,7 @@ async fn invalid_configuration_ends_the_process_before_any_invocation() {
          \n  SUPEROFFICE_URL is not set, nor is SUPEROFFICE_TENANT\
          \n  WEBHOOK_URL is not set\
          \n  LOG_GROUP_NAME is not set\
-         \n  AWS_LAMBDA_LOG_GROUP_NAME is not set\
+         \n  WATCHDOG_LOG_GROUP_NAME is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
          \n  WATCHDOG_MODE is neither `report` nor `act`\n"
     );
 }

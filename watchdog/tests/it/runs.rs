@@ -362,3 +362,10 @@ async fn other_webhooks_are_never_modified() {
     assert_eq!(reports[0].reactivated, 1);
     assert_eq!(format!("{:?}", &bed.superoffice.webhooks()[2..]), others);
 }
+
+#[tokio::test]
+async fn first_run_does_not_need_a_log_of_its_own() {
+    let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("WATCHDOG_LOG_GROUP_NAME", "/not/created")]).await;
+    let report = bed.run_every_five_minutes(1).await.remove(0);
+    assert_eq!(report.error, None);
+}
