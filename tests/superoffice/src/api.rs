@@ -15,9 +15,9 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use crate::sender::{self, Transport};
+use crate::sender::{self, Delivery, Reply, Transport};
 use crate::tenant::{Event, Tenant, Version, Webhook};
-use crate::{TENANT, archive, lock};
+use crate::{TENANT, archive, control, lock};
 
 /// A fault of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,15 @@ impl Shared {
 
     pub(crate) fn set_transport(&self, transport: Transport) {
         let _ = self.transport.set(transport);
+    }
+
+    /// Makes a delivery.
+    pub(crate) async fn deliver(&self, delivery: Delivery) -> Result<Reply, String> {
+        if lock(&self.tenant).network_down {
+            return Err("no route to host".into());
+        }
+        let transport = self.transport.get().expect("the tenant has started");
+        transport(delivery).await
     }
 
     pub(crate) fn url(&self) -> String {
@@ -165,12 +174,14 @@ struct Host {
 }
 
 pub(crate) fn router(shared: Arc<Shared>, index: usize) -> Router {
+    let control = control::router(Arc::clone(&shared));
     Router::new()
         .route("/api/state/{tenant}", get(state))
         .route("/Login/api/PartnerSystemUser/Authenticate", post(authenticate))
         .route("/{tenant}/api/v1/{*path}", any(api))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(Host { shared, index })
+        .merge(control)
 }
 
 fn error(status: StatusCode, message: &str) -> Response {
@@ -400,8 +411,7 @@ fn draft(mut properties: Map<String, Value>) -> Webhook {
 
 async fn post_test(shared: &Shared, draft: &Webhook) -> (bool, String) {
     let delivery = sender::test(draft, lock(&shared.tenant).clock.now().to_string());
-    let transport = shared.transport.get().expect("the sender has started");
-    match transport(delivery).await {
+    match shared.deliver(delivery).await {
         Ok(reply) => (reply.status == 200, format!("HTTP {}\n{}", reply.status, reply.body)),
         Err(error) => (false, error),
     }

@@ -7,31 +7,39 @@ use jiff::Timestamp;
 
 /// A clock: the system's, or one that tests set.
 #[derive(Clone, Debug)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock {
+    fixed: Option<Arc<AtomicI64>>,
+    slow_by: i64,
+}
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self::slow(0)
+    }
+
+    /// A clock that is behind the system's by a number of seconds.
+    pub fn slow(seconds: i64) -> Self {
+        Self { fixed: None, slow_by: seconds * 1000 }
     }
 
     /// A clock that stands still at a time until it is moved.
     pub fn fixed(at: Timestamp) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(at.as_millisecond()))))
+        Self { fixed: Some(Arc::new(AtomicI64::new(at.as_millisecond()))), slow_by: 0 }
     }
 
     /// The current time, in whole milliseconds.
     pub fn now(&self) -> Timestamp {
-        let milliseconds = match &self.0 {
+        let milliseconds = match &self.fixed {
             Some(fixed) => fixed.load(Ordering::SeqCst),
-            None => Timestamp::now().as_millisecond(),
+            None => Timestamp::now().as_millisecond() - self.slow_by,
         };
         Timestamp::from_millisecond(milliseconds).expect("a time of this century")
     }
 
     /// Moves a fixed clock forward.
     pub fn advance(&self, milliseconds: i64) {
-        let fixed = self.0.as_ref().expect("only a fixed clock can be moved");
+        let fixed = self.fixed.as_ref().expect("only a fixed clock can be moved");
         fixed.fetch_add(milliseconds, Ordering::SeqCst);
     }
 }

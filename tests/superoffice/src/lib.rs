@@ -20,6 +20,7 @@ mod api;
 mod archive;
 mod auth;
 mod clock;
+mod control;
 mod function;
 mod installation;
 mod logs;
@@ -84,8 +85,8 @@ impl SuperOffice {
             Server::start("127.0.0.1:0", api::router(Arc::clone(&shared), 1)).await,
         ];
         shared.set_addresses([servers[0].address(), servers[1].address()]);
-        let sender = tokio::spawn(sender::run(Arc::clone(&shared), transport.clone(), pace));
         shared.set_transport(transport);
+        let sender = tokio::spawn(sender::run(Arc::clone(&shared), pace));
         Self { shared, servers, sender }
     }
 
@@ -206,10 +207,7 @@ impl SuperOffice {
 
     /// Changes a contact, and loses the event.
     pub fn change_contact_silently(&self, id: i64) {
-        let mut tenant = self.tenant();
-        let waiting = tenant.waiting.len();
-        tenant.change_contact(id);
-        tenant.waiting.truncate(waiting);
+        self.tenant().change_contact_silently(id);
     }
 
     /// Makes the sender hold events back, or go on.

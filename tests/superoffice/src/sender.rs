@@ -1,11 +1,13 @@
 //! The webhook sender: three attempts for an event, and the end of all events after nine failures.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::{Map, Value, json};
 
 use crate::api::Shared;
@@ -56,6 +58,22 @@ impl Reply {
 /// Makes a request; an error is a connection that failed.
 pub type Transport = Arc<dyn Fn(Delivery) -> BoxFuture<'static, Result<Reply, String>> + Send + Sync>;
 
+/// Resolves every name under `localhost` to the loopback address, as browsers do. Local gateways use such names.
+struct LoopbackNames;
+
+impl Resolve for LoopbackNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            if name.as_str().ends_with(".localhost") {
+                let loopback: Addrs = Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], 0))));
+                return Ok(loopback);
+            }
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
 /// Delivers over HTTP; `certificates` are PEM texts to trust besides the system's.
 pub fn http_transport(certificates: &[String]) -> Transport {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -66,6 +84,7 @@ pub fn http_transport(certificates: &[String]) -> Transport {
         .timeout(Duration::from_secs(30))
         .redirect(reqwest::redirect::Policy::none())
         .tls_certs_merge(certificates)
+        .dns_resolver(LoopbackNames)
         .build()
         .expect("a client with these certificates");
     Arc::new(move |delivery| {
@@ -88,7 +107,7 @@ pub fn http_transport(certificates: &[String]) -> Transport {
 }
 
 /// Delivers waiting events, one after another, until the task is aborted.
-pub(crate) async fn run(shared: Arc<Shared>, transport: Transport, pace: f64) {
+pub(crate) async fn run(shared: Arc<Shared>, pace: f64) {
     loop {
         let Some(event) = shared.next_event().await else {
             continue;
@@ -103,13 +122,13 @@ pub(crate) async fn run(shared: Arc<Shared>, transport: Transport, pace: f64) {
                 .collect()
         };
         for webhook in subscribers {
-            deliver(&shared, &transport, pace, webhook, &event).await;
+            deliver(&shared, pace, webhook, &event).await;
         }
         shared.delivered();
     }
 }
 
-async fn deliver(shared: &Shared, transport: &Transport, pace: f64, webhook: i64, event: &Event) {
+async fn deliver(shared: &Shared, pace: f64, webhook: i64, event: &Event) {
     for attempt in 0..=WAITS.len() {
         if attempt > 0 {
             tokio::time::sleep(Duration::from_secs_f64(WAITS[attempt - 1] * pace)).await;
@@ -123,7 +142,7 @@ async fn deliver(shared: &Shared, transport: &Transport, pace: f64, webhook: i64
             webhook.total_calls += 1;
             compose(webhook, &event.topic, &event.id, event.body.clone(), attempt)
         };
-        let result = transport(delivery).await;
+        let result = shared.deliver(delivery).await;
         let mut tenant = lock(&shared.tenant);
         let Some(stored) = tenant.webhooks.get_mut(&webhook) else {
             return;

@@ -118,6 +118,8 @@ pub(crate) struct Tenant {
     pub(crate) clock: Clock,
     pub(crate) running: bool,
     pub(crate) paused: bool,
+    /// Deliveries reach no host.
+    pub(crate) network_down: bool,
     pub(crate) version: Version,
     pub(crate) access: Access,
     pub(crate) contacts: BTreeMap<i64, Contact>,
@@ -134,6 +136,7 @@ impl Tenant {
             clock,
             running: true,
             paused: false,
+            network_down: false,
             version: Version::Current,
             access: Access::default(),
             contacts: BTreeMap::new(),
@@ -175,6 +178,13 @@ impl Tenant {
             contact.updated = Some(now);
             self.raise_for_contact("changed", id, &["name", "updated", "updated_associate_id", "updatedCount"]);
         }
+    }
+
+    /// Changes a contact, and loses the event.
+    pub(crate) fn change_contact_silently(&mut self, id: i64) {
+        let waiting = self.waiting.len();
+        self.change_contact(id);
+        self.waiting.truncate(waiting);
     }
 
     pub(crate) fn soft_delete_contact(&mut self, id: i64) {

@@ -1,0 +1,46 @@
+//! A SuperOffice tenant as a program, for demonstrations: one host, and a sender with its real waits.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use fake_superoffice::{Clock, SuperOffice, http_transport};
+
+/// Plays a SuperOffice tenant until it is interrupted. The first line of its output is the tenant's base URL.
+#[derive(Parser)]
+struct Options {
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1:0")]
+    address: String,
+    /// An access token to accept
+    #[arg(long)]
+    token: Option<String>,
+    /// A user and password to accept, separated by a colon
+    #[arg(long)]
+    user: Option<String>,
+    /// Certificates to trust for deliveries, in PEM, besides the system's
+    #[arg(long)]
+    certificates: Vec<PathBuf>,
+    /// The length of the sender's waits between attempts: 1 for 1 s and 4 s
+    #[arg(long, default_value_t = 1.0)]
+    pace: f64,
+    /// The number of seconds by which the tenant's clock is slow
+    #[arg(long, default_value_t = 0)]
+    slow_clock: i64,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let certificates = options.certificates.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
+    let clock = Clock::slow(options.slow_clock);
+    let superoffice = SuperOffice::start_at(&options.address, clock, http_transport(&certificates), options.pace).await;
+    if let Some(token) = &options.token {
+        superoffice.accept_token(token);
+    }
+    if let Some((user, password)) = options.user.as_deref().and_then(|user| user.split_once(':')) {
+        superoffice.accept_user(user, password);
+    }
+    println!("{}", superoffice.url());
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
