@@ -255,4 +255,12 @@ mod tests {
         let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
         assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL: must be another queue than QUEUE_URL"));
     }
+
+    #[test]
+    fn variables_are_the_ones_in_the_template() {
+        let template = include_str!("../../template.yaml");
+        for name in Config::VARIABLES {
+            assert!(template.contains(&format!(" {name}: ")), "{name}");
+        }
+    }
 }

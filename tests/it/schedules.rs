@@ -211,7 +211,7 @@ impl Model {
         }
         let mut end = now;
         for queue in order {
-            let (asked, reply) = self.asked.next().expect("the next queue is asked");
+            let (asked, reply) = self.asked.next().unwrap();
             assert_eq!(asked, queue, "the queue that is asked next");
             if matches!(reply, Reply::Hang | Reply::AcceptedResponseLost) {
                 end += limit(queue, self.scenario.has_fallback);
@@ -251,8 +251,8 @@ async fn run(scenario: Scenario, [earlier, delivery]: &[Box<RawValue>; 2], world
         events: with_fallback(Name::Events),
         quarantine: scenario.has_quarantine.then(|| with_fallback(Name::Quarantine)),
     });
-    let invoke = async |payload: &Box<RawValue>| {
-        let (response, line) = adapter.respond(LambdaEvent::new(payload.clone(), Context::default())).await;
+    let invoke = async |payload: &RawValue| {
+        let (response, line) = adapter.respond(LambdaEvent::new(payload.to_owned(), Context::default())).await;
         let ApiGatewayResponse::V2(response) = response else { panic!("another payload version: {response:?}") };
         (u16::try_from(response.status_code).unwrap(), line)
     };
