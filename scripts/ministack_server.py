@@ -1,17 +1,24 @@
 """Serves MiniStack with TLS. Runs in MiniStack's own environment, .tools/ministack.
 
-MiniStack's own program would also listen on port 443. Its CloudFormation does not know two kinds of resources of the
-template. They are recorded here, so that the template deploys unchanged.
+MiniStack's own program would also listen on port 443, and it differs from AWS in three ways that matter here. Its
+CloudFormation does not know two kinds of resources of the template, and an update ends functions in the middle of a
+request.
 """
 
 import asyncio
 import os
 import sys
+import threading
+import time
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
+from ministack.core import lambda_runtime
 from ministack.services.cloudformation import provisioners
+
+# No request takes longer: the function's own time limits are shorter.
+MAX_REQUEST_SECONDS = 10
 
 
 def record_saved_queries() -> None:
@@ -41,7 +48,22 @@ def record_alarms_on_expressions() -> None:
     provisioners._cw_metric_alarm_record = record_alarm
 
 
+def finish_requests_before_updates() -> None:
+    """Lets a function finish its current requests when an update replaces it, as Lambda does."""
+    kill = lambda_runtime.kill_workers
+
+    def finish_and_kill(workers: list) -> None:
+        deadline = time.monotonic() + MAX_REQUEST_SECONDS
+        while any(worker.in_use for worker in workers) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        kill(workers)
+
+    # In a thread of its own: an update runs in the thread that also serves the requests of functions.
+    lambda_runtime.kill_workers = lambda workers: threading.Thread(target=finish_and_kill, args=[workers]).start()
+
+
 def main() -> None:
+    finish_requests_before_updates()
     record_saved_queries()
     record_alarms_on_expressions()
     config = Config()

@@ -202,3 +202,4 @@ def test_secret_is_rotated_by_parameters_alone_without_a_rejected_delivery(webho
         assert len(webhook.queue().drain()) == len(secrets) == len(sender.statuses) + 2
     finally:
         webhook.update(WebhookSecret=SAMPLE_SECRET)
+        webhook.queue().drain()
