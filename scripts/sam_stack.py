@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -35,10 +35,15 @@ def dev_build(template: Path, binary: str, folder: Path) -> Path:
     """Builds one binary without optimization, and returns a copy of the template that refers to it."""
     artifact = folder / binary
     artifact.mkdir(parents=True, exist_ok=True)
-    shutil.copy(build(binary), artifact / "bootstrap")
-    # The symbols for debugging are nine tenths of the file.
-    subprocess.run(["strip", artifact / "bootstrap"], check=False)
+    dev_binary(binary, artifact / "bootstrap")
     return template_with_code(template, artifact, folder)
+
+
+def dev_binary(name: str, path: Path) -> None:
+    """Builds a binary without optimization and copies it to `path`."""
+    shutil.copy(build(name), path)
+    # The symbols for debugging are nine tenths of the file.
+    subprocess.run(["strip", path], check=False)
 
 
 def template_with_code(template: Path, code: Path, folder: Path) -> Path:
@@ -70,6 +75,9 @@ class SamStack:
     name: str
     template: Path
 
+    # Additional variables for `sam deploy`.
+    environment: dict[str, str] = field(default_factory=dict)
+
     def deploy(self, **parameters: str) -> SamStack:
         """Creates or updates the stack. Other parameters keep their previous values, or have their defaults."""
         # On the command line, SAM truncates a value at a quotation mark or a space.
@@ -81,7 +89,7 @@ class SamStack:
         arguments += ["--no-fail-on-empty-changeset"]
         if parameters:
             arguments += ["--parameter-overrides", f"file://{file}"]
-        result = run_sam(arguments, self.aws.client_environment, capture_output=True)
+        result = run_sam(arguments, {**self.aws.client_environment, **self.environment}, capture_output=True)
         if result.returncode != 0:
             raise DeployFailed(result.stdout + result.stderr)
         return self

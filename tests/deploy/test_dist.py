@@ -141,7 +141,10 @@ def test_template_differs_in_code_and_architecture_only(release, name, architect
     }
     assert functions
     for resource in functions.values():
-        binary = resource.pop("Metadata")["BuildProperties"]["Binary"]
+        del resource["Metadata"]["BuildMethod"]
+        binary = resource["Metadata"].pop("BuildProperties")["Binary"]
+        if not resource["Metadata"]:
+            del resource["Metadata"]
         resource["Properties"]["CodeUri"] = f"{binary}-{architecture.name}.zip"
         assert (release / resource["Properties"]["CodeUri"]).exists()
     assert transformed == expected
