@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
@@ -206,6 +207,8 @@ pub struct Client {
     clock: Clock,
     /// Further values that must not appear in any message.
     secrets: Vec<Sensitive>,
+    /// The seconds by which SuperOffice's clock is ahead, according to its last response.
+    clock_offset: AtomicI64,
     base: Mutex<Option<Url>>,
     ticket: Mutex<Option<Ticket>>,
 }
@@ -243,7 +246,16 @@ impl Client {
             .build()
             .map_err(|error| ApiError::Client(with_causes(&error)))?;
         let base = Mutex::new(connection.url.clone());
-        Ok(Self { http, connection, limits, clock, secrets: Vec::new(), base, ticket: Mutex::new(None) })
+        Ok(Self {
+            http,
+            connection,
+            limits,
+            clock,
+            secrets: Vec::new(),
+            clock_offset: AtomicI64::new(0),
+            base,
+            ticket: Mutex::new(None),
+        })
     }
 
     /// Keeps another secret out of every message.
@@ -261,6 +273,11 @@ impl Client {
     /// The current time.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// The time by which SuperOffice's clock is ahead of ours; negative if it is behind. Known to a second.
+    pub fn clock_offset(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed))
     }
 
     /// Replaces every secret in a text that comes from SuperOffice.
@@ -359,6 +376,9 @@ impl Client {
     async fn attempt(&self, call: &Call<'_>, request: reqwest::RequestBuilder) -> Result<Vec<u8>, Failure> {
         let response = request.send().await.map_err(|error| self.not_sent(call, &error))?;
         let (status, retry_after) = (response.status(), retry_after(response.headers(), self.now()));
+        if let Some(date) = response.headers().get(DATE).and_then(http_date) {
+            self.clock_offset.store(date.duration_since(self.now()).as_secs(), Ordering::Relaxed);
+        }
         let body = response.bytes().await.map_err(|error| self.not_sent(call, &error))?;
         if status.is_success() {
             return Ok(body.into());
@@ -508,8 +528,12 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let date = http_date(headers.get(RETRY_AFTER)?)?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+fn http_date(value: &HeaderValue) -> Option<Timestamp> {
+    Some(jiff::fmt::rfc2822::parse(value.to_str().ok()?.trim()).ok()?.timestamp())
 }
 
 /// Spreads waits, so that several programs do not return at the same time.

@@ -14,6 +14,10 @@ use serde::Deserialize;
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
 const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
+/// A smaller offset between the clocks cannot be told from none.
+const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
+/// The precision with which the offset between the clocks is known.
+const OFFSET_PRECISION: SignedDuration = SignedDuration::from_secs(1);
 /// The longest plausible delay of a delivery. With a longer one, the event's time cannot be compared with the log's.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -122,8 +126,25 @@ fn reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
 pub struct Handled {
     /// The contact id.
     pub primary_key: i64,
-    /// The time of the event: the time of the line less the delivery's delay.
-    pub at: Timestamp,
+    /// The time of the line, by AWS's clock.
+    pub written: Timestamp,
+    /// The time from the event to the line. The function does not log it if the event has no time, or one in the future.
+    delay: Option<SignedDuration>,
+}
+
+impl Handled {
+    /// Returns the time of the event by SuperOffice's clock, which is ahead of AWS's by `ahead`.
+    ///
+    /// A delivery that was repeated reports an old event, after which the contact may have changed again.
+    pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
+        let occurred = match self.delay {
+            Some(delay) => self.written.saturating_sub(delay),
+            // The event came from the future, so its line is older than the event.
+            None if ahead >= NOTICEABLE_OFFSET => self.written.saturating_add(ahead + OFFSET_PRECISION),
+            None => return self.written,
+        };
+        occurred.unwrap_or(self.written)
+    }
 }
 
 /// The log of the function, for one tenant.
@@ -214,8 +235,7 @@ impl Ledger {
         }
         let primary_key = line.primary_key.as_ref().and_then(crate::webhooks::integer)?;
         let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
-        let at = written.saturating_sub(delay(line.delivery_delay)).unwrap_or(written);
-        Some(Outcome::Handled(Handled { primary_key, at }))
+        Some(Outcome::Handled(Handled { primary_key, written, delay: delay(line.delivery_delay) }))
     }
 }
 
@@ -225,11 +245,10 @@ enum Outcome {
     Failed,
 }
 
-/// A delivery that was repeated reports an old event, after which the contact may have changed again.
-fn delay(milliseconds: Option<f64>) -> SignedDuration {
-    let delay = milliseconds.filter(|delay| *delay > 0.0).unwrap_or_default();
-    let delay = SignedDuration::try_from_secs_f64(delay / 1000.0).unwrap_or_default();
-    if delay > LONGEST_DELAY { SignedDuration::ZERO } else { delay }
+/// Reads a delay; `None` if it is not plausible.
+fn delay(milliseconds: Option<f64>) -> Option<SignedDuration> {
+    let delay = SignedDuration::try_from_secs_f64(milliseconds? / 1000.0).ok()?;
+    Some(delay).filter(|delay| !delay.is_negative() && *delay <= LONGEST_DELAY)
 }
 
 #[cfg(test)]
@@ -246,21 +265,22 @@ mod tests {
         }
     }
 
-    fn at(time: &str) -> Option<Handled> {
-        Some(Handled { primary_key: 7, at: time.parse().unwrap() })
+    fn handled(written: &str, delay: Option<i64>) -> Option<Handled> {
+        let delay = delay.map(SignedDuration::from_millis);
+        Some(Handled { primary_key: 7, written: written.parse().unwrap(), delay })
     }
 
     #[test]
     fn handled_contact_events_are_found() {
         for outcome in ["forwarded", "ignored"] {
             let line = json!({"outcome": outcome, "event": "Contact.changed", "primaryKey": 7});
-            assert_eq!(read(None, &format!("{line}\n")), at("2026-11-24T09:00:10Z"));
+            assert_eq!(read(None, &format!("{line}\n")), handled("2026-11-24T09:00:10Z", None));
         }
         let line = json!({
             "_aws": {"Timestamp": 1795510800000_i64},
             "outcome": "forwarded", "event": "contact.resync", "primaryKey": "7", "DeliveryDelay": 1500,
         });
-        assert_eq!(read(None, &line.to_string()), at("2026-11-24T08:59:58.5Z"));
+        assert_eq!(read(None, &line.to_string()), handled("2026-11-24T09:00:00Z", Some(1500)));
     }
 
     #[test]
@@ -291,10 +311,27 @@ mod tests {
 
     #[test]
     fn implausible_delays_are_disregarded() {
-        assert_eq!(delay(None), SignedDuration::ZERO);
-        assert_eq!(delay(Some(-1.0)), SignedDuration::ZERO);
-        assert_eq!(delay(Some(1_209_600_000.0)), SignedDuration::from_hours(14 * 24));
-        assert_eq!(delay(Some(1_209_600_001.0)), SignedDuration::ZERO);
-        assert_eq!(delay(Some(f64::MAX)), SignedDuration::ZERO);
+        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        assert_eq!(delay(None), None);
+        assert_eq!(delay(Some(-1.0)), None);
+        assert_eq!(delay(Some(0.0)), Some(SignedDuration::ZERO));
+        assert_eq!(delay(Some(1_209_600_000.0)), Some(days(14)));
+        assert_eq!(delay(Some(1_209_600_001.0)), None);
+        assert_eq!(delay(Some(f64::MAX)), None);
+    }
+
+    #[test]
+    fn event_is_older_than_its_line_unless_it_came_from_the_future() {
+        let occurred = |delay, ahead| {
+            let handled = handled("2026-11-24T09:00:00Z", delay).unwrap();
+            handled.occurred(SignedDuration::from_millis(ahead)).to_string()
+        };
+        for ahead in [-60_000, 0, 60_000] {
+            assert_eq!(occurred(Some(1500), ahead), "2026-11-24T08:59:58.5Z");
+        }
+        assert_eq!(occurred(None, 0), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, -60_000), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, 1999), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, 2000), "2026-11-24T09:00:03Z");
     }
 }

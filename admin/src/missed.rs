@@ -55,6 +55,7 @@ impl Progress {
 /// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
 #[derive(Debug)]
 pub struct Missed<'a> {
+    client: &'a Client,
     changes: Changes<'a>,
     ledger: &'a Ledger,
     window: Window,
@@ -67,7 +68,14 @@ impl<'a> Missed<'a> {
     pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window) -> Self {
         // SuperOffice stores whole seconds.
         let since = whole_seconds(window.since);
-        Self { changes: Changes::since(client, since), ledger, window, batch: BATCH, progress: Progress::default() }
+        Self {
+            client,
+            changes: Changes::since(client, since),
+            ledger,
+            window,
+            batch: BATCH,
+            progress: Progress::default(),
+        }
     }
 
     /// Compares this number of contacts with the log at a time.
@@ -105,11 +113,15 @@ impl<'a> Missed<'a> {
             return Ok(None);
         };
         let lines = &self.progress.0[1];
-        let from = oldest.saturating_sub(LOG_MARGIN).unwrap_or(oldest);
+        let ahead = self.client.clock_offset();
+        let from = oldest.saturating_sub(ahead.max(SignedDuration::ZERO) + LOG_MARGIN).unwrap_or(oldest);
         self.ledger
             .handled(from, |handled| {
                 lines.fetch_add(1, Ordering::Relaxed);
-                if open.get(&handled.primary_key).is_some_and(|contact| handled.at >= whole_seconds(contact.at)) {
+                if open
+                    .get(&handled.primary_key)
+                    .is_some_and(|contact| handled.occurred(ahead) >= whole_seconds(contact.at))
+                {
                     open.remove(&handled.primary_key);
                 }
                 !open.is_empty()

@@ -12,6 +12,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
@@ -180,8 +182,19 @@ pub(crate) fn router(shared: Arc<Shared>, index: usize) -> Router {
         .route("/Login/api/PartnerSystemUser/Authenticate", post(authenticate))
         .route("/{tenant}/api/v1/{*path}", any(api))
         .fallback(async || StatusCode::NOT_FOUND)
-        .with_state(Host { shared, index })
+        .with_state(Host { shared: Arc::clone(&shared), index })
+        .layer(axum::middleware::map_response(move |response: Response| {
+            let now = lock(&shared.tenant).clock.now();
+            async move { with_date(response, now) }
+        }))
         .merge(control)
+}
+
+/// Adds the time by the tenant's clock.
+fn with_date(mut response: Response, now: Timestamp) -> Response {
+    let date = Offset::UTC.to_datetime(now).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    response.headers_mut().insert(header::DATE, date.parse().expect("a date is a valid header"));
+    response
 }
 
 fn error(status: StatusCode, message: &str) -> Response {

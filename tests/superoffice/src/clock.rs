@@ -15,12 +15,7 @@ pub struct Clock {
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self::slow(0)
-    }
-
-    /// A clock that is behind the system's by a number of seconds.
-    pub fn slow(seconds: i64) -> Self {
-        Self { fixed: None, slow_by: seconds * 1000 }
+        Self { fixed: None, slow_by: 0 }
     }
 
     /// A clock that stands still at a time until it is moved.
@@ -28,13 +23,19 @@ impl Clock {
         Self { fixed: Some(Arc::new(AtomicI64::new(at.as_millisecond()))), slow_by: 0 }
     }
 
+    /// The same clock, seen by a machine whose clock is behind by a number of seconds.
+    #[must_use]
+    pub fn slowed(&self, seconds: i64) -> Self {
+        Self { fixed: self.fixed.clone(), slow_by: self.slow_by + seconds * 1000 }
+    }
+
     /// The current time, in whole milliseconds.
     pub fn now(&self) -> Timestamp {
         let milliseconds = match &self.fixed {
             Some(fixed) => fixed.load(Ordering::SeqCst),
-            None => Timestamp::now().as_millisecond() - self.slow_by,
+            None => Timestamp::now().as_millisecond(),
         };
-        Timestamp::from_millisecond(milliseconds).expect("a time of this century")
+        Timestamp::from_millisecond(milliseconds - self.slow_by).expect("a time of this century")
     }
 
     /// Moves a fixed clock forward.

@@ -26,23 +26,23 @@ pub struct Installation {
     pub function: Arc<Function>,
     /// CloudWatch Logs.
     pub logs: Arc<Logs>,
-    /// The time.
+    /// AWS's time.
     pub clock: Clock,
 }
 
 impl Installation {
     /// Starts a tenant without webhooks, at [`START`].
     pub async fn start() -> Self {
-        Self::start_at(START.parse().expect("a valid time")).await
+        Self::start_at(START.parse().expect("a valid time"), 0).await
     }
 
-    /// Starts a tenant without webhooks.
-    pub async fn start_at(time: Timestamp) -> Self {
+    /// Starts a tenant without webhooks, whose clock is behind AWS's by a number of seconds.
+    pub async fn start_at(time: Timestamp, slow_by: i64) -> Self {
         let clock = Clock::fixed(time);
         let logs = Arc::new(Logs::start().await);
         let function = Function::new(SECRET, clock.clone(), Arc::clone(&logs), LOG_GROUP);
         let transport = Arc::new(function.transport());
-        let superoffice = SuperOffice::start_at("127.0.0.1:0", clock.clone(), transport, 0.0).await;
+        let superoffice = SuperOffice::start_at("127.0.0.1:0", clock.slowed(slow_by), transport, 0.0).await;
         superoffice.accept_token(TOKEN);
         Self { superoffice: Arc::new(superoffice), function, logs, clock }
     }

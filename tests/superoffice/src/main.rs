@@ -32,7 +32,7 @@ struct Options {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let certificates = options.certificates.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
-    let clock = Clock::slow(options.slow_clock);
+    let clock = Clock::system().slowed(options.slow_clock);
     let superoffice = SuperOffice::start_at(&options.address, clock, http_transport(&certificates), options.pace).await;
     if let Some(token) = &options.token {
         superoffice.accept_token(token);

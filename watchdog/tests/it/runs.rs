@@ -1,6 +1,6 @@
 //! Single rules of a run.
 
-use fake_superoffice::{Fault, Outage, Version};
+use fake_superoffice::{Fault, Outage, START, Version};
 use serde_json::json;
 
 use crate::support::{OWN_LOG_GROUP, TestBed};
@@ -112,6 +112,24 @@ async fn disabled_webhook_is_reactivated_and_every_change_recovered() {
             assert!(!expected.contains(&unchanged));
             assert_eq!((&bed.lines()[0]["Reactivated"], &bed.lines()[0]["WebhookActive"]), (&json!(1), &json!(1)));
         }
+    }
+}
+
+#[tokio::test]
+async fn clocks_may_differ() {
+    for slow_by in [600, 90, 5, -1, -5, -90] {
+        let bed = TestBed::start_slow(START.parse().unwrap(), slow_by, &[]).await;
+        let unchanged = bed.superoffice.create_contact();
+        bed.superoffice.idle().await;
+        bed.pass(3600);
+        bed.run().await;
+        let created = disable(&bed, Outage::Permission).await;
+        bed.function.set_outage(Outage::None);
+        let reports = bed.run_every_five_minutes(3).await;
+        assert_eq!((reports[0].reactivated, reports[0].resynced, reports[2].missed), (1, 4, 0), "{slow_by}");
+        assert_eq!(bed.signals().iter().filter(|contact| **contact != unchanged).count(), created.len());
+        // An event that is a second older than its own change cannot be told from a lost one.
+        assert_eq!(bed.signals().contains(&unchanged), slow_by == -1, "{slow_by}");
     }
 }
 

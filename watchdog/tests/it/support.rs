@@ -61,7 +61,13 @@ impl TestBed {
 
     /// Starts an installation at a time, for a program that uses the system's clock.
     pub(crate) async fn start_at(time: Timestamp) -> Self {
-        let bed = Self::at(Installation::start_at(time).await, &[("WATCHDOG_MODE", "act")]);
+        Self::start_slow(time, 0, &[]).await
+    }
+
+    /// Starts an installation whose tenant has a clock that is behind AWS's by a number of seconds.
+    pub(crate) async fn start_slow(time: Timestamp, slow_by: i64, variables: &[(&'static str, &str)]) -> Self {
+        let variables = [&[("WATCHDOG_MODE", "act")], variables].concat();
+        let bed = Self::at(Installation::start_at(time, slow_by).await, &variables);
         bed.register().await;
         bed
     }
