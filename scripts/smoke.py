@@ -140,7 +140,7 @@ def explain_event(response: Response) -> str:
         print("The event was not queued: ForwardEvents does not match contact.changed. Not checked: the events queue.")
         return ""
     if response.status == 200:
-        return "The sample event was not understood. Is an older version of the function deployed?"
+        return "The sample event was quarantined as malformed. Is an older version of the function deployed?"
     return explain(response)
 
 

@@ -106,7 +106,7 @@ impl Source {
     }
 
     fn query(&self, since: Timestamp, after: Option<i64>) -> Vec<(&'static str, String)> {
-        // Whether the boundary itself is included is not documented, so it is shifted, and rows are checked.
+        // The documentation does not say if the boundary is included, so it is shifted, and rows are checked.
         let since = since.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(since);
         let since = Offset::UTC.to_datetime(since).strftime("%Y-%m-%dT%H:%M:%S");
         let mut filter = format!("{} afterTime '{since}'", self.time);

@@ -275,7 +275,7 @@ impl Client {
         (self.clock)()
     }
 
-    /// The time by which SuperOffice's clock is ahead of ours; negative if it is behind. Known to a second.
+    /// The time by which SuperOffice's clock is ahead of the local one, negative if it is behind. Known to a second.
     pub fn clock_offset(&self) -> SignedDuration {
         SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed))
     }

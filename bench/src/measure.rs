@@ -11,10 +11,10 @@ use crate::cpu_share::CpuShare;
 use crate::peers::Peer;
 
 /// The number of events before a warm measurement.
-pub(crate) const WARM_UP_EVENTS: usize = 200;
+const WARM_UP_EVENTS: usize = 200;
 
 /// The number of events in a warm measurement.
-pub(crate) const WARM_EVENTS: usize = 1000;
+const WARM_EVENTS: usize = 1000;
 
 /// The measurements of one implementation, in milliseconds or bytes, one per run.
 #[derive(Default)]

@@ -104,7 +104,7 @@ fn node(root: &Path) -> Available {
     }
     install(&home, "package-lock.json", || {
         for tool in ["npm", "cmake", "make", "g++", "autoreconf", "libtoolize"] {
-            find(tool).map_err(|error| format!("{error}, which builds the Lambda client for Node"))?;
+            find(tool).map_err(|error| format!("{error} (to build the Lambda client for Node)"))?;
         }
         // Without this, node-gyp downloads Node's headers even if they are installed.
         let prefix = node.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));

@@ -21,7 +21,8 @@ pub struct EventMetadata {
     tenant_field: TenantField,
 }
 
-/// How the body names its tenant. Readers disagree on which of several values counts, and many ignore case.
+/// The form in which the body names its tenant. Readers disagree on which of several values counts, and many ignore
+/// case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TenantField {
     #[default]
