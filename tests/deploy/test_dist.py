@@ -53,8 +53,9 @@ def names(folder: Path) -> set[str]:
 
 def test_release_contains_a_zip_an_sbom_and_a_template_for_each_architecture(release):
     expected = {"SHA256SUMS", "THIRD-PARTY-LICENSES.txt", "LICENSE-APACHE", "LICENSE-MIT"}
-    for name in ("superoffice-webhook-x86_64", "superoffice-webhook-arm64", "consumer-x86_64", "consumer-arm64"):
-        expected |= {f"{name}.zip", f"{name}.cdx.json"}
+    for name in ("superoffice-webhook", "consumer", "watchdog"):
+        for architecture in BOTH:
+            expected |= {f"{name}-{architecture.name}.zip", f"{name}-{architecture.name}.cdx.json"}
     for name in TEMPLATES:
         expected |= {f"{name}.yaml", f"{name}-arm64.yaml"}
 
