@@ -2,19 +2,15 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use sha2::Sha256;
+use superoffice_webhook::webhook::tenant::{MIN_MASTER_SECRET_BYTES, MasterSecret};
 
 use crate::auth::{Credentials, SystemUser};
 use crate::sensitive::Sensitive;
 
 /// The environment that knows a tenant's base URL unless another one is configured.
 const DEFAULT_ENVIRONMENT_URL: &str = "https://online.superoffice.com";
-/// The shortest master secret, in bytes.
-const MIN_MASTER_SECRET_BYTES: usize = 32;
 
 /// All problems of a configuration, each with its variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +216,7 @@ impl<'a> Environment<'a> {
         let tenant = self.optional("SUPEROFFICE_TENANT");
         let has_master = self.optional("SUPEROFFICE_TENANT_MASTER_SECRET").is_some();
         let derived = match &tenant {
-            Some(tenant) if has_master => Some(derive_secret(&self.master_secret()?, tenant)),
+            Some(tenant) if has_master => Some(Sensitive::new(self.master_secret()?.derive_text(tenant))),
             _ => None,
         };
         let on_tenant_path = tenant.is_some_and(|tenant| {
@@ -231,13 +227,13 @@ impl<'a> Environment<'a> {
     }
 
     /// Reads the required master secret.
-    pub fn master_secret(&mut self) -> Option<Sensitive> {
-        let secret = self.required("SUPEROFFICE_TENANT_MASTER_SECRET")?;
-        if secret.len() < MIN_MASTER_SECRET_BYTES {
-            self.problem("SUPEROFFICE_TENANT_MASTER_SECRET", "is shorter than 32 bytes");
-            return None;
+    pub fn master_secret(&mut self) -> Option<MasterSecret> {
+        let secret = self.required("SUPEROFFICE_TENANT_MASTER_SECRET")?.parse();
+        if secret.is_err() {
+            let problem = format!("is shorter than {MIN_MASTER_SECRET_BYTES} bytes, or only whitespace");
+            self.problem("SUPEROFFICE_TENANT_MASTER_SECRET", problem);
         }
-        Some(Sensitive::new(secret))
+        secret.ok()
     }
 
     /// Reads `LOG_GROUP_NAME`.
@@ -270,15 +266,8 @@ pub(crate) fn without_api_path(url: &Url) -> Url {
 /// Returns `true` if a URL's path ends with `/webhook/<tenant>`.
 fn names(url: &Url, tenant: &str) -> bool {
     let mut segments = url.path().trim_end_matches('/').rsplit('/');
-    segments.next().is_some_and(|last| last.eq_ignore_ascii_case(tenant)) && segments.next() == Some("webhook")
-}
-
-/// Derives a tenant's secret from the master secret.
-#[expect(clippy::expect_used, reason = "HMAC accepts a key of any length")]
-pub fn derive_secret(master: &Sensitive, tenant: &str) -> Sensitive {
-    let message = format!("superoffice-webhook/tenant/v1/{}", tenant.to_ascii_lowercase());
-    let mac = Hmac::<Sha256>::new_from_slice(master.expose().as_bytes()).expect("HMAC accepts a key of any length");
-    Sensitive::new(STANDARD.encode(mac.chain_update(message).finalize().into_bytes()))
+    let last = segments.next().map(|last| percent_decode_str(last).decode_utf8_lossy());
+    last.is_some_and(|last| last.eq_ignore_ascii_case(tenant)) && segments.next() == Some("webhook")
 }
 
 #[cfg(test)]
@@ -365,7 +354,7 @@ mod tests {
             "invalid configuration:\
              \n  SUPEROFFICE_URL contains a user or a password\
              \n  SUPEROFFICE_ACCESS_TOKEN contains characters that a token does not have\
-             \n  SUPEROFFICE_TENANT_MASTER_SECRET is shorter than 32 bytes"
+             \n  SUPEROFFICE_TENANT_MASTER_SECRET is shorter than 32 bytes, or only whitespace"
         );
     }
 
@@ -398,15 +387,8 @@ mod tests {
     }
 
     #[test]
-    fn derived_secret_equals_the_one_computed_with_openssl() {
-        // printf superoffice-webhook/tenant/v1/cust12345 | openssl dgst -sha256 -hmac "$MASTER" -binary | base64
-        let derived = derive_secret(&Sensitive::new(MASTER), "Cust12345");
-        assert_eq!(derived.expose(), "ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=");
-    }
-
-    #[test]
     fn path_of_the_webhook_url_selects_the_secret() {
-        let derived = derive_secret(&Sensitive::new(MASTER), "Cust1");
+        let derived = MASTER.parse::<MasterSecret>().unwrap().derive_text("Cust1");
         let both = [
             ("SUPEROFFICE_WEBHOOK_SECRET", "shared"),
             ("SUPEROFFICE_TENANT_MASTER_SECRET", MASTER),
@@ -416,12 +398,13 @@ mod tests {
             ("https://host/webhook", "shared"),
             ("https://host/webhook/Cust2", "shared"),
             ("https://host/hook/Cust1", "shared"),
-            ("https://host/prod/webhook/cust1/", derived.expose()),
+            ("https://host/prod/webhook/cust1/", derived.as_str()),
+            ("https://host/webhook/Cus%741", derived.as_str()),
         ] {
             let variables = [both.as_slice(), &[("WEBHOOK_URL", url)]].concat();
             assert_eq!(secret(&variables).as_deref(), Ok(expected), "{url}");
         }
-        assert_eq!(secret(&both[1..]).as_deref(), Ok(derived.expose()));
+        assert_eq!(secret(&both[1..]).as_deref(), Ok(derived.as_str()));
         assert_eq!(secret(&both[..1]).as_deref(), Ok("shared"));
         assert!(secret(&both[1..2]).is_err());
         assert!(secret(&[("SUPEROFFICE_WEBHOOK_SECRET", " \n")]).is_err());

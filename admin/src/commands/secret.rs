@@ -1,7 +1,6 @@
 //! `secret`: the derived secret of a tenant.
 
 use super::{CommandResult, configured, exit_code, print};
-use superoffice_webhook_admin::config::derive_secret;
 
 /// Print the secret that is derived for a tenant from SUPEROFFICE_TENANT_MASTER_SECRET
 #[derive(Debug, clap::Args)]
@@ -14,7 +13,7 @@ pub(crate) struct Secret {
 impl Secret {
     pub(crate) fn run(self) -> CommandResult {
         let master = configured(|environment| environment.master_secret())?;
-        print(derive_secret(&master, &self.tenant).expose())?;
+        print(master.derive_text(&self.tenant))?;
         Ok(exit_code(true))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use superoffice_webhook::{Secret, Signature};
-use superoffice_webhook_admin::config::{Environment, derive_secret};
+use superoffice_webhook_admin::config::Environment;
 use superoffice_webhook_admin::sensitive::Sensitive;
 
 use super::{CommandResult, lookup, print};
@@ -51,7 +51,7 @@ impl Signer {
         }
         let mut environment = Environment::new(lookup);
         let secret = match &self.tenant {
-            Some(tenant) => environment.master_secret().map(|master| derive_secret(&master, tenant)),
+            Some(tenant) => environment.master_secret().map(|master| Sensitive::new(master.derive_text(tenant))),
             None => environment.required("SUPEROFFICE_WEBHOOK_SECRET").map(Sensitive::new),
         };
         Ok(Secret::new(environment.finish(secret)?.expose())?)
