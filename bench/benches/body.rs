@@ -1,4 +1,5 @@
-//! The cost of an event by the size of its body: in the function, and in a consumer.
+//! The cost of an event by the size of its body, in the function and in a consumer, and the cost of a rejection by the
+//! number of tenants.
 
 #![expect(clippy::unwrap_used, reason = "an unexpected error ends the benchmark")]
 
@@ -11,7 +12,7 @@ use superoffice_webhook::function::{
     DeliveryRecord, EventFilter, Handler, Outcome, Queue, QueueError, Request, WithFallback,
 };
 use superoffice_webhook::message::{MessageFormat, QueueMessage};
-use superoffice_webhook::{QueuedEvent, SIGNATURE_HEADER, Secret, Verifier};
+use superoffice_webhook::{MasterSecret, QueuedEvent, SIGNATURE_HEADER, Secret, TenantSecrets, Verifier};
 
 /// A queue that drops every message.
 struct Sink;
@@ -97,5 +98,36 @@ fn cost_by_size(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, cost_by_size);
+/// Measures requests with a forged signature, which anyone can send. With derived secrets, each request names another of
+/// 10,000 tenants.
+fn rejection_by_tenants(criterion: &mut Criterion) {
+    let secret = |text: &str| Secret::new(text).unwrap();
+    let listed = (0..100).map(|number| (format!("Cust{number}"), vec![secret(&format!("secret {number}"))]));
+    let listed = TenantSecrets::new(listed).unwrap();
+    let master: MasterSecret = "0123456789abcdef0123456789abcdef".parse().unwrap();
+    let plain = vec!["/webhook".to_owned()];
+    let tenants: Vec<String> = (0..10_000).map(|number| format!("/webhook/Cust{number}")).collect();
+    for (size, bytes) in [("3 KiB", 3 << 10), ("1 MiB", 1 << 20)] {
+        let body = body(bytes);
+        let signature = secret("forged").sign(&body).to_string();
+        let mut group = criterion.benchmark_group("rejection");
+        for (name, verifier, paths) in [
+            ("1 secret", Verifier::new(secret("shared")), &plain),
+            ("100 listed tenants", Verifier::with_tenants(Some(secret("shared")), None, listed.clone()), &plain),
+            ("10,000 derived tenants", Verifier::default().with_master(master.clone()), &tenants),
+        ] {
+            let mut paths = paths.iter().cycle();
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter_batched(
+                    || (body.clone(), paths.next().unwrap()),
+                    |(body, path)| verifier.verify_at(path, black_box(body), [&signature]).unwrap_err(),
+                    BatchSize::LargeInput,
+                );
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, cost_by_size, rejection_by_tenants);
 criterion_main!(benches);

@@ -83,6 +83,22 @@ def derived_secret(master: str, tenant: str) -> str:
     return base64.b64encode(hmac.new(master.encode(), message.encode(), hashlib.sha256).digest()).decode()
 
 
+def test_two_tenants_reject_each_others_signatures(changed):
+    secrets = {tenant: derived_secret(MASTER_SECRET, tenant) for tenant in ("Cust101", "Cust102")}
+    for tenant, secret in secrets.items():
+        # SuperOffice posts this probe when the tenant's webhook is registered.
+        probe = event(Event="test", Entity="test", PrimaryKey=0, ContextIdentifier="Default")
+        assert changed.outcome(probe, secret=secret, path=f"/{tenant}") == (200, "test")
+        assert changed.outcome(event(ContextIdentifier=tenant), secret=secret, path=f"/{tenant}") == (200, "forwarded")
+    for own, other in [("Cust101", "Cust102"), ("Cust102", "Cust101")]:
+        for path, named, signed_by in [(own, own, other), (own, other, other), (own, other, own)]:
+            response = changed.post(event(ContextIdentifier=named), secret=secrets[signed_by], path=f"/{path}")
+            assert response.status == 401, (path, named, signed_by)
+
+    sources = {json.loads(message["Body"])["source"] for message in changed.queue().drain()}
+    assert sources == {"urn:superoffice:Cust101", "urn:superoffice:Cust102"}
+
+
 def test_new_queue_type_keeps_the_old_queues_with_their_messages(changed):
     assert changed.outcome(event()) == (200, "forwarded")
     fifo = changed.queue()

@@ -127,5 +127,7 @@ def test_success_of_another_program_is_not_accepted():
     welcome = Response(200, "text/html", b"<html>Welcome</html>", 1)
     assert explain_unsigned(welcome).startswith("DANGER")
     assert "not the function's" in explain_probe(welcome)
-    assert "quarantined as malformed" in explain_event(Response(200, "application/json", b'{"outcome":"quarantined"}', 1))
+    assert "quarantined as malformed" in explain_event(
+        Response(200, "application/json", b'{"outcome":"quarantined"}', 1)
+    )
     assert explain_unsigned(gateway(401)) != ""
