@@ -257,7 +257,7 @@ async fn run(scenario: Scenario, [earlier, delivery]: &[Box<RawValue>; 2], world
         (u16::try_from(response.status_code).unwrap(), line)
     };
 
-    // An earlier delivery that the primary queue did not answer.
+    // An earlier delivery to which the primary queue did not respond.
     if scenario.outage != Outage::Never {
         world.lock().unwrap().scripted = vec![Reply::Hang, Reply::Accepted];
         invoke(earlier).await;
