@@ -94,6 +94,10 @@ deploy-local: $(INSTALLED_DEV) $(INSTALLED_MINISTACK) ## deploy the template int
 smoke: ## check a deployment, in AWS or local: make smoke URL=https://.../webhook
 	@$(PYTHON) scripts/smoke.py "$(URL)" --tenant "$(TENANT)" $(ARGS)
 
+.PHONY: outage
+outage: $(INSTALLED_DEV) $(INSTALLED_MINISTACK) ## show in a local AWS how the watchdog recovers the events that outages lost
+	@$(BIN)/python scripts/outage.py
+
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench
 

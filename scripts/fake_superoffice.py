@@ -1,0 +1,104 @@
+"""The fake SuperOffice of tests/superoffice as a process, and the administration program for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from stack import Child, StackError, base_environment, build
+
+USER, PASSWORD = "admin", "a password"
+START_TIMEOUT = 60
+
+# Ignores the proxy settings of the environment.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class FakeSuperOffice:
+    """A running SuperOffice tenant. A context manager: leaving it ends the process."""
+
+    def __init__(self, folder: Path, ca_file: Path, slow_clock: int = 0, pace: float = 0.02) -> None:
+        """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
+        binary = build("fake-superoffice")
+        log_file = folder / "superoffice.log"
+        self._log = log_file.open("wb")
+        command = [str(binary), "--certificates", str(ca_file), "--user", f"{USER}:{PASSWORD}"]
+        command += ["--slow-clock", str(slow_clock), "--pace", str(pace)]
+        self._child = Child(command, base_environment(), self._log)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not (lines := log_file.read_text(encoding="utf-8").splitlines()):
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise StackError(f"the fake SuperOffice does not start, see {log_file}")
+            time.sleep(0.05)
+        self.url = lines[0]
+
+    def __enter__(self) -> FakeSuperOffice:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._child.close()
+        self._log.close()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables with which a program uses this tenant."""
+        return {"SUPEROFFICE_URL": self.url, "SUPEROFFICE_USER": USER, "SUPEROFFICE_PASSWORD": PASSWORD}
+
+    def create(self) -> int:
+        return self._control("POST", "contacts")["id"]
+
+    def change(self, contact: int) -> None:
+        self._control("POST", f"contacts/{contact}/change")
+
+    def soft_delete(self, contact: int) -> None:
+        self._control("POST", f"contacts/{contact}/softdelete")
+
+    def change_and_lose_event(self, contact: int) -> None:
+        self._control("POST", f"contacts/{contact}/lose")
+
+    def merge(self, source: int, destination: int) -> None:
+        self._control("POST", f"merge/{source}/{destination}")
+
+    def set_network(self, up: bool) -> None:
+        """Decides whether deliveries reach any host."""
+        self._control("POST", f"network/{'up' if up else 'down'}")
+
+    def wait_until_idle(self) -> None:
+        """Waits until every event was delivered or given up."""
+        self._control("GET", "idle", timeout=300)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self._control("GET", "state")
+
+    @property
+    def webhook_state(self) -> str:
+        """The state of the webhook for contacts, which was registered first."""
+        return self.state["webhooks"][0]["state"]
+
+    def _control(self, method: str, path: str, timeout: float = 30) -> Any:
+        base = self.url.rpartition("/")[0]
+        with _opener.open(
+            urllib.request.Request(f"{base}/_control/{path}", method=method), timeout=timeout
+        ) as response:
+            body = response.read()
+        return json.loads(body) if body else None
+
+
+def run_admin(arguments: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess:
+    """Runs superoffice-webhook-admin with these arguments and variables."""
+    return subprocess.run(
+        [str(build("superoffice-webhook-admin")), *arguments],
+        env={**base_environment(), **variables},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
