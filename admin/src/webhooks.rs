@@ -350,7 +350,7 @@ impl Client {
     }
 
     /// Changes properties of a webhook: by JSON Patch, or by `PUT` on servers that do not know it. With `state`, the change
-    /// is refused if the webhook has another state by now.
+    /// is refused if the state has changed since it was read.
     async fn update(
         &self,
         webhook: &Webhook,

@@ -3,7 +3,7 @@
 use superoffice_webhook_admin::config::{ConfigError, Connection, Environment};
 use superoffice_webhook_admin::sensitive::Sensitive;
 
-/// The number of contacts that a run signals at most, unless `MAX_RESYNCS` says otherwise.
+/// The number of contacts that a run signals at most, unless `MAX_RESYNCS` is set.
 const DEFAULT_MAX_RESYNCS: usize = 500;
 
 /// `WATCHDOG_MODE`.

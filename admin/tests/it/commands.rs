@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::time::Duration;
 
 use fake_superoffice::{Fault, LOG_GROUP, Outage, SECRET, START, TOKEN, WEBHOOK_URL};
 use serde_json::{Value, json};
+use test_support::Process;
 use tokio::process::Command;
 
 use crate::support::TestBed;
@@ -43,10 +45,7 @@ async fn run_with(variables: BTreeMap<&'static str, String>, arguments: &[&str])
 
 async fn run(bed: &TestBed, arguments: &[&str]) -> Run {
     let mut variables = bed.variables();
-    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", bed.logs.url());
-    variables.insert("AWS_REGION", "eu-north-1".into());
-    variables.insert("AWS_ACCESS_KEY_ID", "id".into());
-    variables.insert("AWS_SECRET_ACCESS_KEY", "key".into());
+    variables.extend(bed.aws_variables());
     run_with(variables, arguments).await
 }
 
@@ -197,15 +196,51 @@ async fn log_group_that_does_not_exist_is_an_error() {
     let bed = TestBed::start().await;
     bed.superoffice.create_contact();
     let mut variables = bed.variables();
-    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", bed.logs.url());
-    variables.insert("AWS_REGION", "eu-north-1".into());
-    variables.insert("AWS_ACCESS_KEY_ID", "id".into());
-    variables.insert("AWS_SECRET_ACCESS_KEY", "key".into());
+    variables.extend(bed.aws_variables());
     variables.insert("LOG_GROUP_NAME", "/other".into());
     let run = run_with(variables, &["missed", "--since", START]).await;
     assert_eq!(run.status, 1);
     assert!(run.stderr.contains("the log group /other cannot be read"), "{}", run.stderr);
     assert!(!run.stderr.contains(LOG_GROUP));
+}
+
+/// Lists 100,000 contacts, of which every hundredth was missed. Two batches, and for each of them the whole log.
+#[tokio::test]
+async fn many_contacts_are_listed_in_bounded_memory_and_requests() {
+    const CONTACTS: i64 = 100_000;
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(CONTACTS, bed.clock.now());
+    let is_lost = |key: &i64| key % 100 == 0;
+    for key in (1..=CONTACTS).rev().filter(|key| !is_lost(key)) {
+        let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": key});
+        bed.logs.write(LOG_GROUP, bed.clock.now(), line.to_string());
+    }
+    let mut process = Process::new(env!("CARGO_BIN_EXE_superoffice-webhook-admin"))
+        .arg("missed")
+        .arg("--json")
+        .arg("--since")
+        .arg(START)
+        .envs(bed.variables())
+        .envs(bed.aws_variables())
+        .start();
+    let mut peak = 0;
+    while process.is_running() {
+        peak = peak.max(process.peak_resident_bytes());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(process.wait().await.code(), Some(1), "{:?}", process.stderr_lines());
+    let key = |line: &String| serde_json::from_str::<Value>(line).unwrap()["primaryKey"].as_i64().unwrap();
+    let found: Vec<i64> = process.stdout_lines().iter().map(key).collect();
+    assert_eq!(found, (1..=CONTACTS).filter(is_lost).collect::<Vec<_>>());
+    assert_eq!(process.stderr_lines().last().unwrap(), "100000 contacts changed, 1000 missed");
+    println!("peak of the resident memory: {} MB", peak / 1_000_000);
+    assert!(peak < 64_000_000, "{peak} bytes");
+
+    // A request for each page of 1,000 rows, and one for each empty list. The log has pages of 10,000 lines.
+    let requests = bed.superoffice.requests();
+    assert!(requests.len() <= 110, "{} requests", requests.len());
+    assert!(requests.iter().all(|request| request.query["$top"] == "1000" && !request.query.contains_key("$skip")));
+    assert!(bed.logs.requests() <= 20, "{} requests", bed.logs.requests());
 }
 
 #[tokio::test]

@@ -379,7 +379,7 @@ async fn webhook(shared: &Shared, method: &Method, id: i64, rest: &[&str], conte
     }
 }
 
-/// Saves a webhook whose URL answers the test with 200.
+/// Saves a webhook whose URL responds to the test with 200.
 async fn save(shared: &Shared, existing: Option<&Webhook>, content: Value) -> Response {
     let Value::Object(properties) = content else {
         return error(StatusCode::BAD_REQUEST, "Not a webhook");

@@ -20,7 +20,7 @@ enum Condition {
     Equal(String, i64),
 }
 
-/// Answers `GET Archive/{provider}`: the rows, or the reason why the query is rejected.
+/// Responds to `GET Archive/{provider}` with the rows, or the reason why the query is rejected.
 pub(crate) fn query(tenant: &Tenant, provider: &str, query: &HashMap<String, String>) -> Result<Value, String> {
     let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
     let columns: Vec<&str> = text("$select").split(',').map(str::trim).filter(|column| !column.is_empty()).collect();

@@ -18,7 +18,7 @@ impl Clock {
         Self { fixed: None, slow_by: 0 }
     }
 
-    /// A clock that stands still at a time until it is moved.
+    /// A clock that shows one time until it is moved.
     pub fn fixed(at: Timestamp) -> Self {
         Self { fixed: Some(Arc::new(AtomicI64::new(at.as_millisecond()))), slow_by: 0 }
     }

@@ -15,7 +15,7 @@ pub const TOKEN: &str = "8A:access-token";
 pub const WEBHOOK_URL: &str = "https://hooks.example.com/webhook";
 /// The function's log group.
 pub const LOG_GROUP: &str = "/aws/lambda/webhook";
-/// The time at which its clock stands at first.
+/// The time of its clock at first.
 pub const START: &str = "2026-11-24T09:00:00Z";
 
 /// Everything that the administration programs work with, on a clock that the test moves.

@@ -154,7 +154,7 @@ impl SuperOffice {
         self.tenant().access.forbidden.clear();
     }
 
-    /// Answers the next requests whose method and path contain `call` with these faults.
+    /// Responds to the next requests whose method and path contain `call` with these faults.
     pub fn script(&self, call: &str, faults: impl IntoIterator<Item = Fault>) {
         self.shared.script(call, faults);
     }

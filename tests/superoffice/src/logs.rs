@@ -125,13 +125,13 @@ async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, bo
         })
         .collect();
     let next = (from.saturating_add(page) < group.len()).then(|| (from + page).to_string());
-    answer(StatusCode::OK, json!({"events": events, "searchedLogStreams": [], "nextToken": next}))
+    respond(StatusCode::OK, json!({"events": events, "searchedLogStreams": [], "nextToken": next}))
 }
 
 fn failure(status: StatusCode, kind: &str, message: &str) -> Response {
-    answer(status, json!({"__type": kind, "message": message}))
+    respond(status, json!({"__type": kind, "message": message}))
 }
 
-fn answer(status: StatusCode, body: Value) -> Response {
+fn respond(status: StatusCode, body: Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], Json(body)).into_response()
 }

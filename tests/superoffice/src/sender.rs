@@ -165,7 +165,7 @@ async fn deliver(shared: &Shared, pace: f64, webhook: i64, event: &Event) {
     }
 }
 
-/// Composes the test that a webhook has to answer with 200 before it is saved.
+/// Composes the test, to which a webhook must respond with 200 before it is saved.
 pub(crate) fn test(webhook: &Webhook, timestamp: String) -> Delivery {
     let id = "11111111-1111-4111-8111-111111111111";
     let body = json!({"EventId": id, "Timestamp": timestamp, "Changes": [], "Event": "test", "PrimaryKey": 0, "Entity": "test"});
