@@ -176,7 +176,7 @@ Resources:
   Function:  # A comment.
     Type: AWS::Serverless::Function
     Metadata:
-      # Why this rule does not apply.
+      # The reason for this exception.
       cfn-lint: {config: {ignore_checks: [E3002]}}
       BuildMethod: rust-cargolambda
       BuildProperties:
@@ -196,7 +196,7 @@ Resources:
   Function:  # A comment.
     Type: AWS::Serverless::Function
     Metadata:
-      # Why this rule does not apply.
+      # The reason for this exception.
       cfn-lint: {config: {ignore_checks: [E3002]}}
     # The code.
     Properties: {CodeUri: superoffice-webhook-x86_64.zip, Role: !GetAtt Role.Arn}

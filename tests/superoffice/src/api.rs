@@ -124,7 +124,7 @@ impl Shared {
         self.notify.notify_waiters();
     }
 
-    /// Waits for an event and takes it; `None` if it was removed in the meantime.
+    /// Waits for an event and removes it from the queue; `None` if it was removed in the meantime.
     pub(crate) async fn next_event(&self) -> Option<Event> {
         let notified = self.notify.notified();
         let event = {
