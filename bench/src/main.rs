@@ -20,7 +20,7 @@ use test_support::{SqsServer, project_root};
 
 use crate::cpu_share::CpuShare;
 use crate::measure::{Bench, Samples};
-use crate::peers::Peer;
+use crate::peers::{FUNCTION, Peer};
 use crate::report::Report;
 
 const COLD_STARTS: usize = 31;
@@ -77,12 +77,16 @@ async fn main() -> ExitCode {
         }
     }
     eprintln!();
+    let rejection_line = match peers.iter().find(|(peer, _)| peer.name == FUNCTION) {
+        Some((peer, _)) => bench.rejection_line(peer).await,
+        None => 0.0,
+    };
 
     let report = Report::new(&peers, skipped, cpu_share.as_ref().err(), cold_starts);
     println!("{}\n{}", report.tables(), report.summary());
     fs::write(root.join("docs/benchmarks.svg"), chart::svg(&peers)).unwrap();
     replace_section(&root.join("docs/benchmarks.md"), "tables", &format!("\n{}\n", report.tables()));
-    replace_section(&root.join("docs/benchmarks.md"), "cost", &format!("\n{}\n", cost::text(&peers)));
+    replace_section(&root.join("docs/benchmarks.md"), "cost", &format!("\n{}\n", cost::text(&peers, rejection_line)));
     replace_section(&root.join("README.md"), "summary", &report.summary());
     eprintln!("wrote README.md, docs/benchmarks.md and docs/benchmarks.svg");
     ExitCode::SUCCESS

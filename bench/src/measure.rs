@@ -92,6 +92,22 @@ impl Bench<'_> {
         function.kill().await;
     }
 
+    /// Returns the size of the log line of a forged request with the longest headers that are logged, in bytes.
+    pub(crate) async fn rejection_line(&self, peer: &Peer) -> f64 {
+        let lambda = RuntimeApi::start().await;
+        let function = self.start(peer, &lambda);
+        let request = WebhookRequest::signed(self.body.clone(), "another secret");
+        let long = "x".repeat(1000);
+        let request = ["X-SuperOffice-Event", "X-SuperOffice-EventId", "X-SuperOffice-Retry"]
+            .into_iter()
+            .fold(request, |request, name| request.header(name, &long));
+        let invocation = lambda.send(request.http_api().to_string()).completed_within(TIMEOUT).await;
+        assert_eq!(invocation.map(|invocation| invocation.response().status), Some(401), "a forged request");
+        let size = function.stdout_lines().last().map(|line| line.len() as f64 + 1.0);
+        function.kill().await;
+        size.unwrap()
+    }
+
     fn event(&self) -> String {
         WebhookRequest::signed(self.body.clone(), SAMPLE_SECRET).http_api().to_string()
     }

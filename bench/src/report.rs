@@ -56,7 +56,7 @@ impl<'a> Report<'a> {
         };
         [
             cold(COLD, "cold start", " than the same job in Rust with default features"),
-            cold(COLD_AT_128_MB, "cold start at 128 MB", " than that"),
+            cold(COLD_AT_128_MB, "cold start at 128 MB", " than the same"),
             warm(),
         ]
         .into_iter()
@@ -129,6 +129,7 @@ impl<'a> Report<'a> {
                 times("cold start, compared with the hand-written floor", FLOOR, COLD),
                 times("cold start, compared with the empty function", EMPTY, COLD),
                 times("CPU per event, compared with Rust with default features", RUST_DEFAULT, CPU),
+                times("CPU per event, compared with the hand-written floor", FLOOR, CPU),
             ]
             .into_iter()
             .flatten()

@@ -1,5 +1,6 @@
-//! The same job on bare sockets: a lower bound for any implementation. Not for production, because it has no timeouts, no
-//! retries, and only credentials from the environment.
+//! The same work on bare sockets: the queue check at startup, the message with ten attributes, the check of its digest,
+//! and the line of log and metrics. A lower bound for any implementation that does this work. Not for production, because
+//! it has no timeouts, no retries, no fallback, and only credentials from the environment.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,11 +9,14 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{env, io};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use md5::Md5;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,6 +47,18 @@ struct Event<'a> {
     primary_key: i64,
     #[serde(borrow)]
     context_identifier: Cow<'a, str>,
+    #[serde(borrow)]
+    webhook_name: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+}
+
+/// What the log line contains besides the event.
+struct Invocation<'a> {
+    function_name: &'a str,
+    request_id: &'a str,
+    trace_header: &'a str,
+    is_cold_start: bool,
 }
 
 struct Queue {
@@ -57,7 +73,10 @@ struct Queue {
 
 fn main() -> Result<()> {
     let secret = env::var("SUPEROFFICE_WEBHOOK_SECRET")?;
+    let function_name = env::var("AWS_LAMBDA_FUNCTION_NAME")?;
     let mut queue = Queue::connect()?;
+    queue.call("GetQueueAttributes", &json!({ "QueueUrl": queue.url, "AttributeNames": ["QueueArn"] }))?;
+    let mut is_cold_start = true;
     let api = env::var("AWS_LAMBDA_RUNTIME_API")?;
     let stream = TcpStream::connect(&api)?;
     stream.set_nodelay(true)?;
@@ -66,8 +85,11 @@ fn main() -> Result<()> {
         let next = format!("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: {api}\r\n\r\n");
         lambda.get_mut().write_all(next.as_bytes())?;
         let (head, event) = read_response(&mut lambda)?;
-        let id = header(&head, "lambda-runtime-aws-request-id").ok_or("no request id")?.to_owned();
-        let result = handle(&mut queue, &secret, &event)?.to_string();
+        let id = header(&head, "lambda-runtime-aws-request-id").ok_or("no request id")?;
+        let trace_header = header(&head, "lambda-runtime-trace-id").unwrap_or_default();
+        let invocation = Invocation { function_name: &function_name, request_id: id, trace_header, is_cold_start };
+        let result = handle(&mut queue, &secret, &event, &invocation)?.to_string();
+        is_cold_start = false;
         let response = format!(
             "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: {api}\r\ncontent-length: {}\r\n\r\n{result}",
             result.len()
@@ -77,19 +99,20 @@ fn main() -> Result<()> {
     }
 }
 
-fn handle(queue: &mut Queue, secret: &str, event: &[u8]) -> Result<Value> {
+fn handle(queue: &mut Queue, secret: &str, event: &[u8], invocation: &Invocation) -> Result<Value> {
     let request: HttpApiEvent = serde_json::from_slice(event)?;
     let body = match request.is_base64_encoded {
         true => Cow::Owned(BASE64_STANDARD.decode(&*request.body)?),
         false => Cow::Borrowed(request.body.as_bytes()),
     };
-    let signature = BASE64_STANDARD.decode(&**request.headers.get("x-superoffice-signature").ok_or("unsigned")?)?;
+    let signature = request.headers.get("x-superoffice-signature").ok_or("unsigned")?;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(&body);
-    if mac.verify_slice(&signature).is_err() {
+    if mac.verify_slice(&BASE64_STANDARD.decode(&**signature)?).is_err() {
         return Ok(json!({ "statusCode": 401 }));
     }
     let event: Event = serde_json::from_slice(&body)?;
+    let occurred: Timestamp = event.timestamp.parse()?;
     let text = |value: &str| json!({ "DataType": "String", "StringValue": value });
     let message = json!({
         "QueueUrl": queue.url,
@@ -100,9 +123,50 @@ fn handle(queue: &mut Queue, secret: &str, event: &[u8]) -> Result<Value> {
             "Entity": text(&event.entity),
             "PrimaryKey": { "DataType": "Number", "StringValue": event.primary_key.to_string() },
             "ContextIdentifier": text(&event.context_identifier),
-        }
+            "WebhookName": text(&event.webhook_name),
+            "Timestamp": text(&event.timestamp),
+            "Signature": text(signature),
+            "ContentType": text("application/json"),
+        },
+        "MessageSystemAttributes": { "AWSTraceHeader": text(invocation.trace_header) },
     });
-    let sent: Value = serde_json::from_slice(&queue.send(&message.to_string())?)?;
+    let start = Instant::now();
+    let sent: Value = serde_json::from_slice(&queue.call("SendMessage", &message)?)?;
+    let latency = start.elapsed();
+    if sent["MD5OfMessageBody"] != hex(&Md5::digest(&body)) {
+        return Err("another digest".into());
+    }
+
+    let now = SystemTime::now();
+    let metrics = [("Forwarded", "Count"), ("EnqueueLatency", "Milliseconds"), ("DeliveryDelay", "Milliseconds")];
+    let line = json!({
+        "_aws": {
+            "Timestamp": now.duration_since(UNIX_EPOCH)?.as_millis() as u64,
+            "CloudWatchMetrics": [{
+                "Namespace": "SuperOfficeWebhook",
+                "Dimensions": [["FunctionName"]],
+                "Metrics": metrics.map(|(name, unit)| json!({ "Name": name, "Unit": unit })),
+            }],
+        },
+        "FunctionName": invocation.function_name,
+        "Forwarded": 1,
+        "EnqueueLatency": latency.as_secs_f64() * 1e3,
+        "DeliveryDelay": Timestamp::now().duration_since(occurred).as_secs_f64() * 1e3,
+        "requestId": invocation.request_id,
+        "traceId": invocation.trace_header.split(';').find_map(|part| part.strip_prefix("Root=")),
+        "outcome": "forwarded",
+        "status": 200,
+        "event": event.event,
+        "eventId": event.event_id,
+        "contextIdentifier": event.context_identifier,
+        "primaryKey": event.primary_key,
+        "messageId": sent["MessageId"],
+        "bodyBytes": body.len(),
+        "secret": "current",
+        "coldStart": invocation.is_cold_start,
+    });
+    io::stdout().lock().write_all(format!("{line}\n").as_bytes())?;
+
     let body = json!({ "outcome": "forwarded", "eventId": event.event_id, "messageId": sent["MessageId"] });
     Ok(json!({ "statusCode": 200, "headers": { "content-type": "application/json" }, "body": body.to_string() }))
 }
@@ -133,16 +197,17 @@ impl Queue {
         })
     }
 
-    /// `SendMessage`, signed with Signature Version 4.
-    fn send(&mut self, message: &str) -> Result<Vec<u8>> {
+    /// Calls an operation of SQS, signed with Signature Version 4.
+    fn call(&mut self, operation: &str, input: &Value) -> Result<Vec<u8>> {
+        let input = input.to_string();
         let Self { host, region, key_id, key, token, .. } = self;
-        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let date = &now[..8];
         let signed = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target";
         let canonical = format!(
             "POST\n/\n\ncontent-type:application/x-amz-json-1.0\nhost:{host}\nx-amz-date:{now}\n\
-             x-amz-security-token:{token}\nx-amz-target:AmazonSQS.SendMessage\n\n{signed}\n{}",
-            hex(&Sha256::digest(message))
+             x-amz-security-token:{token}\nx-amz-target:AmazonSQS.{operation}\n\n{signed}\n{}",
+            hex(&Sha256::digest(&input))
         );
         let scope = format!("{date}/{region}/sqs/aws4_request");
         let to_sign = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
@@ -154,10 +219,10 @@ impl Queue {
         }
         let request = format!(
             "POST / HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-amz-json-1.0\r\nx-amz-date: {now}\r\n\
-             x-amz-security-token: {token}\r\nx-amz-target: AmazonSQS.SendMessage\r\nauthorization: AWS4-HMAC-SHA256 \
-             Credential={key_id}/{scope}, SignedHeaders={signed}, Signature={}\r\ncontent-length: {}\r\n\r\n{message}",
+             x-amz-security-token: {token}\r\nx-amz-target: AmazonSQS.{operation}\r\nauthorization: AWS4-HMAC-SHA256 \
+             Credential={key_id}/{scope}, SignedHeaders={signed}, Signature={}\r\ncontent-length: {}\r\n\r\n{input}",
             hex(&signature),
-            message.len()
+            input.len()
         );
         self.connection.get_mut().write_all(request.as_bytes())?;
         let (head, body) = read_response(&mut self.connection)?;
