@@ -5,6 +5,7 @@
 mod configuration;
 mod credentials;
 mod faults;
+mod guarantees;
 mod http;
 mod log_line;
 mod properties;
