@@ -77,13 +77,15 @@ impl Config {
         let default_region = env.get("AWS_REGION");
         let queue_url = |url: &str| QueueUrl::parse(url, default_region.as_deref());
         let quarantine_queue = env.parse(QUARANTINE_QUEUE, queue_url);
-        let fallback_queue = env.parse(FALLBACK_QUEUE, queue_url);
+        let mut fallback_queue = env.parse(FALLBACK_QUEUE, queue_url);
         let queue = env.parse(QUEUE, queue_url);
         if !env.is_set(QUEUE) {
             env.problem(QUEUE, "not set");
         }
+        // Not an error: the template cannot detect it, and deliveries succeed without a fallback.
         if fallback_queue.is_some() && fallback_queue == queue {
-            env.problem(FALLBACK_QUEUE, "must be another queue than QUEUE_URL");
+            tracing::warn!("{FALLBACK_QUEUE} is ignored, because it is {QUEUE}");
+            fallback_queue = None;
         }
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
@@ -251,9 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn fallback_must_be_another_queue() {
-        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", QUEUE)]);
-        assert!(error.unwrap_err().ends_with("\n  FALLBACK_QUEUE_URL: must be another queue than QUEUE_URL"));
+    fn fallback_that_is_the_events_queue_is_ignored() {
+        let with = |fallback| {
+            config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("FALLBACK_QUEUE_URL", fallback)])
+        };
+        assert_eq!(with(QUEUE).unwrap().fallback_queue, None);
+        let other = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
+        assert_eq!(with(other).unwrap().fallback_queue.unwrap().as_str(), other);
     }
 
     #[test]

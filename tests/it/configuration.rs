@@ -39,7 +39,7 @@ fn configuration_error_contains_no_secret() {
         ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "cust1": "hunter2-other"}"#),
         ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "Cust2": ""}"#),
         ("SUPEROFFICE_TENANT_SECRETS", r#""hunter2-tenant""#),
-        ("FALLBACK_QUEUE_URL", QUEUE),
+        ("FALLBACK_QUEUE_URL", "no URL"),
     ] {
         let error = config_error(&[
             (name, value),
