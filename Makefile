@@ -22,6 +22,8 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ := .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
+CARGO_MUTANTS_VERSION := 27.1.0
+CARGO_MUTANTS := .tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
 
 # cargo-nextest where it is installed; cargo's own test runner otherwise.
 RUST_TESTS = $(if $(shell $(CARGO) nextest --version 2>/dev/null),nextest run,test --lib --bins --tests)
@@ -120,6 +122,10 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS; needs a nightly compiler
 			-max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
 	done
 
+.PHONY: mutants
+mutants: $(CARGO_MUTANTS) ## change the code in each place and expect a failing test: make mutants ARGS="--shard 0/16"
+	$(CARGO_MUTANTS) mutants --workspace --output target $(ARGS)
+
 clean: ## remove everything that was built or installed
 	$(CARGO) clean
 	rm -rf .tools .aws-sam bench/target dist
@@ -169,6 +175,11 @@ $(INSTALLED_MINISTACK) $(INSTALLED_CHECKOV): .tools/%/.installed: scripts/requir
 	@touch $@
 
 # Without optimization: it compiles five times faster, and a check takes two seconds.
+$(CARGO_MUTANTS):
+	@echo "Installing cargo-mutants into .tools (about a minute, once)"
+	@CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-mutants --version $(CARGO_MUTANTS_VERSION) --locked --quiet --debug \
+		--root .tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)
+
 $(CARGO_DENY):
 	@echo "Installing cargo-deny into .tools (about a minute, once)"
 	@CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --debug \
