@@ -191,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn format_is_read() {
+        for (name, format) in [("superoffice", MessageFormat::SuperOffice), ("cloudevents", MessageFormat::CloudEvents)]
+        {
+            let config =
+                config(&[("SUPEROFFICE_WEBHOOK_SECRET", "s"), ("QUEUE_URL", QUEUE), ("MESSAGE_FORMAT", name)]).unwrap();
+            assert_eq!(config.format, format);
+        }
+    }
+
+    #[test]
     fn all_problems_are_reported_together() {
         let error = config(&[
             ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1":"hush""#),

@@ -1,8 +1,7 @@
 //! The request pipeline: verify, parse, authorize, decide, enqueue. Read [`Handler::handle`] from top to bottom.
 
-use std::time::Instant;
-
 use lambda_http::http::Method;
+use tokio::time::Instant;
 
 use crate::function::filter::EventFilter;
 use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};

@@ -70,3 +70,24 @@ async fn invalid_configuration_ends_the_process_before_the_first_event() {
     drop(lambda);
     assert!(invocation.completed_within(test_support::TIMEOUT).await.is_none(), "the event was handled");
 }
+
+#[tokio::test]
+async fn log_level_can_be_raised() {
+    for (level, is_logged) in [(None, true), (Some("trace"), true), (Some("WARN"), true), (Some("warn"), true)]
+        .into_iter()
+        .chain(["ERROR", "error", "FATAL"].map(|level| (Some(level), false)))
+    {
+        let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+        let mut function = function_process(&lambda, &sqs)
+            .env("SUPEROFFICE_WEBHOOK_SECRET", " s")
+            .env("QUEUE_URL", sqs.queue_url("events"))
+            .envs(level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level)))
+            .start();
+        lambda.first_poll().await;
+        drop(lambda);
+        function.wait().await;
+        let lines = function.stderr_lines();
+        let warning = "a webhook secret begins or ends with whitespace";
+        assert_eq!(lines.iter().any(|line| line.contains(warning)), is_logged, "{level:?}: {lines:?}");
+    }
+}

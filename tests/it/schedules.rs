@@ -282,6 +282,8 @@ async fn run(scenario: Scenario, [earlier, delivery]: &[Box<RawValue>; 2], world
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((line_count, &line["status"]), (1, &status.into()), "{line}");
         outcome_metric(&line);
+        // A latency of zero is omitted.
+        assert_eq!(line["EnqueueLatency"].as_u64().unwrap_or(0), begin.elapsed().as_millis() as u64, "{line}");
         observed.push((begin - start, status, begin.elapsed()));
         if status == 200 {
             break;

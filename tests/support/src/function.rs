@@ -143,13 +143,13 @@ impl RecordingQueue {
 
 impl Queue for RecordingQueue {
     async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<String, QueueError> {
+        // The log line omits a latency of zero.
+        thread::sleep(Duration::from_micros(1));
         match &self.failure {
             Some(Failure::Error(error)) => return Err(error.clone()),
             Some(Failure::Panic) => panic!("the queue panics"),
             None => {}
         }
-        // The log line omits a latency of zero.
-        thread::sleep(Duration::from_micros(1));
         let trace_header = trace_header.map(str::to_owned);
         lock(&self.sent).push(SentMessage { queue: self.name, message: message.clone(), trace_header });
         Ok(format!("message-in-{}", self.name))
