@@ -24,9 +24,12 @@ CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ := .tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS := .tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
+CARGO_NEXTEST_VERSION := 0.9.143
+CARGO_NEXTEST := .tools/cargo-nextest-$(CARGO_NEXTEST_VERSION)/bin/cargo-nextest
 
 # cargo-nextest where it is installed; cargo's own test runner otherwise.
-RUST_TESTS = $(if $(shell $(CARGO) nextest --version 2>/dev/null),nextest run,test --lib --bins --tests)
+HAS_NEXTEST = $(shell $(CARGO) nextest --version 2>/dev/null)
+RUST_TESTS = $(if $(HAS_NEXTEST),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run watch send redrive events check lint advisories test soak fuzz build dist bench clean
@@ -123,8 +126,8 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS; needs a nightly compiler
 	done
 
 .PHONY: mutants
-mutants: $(CARGO_MUTANTS) ## change the code in each place and expect a failing test: make mutants ARGS="--shard 0/16"
-	$(CARGO_MUTANTS) mutants --workspace --output target $(ARGS)
+mutants: $(CARGO_MUTANTS) $(if $(HAS_NEXTEST),,$(CARGO_NEXTEST)) ## change the code in each place and expect a failing test: make mutants ARGS="--shard 0/16"
+	PATH="$(CURDIR)/$(dir $(CARGO_NEXTEST)):$$PATH" $(CARGO_MUTANTS) mutants --workspace --output target $(ARGS)
 
 clean: ## remove everything that was built or installed
 	$(CARGO) clean
@@ -179,6 +182,11 @@ $(CARGO_MUTANTS):
 	@echo "Installing cargo-mutants into .tools (about a minute, once)"
 	@CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-mutants --version $(CARGO_MUTANTS_VERSION) --locked --quiet --debug \
 		--root .tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)
+
+$(CARGO_NEXTEST):
+	@echo "Installing cargo-nextest into .tools (some minutes, once)"
+	@CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-nextest --version $(CARGO_NEXTEST_VERSION) --locked --quiet --debug \
+		--root .tools/cargo-nextest-$(CARGO_NEXTEST_VERSION)
 
 $(CARGO_DENY):
 	@echo "Installing cargo-deny into .tools (about a minute, once)"

@@ -1,7 +1,7 @@
 //! Configuration errors, in process and at startup.
 
 use superoffice_webhook::function::Config;
-use test_support::{RuntimeApi, SqsServer};
+use test_support::{Fault, RuntimeApi, SqsServer};
 
 use crate::function_process;
 
@@ -71,23 +71,31 @@ async fn invalid_configuration_ends_the_process_before_the_first_event() {
     assert!(invocation.completed_within(test_support::TIMEOUT).await.is_none(), "the event was handled");
 }
 
+/// The check of the queue writes a line whose level depends on the error.
 #[tokio::test]
 async fn log_level_can_be_raised() {
-    for (level, is_logged) in [(None, true), (Some("trace"), true), (Some("WARN"), true), (Some("warn"), true)]
-        .into_iter()
-        .chain(["ERROR", "error", "FATAL"].map(|level| (Some(level), false)))
-    {
-        let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
-        let mut function = function_process(&lambda, &sqs)
-            .env("SUPEROFFICE_WEBHOOK_SECRET", " s")
-            .env("QUEUE_URL", sqs.queue_url("events"))
-            .envs(level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level)))
-            .start();
-        lambda.first_poll().await;
-        drop(lambda);
-        function.wait().await;
-        let lines = function.stderr_lines();
-        let warning = "a webhook secret begins or ends with whitespace";
-        assert_eq!(lines.iter().any(|line| line.contains(warning)), is_logged, "{level:?}: {lines:?}");
+    for (fault, line_level) in [(Fault::AccessDenied, " INFO "), (Fault::QueueDoesNotExist, " WARN ")] {
+        for (level, is_logged) in [
+            (None, true),
+            (Some("trace"), true),
+            (Some("warn"), line_level == " WARN "),
+            (Some("ERROR"), false),
+            (Some("fatal"), false),
+        ] {
+            let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+            let injected = fault.clone();
+            sqs.inject(move |_| Some(injected.clone()));
+            let mut function = function_process(&lambda, &sqs)
+                .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
+                .env("QUEUE_URL", sqs.queue_url("events"))
+                .envs(level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level)))
+                .start();
+            lambda.first_poll().await;
+            drop(lambda);
+            function.wait().await;
+            let lines = function.stderr_lines();
+            let expected = |line: &String| line.contains(line_level) && line.contains("queue could not be checked");
+            assert_eq!(lines.iter().any(expected), is_logged, "{fault:?} {level:?}: {lines:?}");
+        }
     }
 }
