@@ -79,7 +79,7 @@ lint: $(INSTALLED_DEV) $(INSTALLED_CHECKOV) $(CARGO_DENY) ## all static checks: 
 advisories: $(CARGO_DENY) ## check the dependencies for security advisories; needs access to GitHub
 	$(CARGO_DENY) --locked check advisories
 
-test: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_MINISTACK) ## all tests: Rust, then the function under cargo lambda against a local SQS
+test: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_MINISTACK) ## all tests: Rust, then Python against a local SQS and a local AWS
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
 	$(CARGO) test --no-default-features --lib --locked

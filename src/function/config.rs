@@ -60,8 +60,8 @@ impl Config {
     /// [`ConfigError`] with all problems. No text contains a secret.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut env = Env::new(lookup);
-        let current = env.parse(SECRET, secret);
-        let previous = env.parse(SECRET_PREVIOUS, secret);
+        let current = env.parse(SECRET, |text| secret(SECRET, text));
+        let previous = env.parse(SECRET_PREVIOUS, |text| secret(SECRET_PREVIOUS, text));
         let tenants: TenantSecrets = env.parse(TENANT_SECRETS, str::parse).unwrap_or_default();
         let masters: Vec<MasterSecret> = [MASTER_SECRET, MASTER_SECRET_PREVIOUS]
             .into_iter()
@@ -107,10 +107,10 @@ impl Config {
 }
 
 /// Parses a secret. Outer whitespace is legal but usually a copy-and-paste mistake, so it is logged.
-fn secret(text: &str) -> Result<Secret, <Secret as std::str::FromStr>::Err> {
+fn secret(name: &str, text: &str) -> Result<Secret, <Secret as std::str::FromStr>::Err> {
     let secret = text.parse()?;
     if text.trim_ascii().len() < text.len() {
-        tracing::warn!("a webhook secret begins or ends with whitespace");
+        tracing::warn!("{name} begins or ends with whitespace");
     }
     Ok(secret)
 }
@@ -239,6 +239,13 @@ mod tests {
             let expected = format!("invalid configuration:\n  {name}: the secret is empty or only whitespace");
             assert_eq!(error.unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn missing_secret_is_reported_with_an_invalid_previous_secret() {
+        let error = config(&[("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS", " "), ("QUEUE_URL", QUEUE)]).unwrap_err();
+        assert!(error.contains("\n  SUPEROFFICE_WEBHOOK_SECRET: not set"), "{error}");
+        assert!(error.contains("\n  SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS: the secret is empty"), "{error}");
     }
 
     #[test]

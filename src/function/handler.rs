@@ -53,6 +53,7 @@ impl<Q: Queue> Handler<Q> {
         let verified =
             self.verifier.verify_at(&request.path, request.body, request.headers.get_all(SIGNATURE_HEADER))?;
         let metadata = EventMetadata::parse(verified.bytes());
+        // Before the metadata is validated: a malformed body must not be quarantined for another tenant.
         let body = self.verifier.authorize(verified, metadata.as_ref().ok())?;
         record.signed_by = Some(body.signed_by());
         if body.bytes().is_empty() {

@@ -87,6 +87,7 @@ pub struct Sent {
 
 /// The reason why a message was sent to the fallback.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FallbackReason {
     /// The primary queue did not accept this message.
     Failed(QueueError),

@@ -29,12 +29,15 @@ use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
 
-/// To open a connection, including name lookup and TLS.
+/// The limit for opening a connection, including name lookup and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// For the request before the first event.
-const WARM_UP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The limit for the check of the queue during startup. Short, because an event may be waiting.
+const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
+/// The number of attempts to send a message to a queue.
 const ATTEMPTS: u32 = 3;
+/// The longest pause before the second attempt; it doubles with each further attempt.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// The longest pause before any attempt.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
 impl<E: ProvideErrorMetadata> From<&SdkError<E>> for QueueError {
@@ -265,6 +268,14 @@ mod tests {
 
     /// echo -n '{}' | md5sum
     const MD5: &str = "99914b932bd37a50b983c5e7c90ae93b";
+
+    /// SuperOffice receives a response within 8 s, or within 7 s with a fallback.
+    #[test]
+    fn limits_leave_time_for_a_cold_start() {
+        let rest = Duration::from_millis(500);
+        assert!(WARM_UP_TIMEOUT + ONLY.all_attempts + rest <= Duration::from_secs(8));
+        assert!(WARM_UP_TIMEOUT + PRIMARY.all_attempts + FALLBACK.all_attempts + rest <= Duration::from_secs(7));
+    }
 
     #[tokio::test]
     async fn message_is_sent_with_attributes_and_trace_header() {

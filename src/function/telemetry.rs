@@ -120,13 +120,12 @@ fn metrics(
     let flag = |name, value: bool| count(name, value.into());
     let duration = |name, value: Option<Duration>| Some((name, "Milliseconds", value?.as_secs_f64() * 1e3));
     let is_event = matches!(result, Ok(Outcome::Forwarded { .. } | Outcome::Ignored { .. }));
-    let is_authenticated = outcome(result) != "rejected";
     [
         count(outcome_metric(result), 1),
         flag("FallbackUsed", record.fallback_reason.is_some()),
         flag("WebhookDisabled", event.is_some_and(EventMetadata::is_webhook_disabled)),
         duration("EnqueueLatency", record.enqueue_latency),
-        count("SenderRetries", if is_authenticated { headers.retries() } else { 0 }),
+        count("SenderRetries", record.signed_by.map_or(0, |_| headers.retries())),
         duration("DeliveryDelay", event.filter(|_| is_event).and_then(|event| delay(event, now))),
     ]
     .into_iter()
@@ -156,11 +155,13 @@ fn delay(event: &EventMetadata, now: SystemTime) -> Option<Duration> {
 /// Returns a value rounded to three decimals, or `None` if it is zero.
 fn non_zero(value: f64) -> Option<Number> {
     let thousandths = (value * 1e3).round();
-    match thousandths % 1e3 == 0.0 {
-        true if thousandths == 0.0 => None,
+    if thousandths == 0.0 {
+        None
+    } else if thousandths % 1e3 == 0.0 {
         // A count has no decimals.
-        true => Some(Number::from((thousandths / 1e3) as u64)),
-        false => Number::from_f64(thousandths / 1e3),
+        Some(Number::from((thousandths / 1e3) as u64))
+    } else {
+        Number::from_f64(thousandths / 1e3)
     }
 }
 

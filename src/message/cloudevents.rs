@@ -1,6 +1,6 @@
 //! The CloudEvents 1.0 envelope, in the JSON format.
 //!
-//! The envelope ends with `,"data":`, the request body byte for byte, and `}`. A consumer can therefore extract the signed
+//! The envelope ends with `,"data":`, the request body (noncharacters escaped), and `}`. A consumer can therefore extract the signed
 //! bytes as text and verify them again.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -42,13 +42,8 @@ pub(crate) fn envelope(metadata: &EventMetadata, primary_key: i64) -> String {
 }
 
 /// Appends `data` to an envelope as text, so that its bytes do not change.
-pub(crate) fn with_data(mut envelope: String, data: &str) -> String {
-    envelope.pop();
-    envelope.reserve(DATA.len() + data.len() + 1);
-    envelope.push_str(DATA);
-    envelope.push_str(data);
-    envelope.push('}');
-    envelope
+pub(crate) fn with_data(envelope: &str, data: &str) -> String {
+    [&envelope[..envelope.len() - 1], DATA, data, "}"].concat()
 }
 
 /// A received CloudEvents event.

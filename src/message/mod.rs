@@ -51,7 +51,7 @@ pub const BASE64: &str = "base64";
 /// The format of a message body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MessageFormat {
-    /// The request body as received.
+    /// The request body. Two characters that SQS rejects are written as JSON escapes.
     #[default]
     SuperOffice,
     /// A CloudEvents 1.0 event in the JSON format, with the request body as its `data`.
@@ -85,6 +85,7 @@ pub struct TooLarge {
 
 /// A message for a standard or FIFO queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueMessage {
     /// The message body. Contains only characters that SQS accepts.
     pub body: String,
@@ -127,6 +128,5 @@ fn is_sqs_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
-/// The only characters of a JSON document that SQS rejects, Unicode noncharacters, and their JSON escapes. JSON itself
-/// excludes the other ones, and allows these in strings only.
+/// The only characters that JSON allows and SQS rejects, with their JSON escapes. JSON allows them in strings only.
 const NONCHARACTERS: [(char, &str); 2] = [('\u{FFFE}', r"\ufffe"), ('\u{FFFF}', r"\uffff")];

@@ -68,7 +68,7 @@ impl ContactEvent {
         self.event.metadata().context_identifier()
     }
 
-    /// The names of the changed database columns. Empty if the contact was permanently deleted.
+    /// The names of the changed database columns. Empty if the contact was permanently deleted, and for `contact.resync`.
     pub fn changes(&self) -> &[String] {
         self.event.changes()
     }
@@ -200,7 +200,7 @@ mod tests {
     fn columns_are_converted_to_their_types() {
         let event = contact(
             r#"{"EventId":"1","Event":"contact.changed","Entity":"contact","PrimaryKey":21,"ContextIdentifier":"Cust1",
-            "Changes":["category_idx","Name"],"FieldValues":{"activeInterests":0,"associate_id":"103",
+            "Changes":["category_idx","Name"],"FieldValues":{"activeInterests":3,"associate_id":"103",
             "business_idx":"[I:6]","category_idx":2,"country_id":578,"deleted":1,"DeletedDate":"2025-05-14T10:48:07+02:00",
             "registered":"2020-02-16T17:50:17","registered_associate_id":104,"source":3,"updated":"0001-01-01T00:00:00",
             "userdef2_id":8,"userdef_id":9,"new_column":"kept"}}"#,
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(event.tenant(), Some("Cust1"));
         assert_eq!(event.changes(), ["category_idx", "Name"]);
         assert!(event.changed("name") && !event.changed("country_id"));
-        assert_eq!(event.active_interests(), Some(0));
+        assert_eq!(event.active_interests(), Some(3));
         assert_eq!(event.associate_id(), Some(103));
         assert_eq!(event.business_idx(), Some(6));
         assert_eq!(event.category_idx(), Some(2));

@@ -104,7 +104,7 @@ impl FieldValue {
         }
     }
 
-    /// A boolean: `true`, `"True"`, `false`, `"False"`, or an integer other than `0`.
+    /// A boolean: `true` or `false`, also as a string or capitalized, or an integer, of which only `0` is false.
     pub fn boolean(&self) -> Option<bool> {
         let text = self.text().map_or(Cow::Borrowed(&*self.0), Cow::Owned);
         match text.as_ref() {

@@ -67,10 +67,10 @@ impl<'de, F: FnMut(&str, &str)> Visitor<'de> for FieldVisitor<F> {
 fn field_name(key: &RawValue) -> Cow<'_, str> {
     let quoted = key.get();
     let escaped = &quoted[1..quoted.len() - 1];
-    match serde_json::from_str(quoted) {
-        Ok(name) if escaped.contains('\\') => Cow::Owned(name),
-        _ => Cow::Borrowed(escaped),
+    if !escaped.contains('\\') {
+        return Cow::Borrowed(escaped);
     }
+    serde_json::from_str(quoted).map_or(Cow::Borrowed(escaped), Cow::Owned)
 }
 
 /// Returns the text of a JSON string, or `None` for any other value.

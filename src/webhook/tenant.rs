@@ -257,49 +257,53 @@ pub(crate) fn authorize(
         Signers::AnyTenant { shared, .. } if listed.is_empty() => *shared,
         Signers::AnyTenant { shared, tenants } => {
             let any = shared.or((!tenants.is_empty()).then_some(SignedBy::Tenant));
-            match named_tenant(metadata)? {
-                Named::Nobody => any,
-                Named::None => *shared,
-                Named::Tenant(tenant) => match listed.listed_name(tenant) {
+            match TenantClaim::of(metadata) {
+                TenantClaim::NotRequired => any,
+                TenantClaim::Missing => *shared,
+                TenantClaim::Tenant(tenant) => match listed.listed_name(tenant) {
                     Some(tenant) => tenants.iter().any(|signer| signer == tenant).then_some(SignedBy::Tenant),
                     None => *shared,
                 },
+                TenantClaim::Ambiguous => None,
             }
         }
-        Signers::PathTenant { tenant, signed_by } => match named_tenant(metadata)? {
-            Named::Nobody => Some(*signed_by),
-            Named::None => None,
-            Named::Tenant(named) => named.eq_ignore_ascii_case(tenant).then_some(*signed_by),
+        Signers::PathTenant { tenant, signed_by } => match TenantClaim::of(metadata) {
+            TenantClaim::NotRequired => Some(*signed_by),
+            TenantClaim::Tenant(named) => named.eq_ignore_ascii_case(tenant).then_some(*signed_by),
+            TenantClaim::Missing | TenantClaim::Ambiguous => None,
         },
     }
 }
 
 /// The tenant that a body names.
-enum Named<'m> {
+enum TenantClaim<'m> {
     /// A tenant.
     Tenant(&'m str),
     /// An event without a tenant.
-    None,
+    Missing,
+    /// Two tenants, or a field name that readers may understand differently.
+    Ambiguous,
     /// Not an event of any tenant: a registration probe, which has no effect, or a malformed body. A malformed body is
     /// quarantined, and authorized again when it is redriven.
-    Nobody,
+    NotRequired,
 }
 
-/// Returns the tenant that a body names, or `None` if that is ambiguous.
-fn named_tenant(metadata: Option<&EventMetadata>) -> Option<Named<'_>> {
-    let Some(metadata) = metadata else {
-        return Some(Named::Nobody);
-    };
-    if metadata.has_ambiguous_tenant() {
-        return None;
+impl<'m> TenantClaim<'m> {
+    fn of(metadata: Option<&'m EventMetadata>) -> Self {
+        let Some(metadata) = metadata else {
+            return Self::NotRequired;
+        };
+        if metadata.has_ambiguous_tenant() {
+            return Self::Ambiguous;
+        }
+        match metadata.context_identifier() {
+            // SuperOffice sends the probe without the tenant, or with `Default`.
+            _ if metadata.is_test() && metadata.has_no_tenant() => Self::NotRequired,
+            Some(tenant) => Self::Tenant(tenant),
+            None if metadata.validate().is_err() => Self::NotRequired,
+            None => Self::Missing,
+        }
     }
-    Some(match metadata.context_identifier() {
-        // SuperOffice sends the probe without the tenant, or with `Default`.
-        _ if metadata.is_test() && metadata.has_no_tenant() => Named::Nobody,
-        Some(tenant) => Named::Tenant(tenant),
-        None if metadata.validate().is_err() => Named::Nobody,
-        None => Named::None,
-    })
 }
 
 #[cfg(test)]

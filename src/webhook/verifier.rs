@@ -321,6 +321,24 @@ mod tests {
         assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Err(Rejection::TenantMismatch));
         let escaped = br#"{"Event":"contact.changed","EventId":"1","Context\u0049dentifier":"CustB"}"#;
         assert_eq!(verify(&verifier, escaped, &[&signed("a", escaped)]), Err(Rejection::TenantMismatch));
+        // A shared secret alone signs for every tenant.
+        let shared = with_tenants(Some("shared"), &[]);
+        assert_eq!(verify(&shared, body, &[&signed("shared", body)]), Ok(SignedBy::Current));
+    }
+
+    #[test]
+    fn secret_that_is_configured_twice_is_accepted() {
+        let verifier = Verifier::with_tenants(None, None, r#"{"CustA":["a","a"]}"#.parse().unwrap());
+        let body = br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustA"}"#;
+        assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Ok(SignedBy::Tenant));
+    }
+
+    #[test]
+    fn message_of_another_tenant_is_a_mismatch_of_tenants() {
+        let verifier = with_tenants(None, &[("CustA", &["a"]), ("CustB", &["b"])]);
+        let body = br#"{"Event":"contact.changed","EventId":"1","ContextIdentifier":"CustB"}"#;
+        let result = verifier.verify_message(body, Some(&signed("a", body)));
+        assert_eq!(result.unwrap_err(), Rejection::TenantMismatch);
     }
 
     #[test]
@@ -365,6 +383,7 @@ mod tests {
         let verified = verifier.verify(b"hush-body".to_vec(), [signed("hush-current", b"hush-body")]).unwrap();
         let authorized = verifier.authorize(verified.clone(), None).unwrap();
         let shown = format!("{verifier:?} {verified:?} {authorized:?} {:?}", authorized.signature());
+        assert!(shown.contains("VerifiedBody(9 bytes) AuthorizedBody(9 bytes)"), "{shown}");
         assert!(!shown.contains("hush") && !shown.contains(&authorized.signature().to_string()), "{shown}");
     }
 

@@ -45,6 +45,12 @@ def test_defaults_are_those_that_were_run(template):
             assert logging["SystemLogLevel"] == "WARN"
 
 
+def test_endpoint_is_throttled():
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] == {"Ref": "ThrottlingRateLimit"}
+    assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] == {"Ref": "ThrottlingBurstLimit"}
+
+
 def test_access_log_is_json_that_the_metric_filter_finds():
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     form = stage["AccessLogSettings"]["Format"]

@@ -99,3 +99,20 @@ async fn log_level_can_be_raised() {
         }
     }
 }
+
+#[tokio::test]
+async fn secret_with_whitespace_around_it_is_logged() {
+    for (secret, expected) in [("a secret", false), (" a secret", true), ("a secret\n", true)] {
+        let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+        let mut function = function_process(&lambda, &sqs)
+            .env("SUPEROFFICE_WEBHOOK_SECRET", secret)
+            .env("QUEUE_URL", sqs.queue_url("events"))
+            .start();
+        lambda.first_poll().await;
+        drop(lambda);
+        function.wait().await;
+        let lines = function.stderr_lines();
+        let warning = "SUPEROFFICE_WEBHOOK_SECRET begins or ends with whitespace";
+        assert_eq!(lines.iter().any(|line| line.contains(warning)), expected, "{secret:?}: {lines:?}");
+    }
+}

@@ -258,16 +258,19 @@ async fn method_other_than_post_returns_405() {
 #[tokio::test]
 async fn path_query_and_other_headers_have_no_effect() {
     let function = Function::new();
+    let expected = function.invoke(&signed(EVENT).http_api()).await.message().message.clone();
     for path in ["/", "/webhook", "/a/b%20c/æ", "//", "/a b/ø//%zz"] {
         let request = signed(EVENT).path(path).header("X-Own", "blåbær").header("Host", "no host: at/all");
         let mut http_api = request.http_api();
         http_api["rawQueryString"] = json!("a=\"{}<>\"&b=ø");
-        assert_eq!(function.invoke(&http_api).await.response.status, 200, "{path}");
+        http_api["requestContext"]["http"]["sourceIp"] = json!("192.0.2.1");
+        assert_eq!(function.invoke(&http_api).await.message().message, expected, "{path}");
 
         let mut rest_api = request.rest_api();
         rest_api["queryStringParameters"] = json!({"a\"": "<ø>"});
         rest_api["multiValueQueryStringParameters"] = json!({"a\"": ["<ø>", " "]});
-        assert_eq!(function.invoke(&rest_api).await.response.status, 200, "{path}");
+        rest_api["requestContext"]["identity"]["sourceIp"] = json!("192.0.2.1");
+        assert_eq!(function.invoke(&rest_api).await.message().message, expected, "{path}");
     }
 }
 
@@ -298,6 +301,8 @@ async fn body_over_1_mib_returns_413_whether_it_is_signed_or_not() {
             assert_error(&delivery, 413, "The body is too large for a queue message.", "Rejected", reason);
         }
     }
+    let largest = WebhookRequest::signed("x".repeat(MAX_MESSAGE_BYTES), "another secret");
+    assert_eq!(function.invoke(&largest.http_api()).await.response.status, 401);
 }
 
 #[tokio::test]

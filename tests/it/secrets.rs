@@ -80,7 +80,7 @@ fn derived(master: &str, tenant: &str) -> String {
 
 fn function_with_masters() -> Function {
     let tenants = r#"{"Listed": "listed"}"#.parse().unwrap();
-    let verifier = Verifier::with_tenants(Some(secret("shared")), None, tenants);
+    let verifier = Verifier::with_tenants(Some(secret("shared")), Some(secret("older")), tenants);
     function(verifier.with_master(MASTER.parse().unwrap()).with_master(PREVIOUS_MASTER.parse().unwrap()))
 }
 
@@ -95,6 +95,7 @@ async fn derived_secret_is_accepted_on_the_path_of_its_tenant() {
         ("/webhook/Listed", "listed".to_owned(), "Listed", "tenant"),
         ("/webhook", "listed".to_owned(), "Listed", "tenant"),
         ("/webhook", "shared".to_owned(), "Cust1", "current"),
+        ("/webhook", "older".to_owned(), "Cust1", "previous"),
         ("/Cust1", "shared".to_owned(), "Cust1", "current"),
     ] {
         for (form, event) in WebhookRequest::signed(event(tenant), &signed_by).path(path).all_forms() {
@@ -114,6 +115,7 @@ async fn secret_of_another_tenant_or_another_path_returns_401() {
         ("/webhook/Cust1/events", derived(MASTER, "Cust1"), "Cust1", "signature mismatch"),
         ("/webhook/Cust1", derived("another master secret of 32 bytes", "Cust1"), "Cust1", "signature mismatch"),
         ("/webhook/Cust1", "shared".to_owned(), "Cust1", "signature mismatch"),
+        ("/webhook/Cust1", "older".to_owned(), "Cust1", "signature mismatch"),
         ("/webhook/Cust1", "listed".to_owned(), "Listed", "signature mismatch"),
         ("/webhook/Listed", derived(MASTER, "Listed"), "Listed", "signature mismatch"),
         ("/webhook/Listed", "shared".to_owned(), "Listed", "signature mismatch"),

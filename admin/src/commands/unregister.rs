@@ -1,4 +1,4 @@
-//! `unregister`: the end of both webhooks.
+//! `unregister`: deletes the webhooks.
 
 use super::{CommandResult, Context, exit_code};
 

@@ -1,4 +1,4 @@
-//! Base WEBHOOK_URL, authentication, retries and errors.
+//! Base URL, authentication, retries and errors.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -11,12 +11,14 @@ pub(crate) fn verifier(env: impl Fn(&str) -> Option<String>) -> Result<Option<Ve
 
     let current = secret("SUPEROFFICE_WEBHOOK_SECRET")?;
     let previous = secret("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS")?;
+    let tenants: TenantSecrets =
+        get("SUPEROFFICE_TENANT_SECRETS").map(|json| json.parse()).transpose()?.unwrap_or_default();
     let masters = [master("SUPEROFFICE_TENANT_MASTER_SECRET")?, master("SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS")?];
 
-    if current.is_none() && previous.is_none() && masters.iter().all(Option::is_none) {
+    if current.is_none() && previous.is_none() && tenants.is_empty() && masters.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let shared = Verifier::with_tenants(current, previous, TenantSecrets::default());
+    let shared = Verifier::with_tenants(current, previous, tenants);
     Ok(Some(masters.into_iter().flatten().fold(shared, Verifier::with_master)))
 }
 
@@ -59,6 +61,14 @@ mod tests {
             assert!(accepts(&verifier, secret), "{name}");
             assert!(!accepts(&verifier, other), "{name}");
         }
+    }
+
+    #[test]
+    fn listed_secret_is_valid_for_its_tenant() {
+        let verifier =
+            read(&[("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1":"listed","Cust2":"another"}"#)]).unwrap().unwrap();
+        assert!(accepts(&verifier, &Secret::new("listed").unwrap()));
+        assert!(!accepts(&verifier, &Secret::new("another").unwrap()));
     }
 
     #[test]

@@ -53,7 +53,7 @@ struct Event<'a> {
     timestamp: Cow<'a, str>,
 }
 
-/// What the log line contains besides the event.
+/// The facts for the log line besides the event.
 struct Invocation<'a> {
     function_name: &'a str,
     request_id: &'a str,
