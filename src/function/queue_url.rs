@@ -115,6 +115,18 @@ mod tests {
     }
 
     #[test]
+    fn region_has_words_and_a_number() {
+        for label in ["eu-north-1", "us-gov-west-1", "ap-southeast-12"] {
+            assert!(is_region(label), "{label}");
+        }
+        for label in
+            ["sqs", "sqs-fips", "eu-1", "eu--1", "-north-1", "eu-north-", "eu-north-1a", "eu-n2-1", "EU-north-1"]
+        {
+            assert!(!is_region(label), "{label}");
+        }
+    }
+
+    #[test]
     fn url_without_a_queue_is_an_error() {
         for (url, problem) in [
             ("not a url", "not a URL"),
