@@ -16,7 +16,7 @@ const MAX_FIFO_ID: usize = 128;
 
 /// An authorized event that can be forwarded: it has a primary key.
 #[derive(Clone, Debug)]
-pub(crate) struct ForwardableEvent {
+pub struct ForwardableEvent {
     metadata: EventMetadata,
     primary_key: i64,
     body: AuthorizedBody,
@@ -28,7 +28,7 @@ impl ForwardableEvent {
     /// # Errors
     ///
     /// [`ParseError::NoPrimaryKey`], together with the body.
-    pub(crate) fn new(metadata: EventMetadata, body: AuthorizedBody) -> Result<Self, (ParseError, AuthorizedBody)> {
+    pub fn new(metadata: EventMetadata, body: AuthorizedBody) -> Result<Self, (ParseError, AuthorizedBody)> {
         match metadata.primary_key() {
             Some(primary_key) => Ok(Self { metadata, primary_key, body }),
             None => Err((ParseError::NoPrimaryKey, body)),
@@ -42,7 +42,7 @@ impl QueueMessage {
     /// # Errors
     ///
     /// [`TooLarge`] if SQS would reject it.
-    pub(crate) fn for_event(event: ForwardableEvent, format: MessageFormat) -> Result<Self, TooLarge> {
+    pub fn for_event(event: ForwardableEvent, format: MessageFormat) -> Result<Self, TooLarge> {
         let ForwardableEvent { metadata, primary_key, body } = event;
         let signature = body.signature().to_string();
         #[expect(clippy::expect_used, reason = "metadata was parsed, so the body is UTF-8")]
@@ -89,7 +89,7 @@ impl QueueMessage {
     /// # Errors
     ///
     /// [`TooLarge`] if SQS would reject it.
-    pub(crate) fn for_quarantine(body: AuthorizedBody, reason: &ParseError) -> Result<Self, TooLarge> {
+    pub fn for_quarantine(body: AuthorizedBody, reason: &ParseError) -> Result<Self, TooLarge> {
         let signature = body.signature().to_string();
         let deduplication_id = sha256_hex(body.bytes());
         let (body, encoding) = match String::from_utf8(body.into_bytes()) {
