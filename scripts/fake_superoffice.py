@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stack import Child, StackError, base_environment, build
+from stack import Server, StackError, base_environment, build
 
 USER, PASSWORD = "admin", "a password"
 START_TIMEOUT = 60
@@ -18,34 +18,22 @@ START_TIMEOUT = 60
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class FakeSuperOffice:
+class FakeSuperOffice(Server):
     """A running SuperOffice tenant. A context manager: leaving it ends the process."""
 
     def __init__(self, folder: Path, ca_file: Path, slow_clock: int = 0, pace: float = 0.02) -> None:
         """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
         binary = build("fake-superoffice")
-        log_file = folder / "superoffice.log"
-        self._log = log_file.open("wb")
         command = [str(binary), "--certificates", str(ca_file), "--user", f"{USER}:{PASSWORD}"]
         command += ["--slow-clock", str(slow_clock), "--pace", str(pace)]
-        self._child = Child(command, base_environment(), self._log)
+        super().__init__(command, base_environment(), folder / "superoffice.log")
         deadline = time.monotonic() + START_TIMEOUT
-        while not (lines := log_file.read_text(encoding="utf-8").splitlines()):
+        while not (lines := self.log_file.read_text(encoding="utf-8").splitlines()):
             if self._child.poll() is not None or time.monotonic() > deadline:
                 self.close()
-                raise StackError(f"the fake SuperOffice does not start, see {log_file}")
+                raise StackError(f"the fake SuperOffice does not start, see {self.log_file}")
             time.sleep(0.05)
         self.url = lines[0]
-
-    def __enter__(self) -> FakeSuperOffice:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._child.close()
-        self._log.close()
 
     @property
     def variables(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from stack import Child, StackError, base_environment, free_port
+from stack import Server, StackError, base_environment, free_port
 
 REGION = "eu-north-1"
 ACCOUNT = "123456789012"
@@ -35,7 +35,7 @@ PYTHON = Path(os.environ.get("MINISTACK_PYTHON", TOOLS / "ministack/bin/python")
 START_TIMEOUT = 120
 
 
-class LocalAws:
+class LocalAws(Server):
     """A running local AWS. A context manager: leaving it ends the server and all functions."""
 
     def __init__(self, folder: Path) -> None:
@@ -51,8 +51,6 @@ class LocalAws:
         self.ca_file = folder / "ca.pem"
         certificate, key = create_certificates(folder)
         (folder / "tmp").mkdir(exist_ok=True)
-        self.log_file = folder / "ministack.log"
-        self._log = self.log_file.open("wb")
         environment = {
             **base_environment(),
             "AUTH": "true",
@@ -73,22 +71,13 @@ class LocalAws:
             "AWS_CA_BUNDLE": str(self.ca_file),
             "SSL_CERT_FILE": str(self.ca_file),
         }
-        self._child = Child([str(PYTHON), str(Path(__file__).with_name("ministack_server.py"))], environment, self._log)
+        command = [str(PYTHON), str(Path(__file__).with_name("ministack_server.py"))]
+        super().__init__(command, environment, folder / "ministack.log")
         try:
             self._wait_until_ready()
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> LocalAws:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._child.close()
-        self._log.close()
 
     @property
     def client_environment(self) -> dict[str, str]:

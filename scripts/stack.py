@@ -211,6 +211,22 @@ class Child:
         cls._open_sessions.clear()
 
 
+class Server(contextlib.AbstractContextManager):
+    """A process that writes into a log file. A context manager: leaving it ends the process."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log_file: Path) -> None:
+        self.log_file = log_file
+        self._log = log_file.open("wb")
+        self._child = Child(command, environment, self._log)
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._child.close()
+        self._log.close()
+
+
 class WatchedFunction:
     """A function under `cargo lambda watch`, ready for events once the object exists."""
 

@@ -71,10 +71,27 @@ async fn invalid_configuration_ends_the_process_before_the_first_event() {
     assert!(invocation.completed_within(test_support::TIMEOUT).await.is_none(), "the event was handled");
 }
 
+/// Starts the function with other variables, ends it, and returns its diagnostics.
+async fn startup_lines(sqs: &SqsServer, variables: impl IntoIterator<Item = (&str, &str)>) -> Vec<String> {
+    let lambda = RuntimeApi::start().await;
+    let mut function = function_process(&lambda, sqs)
+        .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
+        .env("QUEUE_URL", sqs.queue_url("events"))
+        .envs(variables)
+        .start();
+    lambda.first_poll().await;
+    drop(lambda);
+    function.wait().await;
+    function.stderr_lines()
+}
+
 /// The check of the queue writes a line whose level depends on the error.
 #[tokio::test]
 async fn log_level_can_be_raised() {
     for (fault, line_level) in [(Fault::AccessDenied, " INFO "), (Fault::QueueDoesNotExist, " WARN ")] {
+        let sqs = SqsServer::start().await;
+        let injected = fault.clone();
+        sqs.inject(move |_| Some(injected.clone()));
         for (level, is_logged) in [
             (None, true),
             (Some("trace"), true),
@@ -82,18 +99,7 @@ async fn log_level_can_be_raised() {
             (Some("ERROR"), false),
             (Some("fatal"), false),
         ] {
-            let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
-            let injected = fault.clone();
-            sqs.inject(move |_| Some(injected.clone()));
-            let mut function = function_process(&lambda, &sqs)
-                .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
-                .env("QUEUE_URL", sqs.queue_url("events"))
-                .envs(level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level)))
-                .start();
-            lambda.first_poll().await;
-            drop(lambda);
-            function.wait().await;
-            let lines = function.stderr_lines();
+            let lines = startup_lines(&sqs, level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level))).await;
             let expected = |line: &String| line.contains(line_level) && line.contains("queue could not be checked");
             assert_eq!(lines.iter().any(expected), is_logged, "{fault:?} {level:?}: {lines:?}");
         }
@@ -102,16 +108,9 @@ async fn log_level_can_be_raised() {
 
 #[tokio::test]
 async fn secret_with_whitespace_around_it_is_logged() {
+    let sqs = SqsServer::start().await;
     for (secret, expected) in [("a secret", false), (" a secret", true), ("a secret\n", true)] {
-        let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
-        let mut function = function_process(&lambda, &sqs)
-            .env("SUPEROFFICE_WEBHOOK_SECRET", secret)
-            .env("QUEUE_URL", sqs.queue_url("events"))
-            .start();
-        lambda.first_poll().await;
-        drop(lambda);
-        function.wait().await;
-        let lines = function.stderr_lines();
+        let lines = startup_lines(&sqs, [("SUPEROFFICE_WEBHOOK_SECRET", secret)]).await;
         let warning = "SUPEROFFICE_WEBHOOK_SECRET begins or ends with whitespace";
         assert_eq!(lines.iter().any(|line| line.contains(warning)), expected, "{secret:?}: {lines:?}");
     }
