@@ -1,7 +1,8 @@
 //! An SQS server (AWS JSON 1.0), plain or TLS, that records requests and injects faults.
 //!
 //! It supports `SendMessage` and `GetQueueAttributes`. Every queue URL names an existing queue, a FIFO queue if the URL
-//! ends in `.fifo`. Request signatures are not verified.
+//! ends in `.fifo`. A FIFO queue deduplicates within message groups, as in `template.yaml`. Request signatures are not
+//! verified.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future;
@@ -76,7 +77,7 @@ pub struct Counts {
     pub received: u64,
     /// Messages in the queue.
     pub accepted: u64,
-    /// Messages that were acknowledged but not queued, because their deduplication id was known.
+    /// Messages that were acknowledged but not queued, because their group and deduplication id were known.
     pub duplicates: u64,
 }
 
@@ -144,7 +145,7 @@ struct Queue {
     counts: Counts,
     messages: Vec<Arc<Message>>,
     script: VecDeque<Fault>,
-    /// The number of the first message by the hash of its deduplication id.
+    /// The number of the first message by the hash of its group and deduplication id.
     known_ids: HashMap<[u8; 16], u64>,
 }
 
@@ -410,8 +411,12 @@ impl State {
         let recording = *lock(&self.recording);
         let mut queues = lock(&self.queues);
         let queue = queues.entry(queue_url.to_owned()).or_default();
-        let first = match &message.deduplication_id {
-            Some(id) if fifo => *queue.known_ids.entry(Md5::digest(id).into()).or_insert(number),
+        let first = match (&message.group_id, &message.deduplication_id) {
+            (Some(group), Some(id)) if fifo => {
+                // Neither id contains a space.
+                let hash = Md5::digest(format!("{group} {id}")).into();
+                *queue.known_ids.entry(hash).or_insert(number)
+            }
             _ => number,
         };
         response["MessageId"] = message_id(first).into();
