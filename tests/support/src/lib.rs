@@ -64,7 +64,7 @@ pub fn project_root() -> &'static Path {
 /// Returns the only outcome metric in a log line whose value is 1.
 ///
 /// # Panics
-/// If no outcome is counted, or more than one.
+/// If no outcome is counted, or more than one, or if CloudWatch does not read it as the only one.
 #[track_caller]
 pub fn outcome_metric(log: &Value) -> &'static str {
     let all = ["Forwarded", "Tested", "Ignored", "Quarantined", "Unsigned", "Rejected", "Failed"];
@@ -72,6 +72,11 @@ pub fn outcome_metric(log: &Value) -> &'static str {
         all.into_iter().filter(|metric| log[metric].as_u64().is_some_and(|count| count > 0)).collect();
     let [metric] = counted.as_slice() else { panic!("counted outcomes: {counted:?} in {log}") };
     assert_eq!(log[metric], 1, "{log}");
+    // CloudWatch reads only the properties that are declared as metrics.
+    let declared = log["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap_or_else(|| panic!("{log}"));
+    let declared: Vec<_> = declared.iter().filter_map(|metric| metric["Name"].as_str()).collect();
+    let declared: Vec<_> = declared.into_iter().filter(|name| all.contains(name)).collect();
+    assert_eq!(declared, [*metric], "{log}");
     metric
 }
 
