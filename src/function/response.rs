@@ -86,3 +86,67 @@ fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::queue::{QueueError, SendError};
+    use crate::function::request::InvalidEvent;
+    use crate::message::TooLarge;
+    use crate::webhook::metadata::ParseError;
+    use crate::webhook::signature::InvalidSignature;
+    use crate::webhook::verifier::Rejection;
+
+    /// Neither 410 nor a redirect, which would disable the webhook.
+    #[test]
+    fn every_error_has_its_status() {
+        for (error, status) in [
+            (HandleError::MethodNotAllowed, 405),
+            (HandleError::BodyTooLarge(1), 413),
+            (HandleError::Unauthorized(Rejection::Missing), 401),
+            (HandleError::Unauthorized(Rejection::Repeated), 401),
+            (HandleError::Unauthorized(Rejection::Invalid(InvalidSignature::NotBase64)), 401),
+            (HandleError::Unauthorized(Rejection::Invalid(InvalidSignature::WrongLength)), 401),
+            (HandleError::Unauthorized(Rejection::Mismatch), 401),
+            (HandleError::Unauthorized(Rejection::StrayWhitespace), 401),
+            (HandleError::Unauthorized(Rejection::TenantMismatch), 401),
+            (HandleError::EmptyBody, 400),
+            (HandleError::Malformed(ParseError::NoEvent), 400),
+            (HandleError::TooLarge(TooLarge { bytes: 1 }), 413),
+            (HandleError::NotEnqueued(SendError::Queue(QueueError::Timeout)), 503),
+            (HandleError::NotEnqueued(SendError::Both(QueueError::Timeout, QueueError::Unreachable)), 503),
+            (HandleError::InvalidEvent(InvalidEvent::NotApiGateway), 500),
+            (HandleError::InvalidEvent(InvalidEvent::NotBase64), 500),
+            (HandleError::Panic, 500),
+        ] {
+            // A new error does not compile until it is added here and above.
+            match error {
+                HandleError::MethodNotAllowed
+                | HandleError::BodyTooLarge(_)
+                | HandleError::Unauthorized(_)
+                | HandleError::EmptyBody
+                | HandleError::Malformed(_)
+                | HandleError::TooLarge(_)
+                | HandleError::NotEnqueued(_)
+                | HandleError::InvalidEvent(_)
+                | HandleError::Panic => {}
+            }
+            let response = response(&Err(error));
+            assert_eq!(response.status(), status);
+            assert!(!response.headers().contains_key("location"), "{status}");
+        }
+    }
+
+    #[test]
+    fn every_outcome_has_status_200() {
+        let id = || "id".to_owned();
+        for outcome in [
+            Outcome::Forwarded { event_id: id(), message_id: id() },
+            Outcome::Test { event_id: None },
+            Outcome::Ignored { event_id: id() },
+            Outcome::Quarantined { message_id: id() },
+        ] {
+            assert_eq!(response(&Ok(outcome)).status(), 200);
+        }
+    }
+}

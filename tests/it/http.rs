@@ -62,6 +62,29 @@ async fn contact_event_is_forwarded_in_every_payload_form() {
     }
 }
 
+/// SuperOffice signs no header, so everybody can forge one.
+#[tokio::test]
+async fn event_with_forged_headers_is_forwarded_unchanged() {
+    let function = Function::new();
+    let expected = function.invoke(&signed(EVENT).http_api()).await.message().message.clone();
+    for (name, value) in [
+        ("X-Hook-Test", "true"),
+        ("X-SuperOffice-Event", "test"),
+        ("X-SuperOffice-Event", "sale.created"),
+        ("X-SuperOffice-EventId", "forged"),
+        ("X-SuperOffice-Retry", "9"),
+        ("Content-Encoding", "gzip"),
+        ("X-HTTP-Method-Override", "GET"),
+    ] {
+        for (form, event) in signed(EVENT).header(name, value).all_forms() {
+            let delivery = function.invoke(&event).await;
+            let body = json!({"outcome": "forwarded", "eventId": "e1", "messageId": "message-in-events"});
+            assert_accepted(&delivery, "Forwarded", body);
+            assert_eq!(delivery.message().message, expected, "{name}: {value} {form}");
+        }
+    }
+}
+
 /// Consumers deduplicate by the ids, which therefore do not depend on the form or on the number of the retry.
 #[tokio::test]
 async fn retried_event_has_the_same_message_in_every_payload_form() {
@@ -359,8 +382,12 @@ async fn failed_fallback_returns_503_with_both_reasons_logged() {
 #[tokio::test]
 async fn panic_returns_500() {
     let function = Function::with(|handler| handler.events.primary.panic());
-    let delivery = function.invoke(&signed(EVENT).http_api()).await;
-    assert_error(&delivery, 500, "The request could not be handled.", "Failed", "panic");
+    for _ in 0..2 {
+        let delivery = function.invoke(&signed(EVENT).http_api()).await;
+        assert_error(&delivery, 500, "The request could not be handled.", "Failed", "panic");
+        let next = function.invoke(&signed("not JSON").http_api()).await;
+        assert_eq!((next.response.status, next.message().queue), (200, "quarantine"));
+    }
 }
 
 #[tokio::test]
