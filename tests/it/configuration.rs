@@ -1,5 +1,6 @@
 //! Configuration errors, in process and at startup.
 
+use serde_json::{Value, json};
 use superoffice_webhook::function::Config;
 use test_support::{Fault, RuntimeApi, SqsServer};
 
@@ -39,12 +40,16 @@ fn configuration_error_contains_no_secret() {
         ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "cust1": "hunter2-other"}"#),
         ("SUPEROFFICE_TENANT_SECRETS", r#"{"Cust1": "hunter2-tenant", "Cust2": ""}"#),
         ("SUPEROFFICE_TENANT_SECRETS", r#""hunter2-tenant""#),
+        ("SUPEROFFICE_TENANT_MASTER_SECRET", "hunter2-short"),
+        ("SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS", "hunter2-older"),
         ("FALLBACK_QUEUE_URL", "no URL"),
     ] {
         let error = config_error(&[
             (name, value),
             ("SUPEROFFICE_WEBHOOK_SECRET", "hunter2-current"),
             ("SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS", "hunter2-previous"),
+            ("SUPEROFFICE_TENANT_MASTER_SECRET", "hunter2-master, 32 bytes or longer"),
+            ("SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS", "hunter2-previous, 32 bytes or longer"),
             ("QUEUE_URL", QUEUE),
         ]);
         assert!(error.contains(name), "{error}");
@@ -69,6 +74,26 @@ async fn invalid_configuration_ends_the_process_before_the_first_event() {
     );
     drop(lambda);
     assert!(invocation.completed_within(test_support::TIMEOUT).await.is_none(), "the event was handled");
+}
+
+#[tokio::test]
+async fn configuration_error_is_one_line_in_the_json_log_format() {
+    for level in [None, Some("FATAL")] {
+        let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+        let mut function = function_process(&lambda, &sqs)
+            .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
+            .env("MESSAGE_FORMAT", "xml")
+            .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
+            .envs(level.map(|level| ("AWS_LAMBDA_LOG_LEVEL", level)))
+            .start();
+        assert_eq!(function.wait().await.code(), Some(1));
+        let lines = [function.stdout_lines(), function.stderr_lines()].concat();
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        let line: Value = serde_json::from_str(line).unwrap();
+        let message = "superoffice-webhook cannot start: invalid configuration:\n  QUEUE_URL: not set\n  \
+                       MESSAGE_FORMAT: expected superoffice or cloudevents";
+        assert_eq!((&line["level"], &line["message"]), (&json!("ERROR"), &json!(message)));
+    }
 }
 
 /// Starts the function with other variables, ends it, and returns its diagnostics.

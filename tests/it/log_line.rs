@@ -117,9 +117,15 @@ async fn only_the_first_invocation_is_a_cold_start() {
     assert_eq!(cold_starts, [true, false, false]);
 }
 
-/// At every log level of the function, the SDK, the HTTP client and the Lambda runtime.
+/// At every log level of the function, the SDK, the HTTP client and the Lambda runtime, in both log formats.
 #[tokio::test]
 async fn no_output_contains_a_body_a_secret_or_a_signature() {
+    for format in [None, Some("JSON")] {
+        assert_output_contains_nothing_private(format).await;
+    }
+}
+
+async fn assert_output_contains_nothing_private(format: Option<&str>) {
     let (lambda, sqs, secret) = (RuntimeApi::start().await, SqsServer::start().await, "the-shared-secret");
     let queue = sqs.queue_url("events");
     let mut function = function_process(&lambda, &sqs)
@@ -127,6 +133,8 @@ async fn no_output_contains_a_body_a_secret_or_a_signature() {
         .env("QUEUE_URL", &queue)
         .env("QUARANTINE_QUEUE_URL", sqs.queue_url("quarantine"))
         .env("AWS_LAMBDA_LOG_LEVEL", "TRACE")
+        .env("RUST_LOG", "trace")
+        .envs(format.map(|format| ("AWS_LAMBDA_LOG_FORMAT", format)))
         .start();
     let body = r#"{"EventId":"1","Event":"contact.changed","PrimaryKey":1,"Name":"Jane Doe"}"#;
     let malformed = &body[..body.len() - 1];
@@ -144,7 +152,13 @@ async fn no_output_contains_a_body_a_secret_or_a_signature() {
     // Without the Runtime API, the process ends, and its output is complete.
     drop(lambda);
     function.wait().await;
-    for line in function.stdout_lines().iter().chain(&function.stderr_lines()) {
+    let is_json = |line: &String| serde_json::from_str::<Value>(line).is_ok();
+    let diagnostics = function.stderr_lines();
+    assert!(
+        !diagnostics.is_empty() && diagnostics.iter().all(|line| is_json(line) == format.is_some()),
+        "{diagnostics:?}"
+    );
+    for line in function.stdout_lines().iter().chain(&diagnostics) {
         for private in
             ["Jane Doe", secret, &sign(body, secret), &sign(body, "another secret"), &sign(malformed, secret)]
         {
