@@ -321,6 +321,24 @@ mod tests {
         assert_eq!(verify(&verifier, body, &[&signed("a", body)]), Err(Rejection::TenantMismatch));
         let escaped = br#"{"Event":"contact.changed","EventId":"1","Context\u0049dentifier":"CustB"}"#;
         assert_eq!(verify(&verifier, escaped, &[&signed("a", escaped)]), Err(Rejection::TenantMismatch));
+        // Neither a registration probe nor a malformed body may name two tenants.
+        for body in [
+            &br#"{"Event":"test","EventId":"1","ContextIdentifier":"CustB","ContextIdentifier":"CustA"}"#[..],
+            br#"{"Event":"test","contextidentifier":"CustB"}"#,
+            br#"{"ContextIdentifier":"CustB","ContextIdentifier":"CustA"}"#,
+            br#"{"ContextIdentifier":"CustA","ContextIdentifier":"Default"}"#,
+        ] {
+            let text = String::from_utf8_lossy(body);
+            for secret in ["a", "b", "shared"] {
+                let result = verify(&verifier, body, &[&signed(secret, body)]);
+                assert_eq!(result, Err(Rejection::TenantMismatch), "{secret} {text}");
+            }
+            let verifier = Verifier::default().with_master(MASTER.parse().unwrap());
+            for tenant in ["CustA", "CustB"] {
+                let result = verify_at(&verifier, &format!("/webhook/{tenant}"), body, &derived(MASTER, tenant));
+                assert_eq!(result, Err(Rejection::TenantMismatch), "{tenant} {text}");
+            }
+        }
         // A shared secret alone signs for every tenant.
         let shared = with_tenants(Some("shared"), &[]);
         assert_eq!(verify(&shared, body, &[&signed("shared", body)]), Ok(SignedBy::Current));
@@ -379,7 +397,9 @@ mod tests {
 
     #[test]
     fn debug_output_shows_neither_secrets_nor_signature_nor_body() {
-        let verifier = with_tenants(Some("hush-current"), &[("CustA", &["hush-tenant"])]);
+        let verifier = with_tenants(Some("hush-current"), &[("CustA", &["hush-tenant"])])
+            .with_previous(secret("hush-previous"))
+            .with_master("hush-master-secret of 32 bytes or more".parse().unwrap());
         let verified = verifier.verify(b"hush-body".to_vec(), [signed("hush-current", b"hush-body")]).unwrap();
         let authorized = verifier.authorize(verified.clone(), None).unwrap();
         let shown = format!("{verifier:?} {verified:?} {authorized:?} {:?}", authorized.signature());
@@ -445,6 +465,10 @@ mod tests {
             assert_eq!(verify_at(&verifier, "/webhook/custA", &of_a, secret), expected);
         }
         assert_eq!(verify_at(&verifier, "/webhook", &of_a, "a"), Ok(SignedBy::Tenant));
+        for path in ["/webhook", "/", "/webhook/CustB"] {
+            let result = verify_at(&verifier, path, &of_a, &derived(MASTER, "CustA"));
+            assert_eq!(result, Err(Rejection::Mismatch), "{path}");
+        }
     }
 
     #[test]
