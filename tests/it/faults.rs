@@ -1,13 +1,16 @@
 //! The function as a process, with queue faults: response and its time, attempts per queue, messages, and log line.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use test_support::{
-    AcceptMode, CompletedInvocation, Fault, Message, RunningProcess, RuntimeApi, SqsServer, TIMEOUT, WebhookRequest,
-    outcome_metric,
+    AcceptMode, CompletedInvocation, Fault, Message, Process, RunningProcess, RuntimeApi, SqsServer, TIMEOUT,
+    WebhookRequest, outcome_metric,
 };
 
 use crate::function_process;
@@ -23,6 +26,12 @@ const LIMIT_WITH_FALLBACK: Duration = Duration::from_secs(7);
 
 /// Less than the time of all attempts of one hanging queue.
 const NO_TIMEOUT: Duration = Duration::from_millis(1900);
+
+/// Returns the function's process without its queues, except for the fallback.
+fn process(lambda: &RuntimeApi, sqs: &SqsServer, with_fallback: bool) -> Process {
+    let fallback = with_fallback.then_some(("FALLBACK_QUEUE_URL", FALLBACK));
+    function_process(lambda, sqs).env("SUPEROFFICE_WEBHOOK_SECRET", SECRET).envs(fallback)
+}
 
 /// A running function with its surroundings.
 struct TestBed {
@@ -54,14 +63,10 @@ impl TestBed {
     async fn start_with(sqs: SqsServer, with_fallback: bool, queue: &str) -> Self {
         let lambda = RuntimeApi::start().await;
         let (events, quarantine) = (sqs.queue_url(queue), sqs.queue_url("quarantine"));
-        let mut process = function_process(&lambda, &sqs)
-            .env("SUPEROFFICE_WEBHOOK_SECRET", SECRET)
+        let function = process(&lambda, &sqs, with_fallback)
             .env("QUEUE_URL", &events)
-            .env("QUARANTINE_QUEUE_URL", &quarantine);
-        if with_fallback {
-            process = process.env("FALLBACK_QUEUE_URL", FALLBACK);
-        }
-        let function = process.start();
+            .env("QUARANTINE_QUEUE_URL", &quarantine)
+            .start();
         lambda.first_poll().await;
         Self { lambda, sqs, function, events, quarantine, with_fallback }
     }
@@ -259,6 +264,52 @@ async fn two_hanging_queues_time_out_within_the_limit() {
     test_bed.deliver(&event(1)).await.assert_not_queued((2, 2), "queue: timeout; fallback: timeout");
 }
 
+/// Starts the function while an event is waiting, with and without a fallback, and measures from the start to the
+/// response. The endpoint's queues accept nothing, so the check of the queue adds its own time.
+async fn assert_waiting_event_times_out_within_the_limit(sqs: &SqsServer, endpoint: &str) {
+    let fail = async |with_fallback: bool| {
+        let lambda = RuntimeApi::start().await;
+        let waiting = lambda.send(WebhookRequest::signed(event(1), SECRET).http_api());
+        let function = process(&lambda, sqs, with_fallback)
+            .env("QUEUE_URL", sqs.queue_url("events.fifo"))
+            .env("AWS_ENDPOINT_URL_SQS", endpoint)
+            .start();
+        let invocation = waiting.completed().await;
+        let (limit, reason) = match with_fallback {
+            true => (LIMIT_WITH_FALLBACK, "queue: timeout; fallback: timeout"),
+            false => (LIMIT, "queue: timeout"),
+        };
+        let duration = invocation.completed - function.started();
+        assert!(duration < limit, "{duration:?}");
+        let log: Value = serde_json::from_str(&function.wait_for_lines(1).await[0]).unwrap();
+        assert_eq!((invocation.response().status, &log["reason"]), (503, &json!(reason)));
+    };
+    tokio::join!(fail(false), fail(true));
+}
+
+#[tokio::test]
+async fn event_that_waits_for_the_start_times_out_within_the_limit() {
+    let sqs = SqsServer::start().await;
+    sqs.set_accept_mode(AcceptMode::Stall);
+    assert_waiting_event_times_out_within_the_limit(&sqs, &sqs.endpoint()).await;
+}
+
+#[tokio::test]
+async fn unfinished_response_times_out_within_the_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        // Kept open, so that the rest of the body never arrives and the connection does not end.
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"MessageId\":");
+            open.push(stream);
+        }
+    });
+    assert_waiting_event_times_out_within_the_limit(&SqsServer::start().await, &endpoint).await;
+}
+
 #[tokio::test]
 async fn errors_of_both_queues_are_logged_and_do_not_persist() {
     let test_bed = TestBed::start_with_fallback().await;
@@ -402,6 +453,17 @@ async fn unreachable_queue_does_not_prevent_the_start() {
     test_bed.deliver(&event(1)).await.assert_queued((1, 0));
     let errors = test_bed.function.stderr_lines();
     assert!(errors.iter().any(|line| line.contains("queue could not be checked")), "{errors:?}");
+}
+
+/// Deduplication works within one queue only.
+#[tokio::test]
+async fn lost_response_may_queue_an_event_in_the_fallback_too() {
+    let test_bed = TestBed::start_with_fallback().await;
+    test_bed.sqs.script(&test_bed.events, always(Fault::AcceptThenReset));
+    test_bed.deliver(&event(1)).await.assert_queued((3, 1));
+    for queue in [&test_bed.events, FALLBACK] {
+        assert_eq!(bodies(&test_bed.sqs.messages(queue)), [event(1)]);
+    }
 }
 
 /// A standard queue cannot recognize the message of a lost response.
