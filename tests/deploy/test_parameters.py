@@ -6,12 +6,13 @@ same as Python's in all of them.
 
 import itertools
 import re
+from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError
 from cloud import wait_for
 from runtime_api import Function
-from sam_stack import TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 from signing import SAMPLE_SECRET
 
@@ -191,9 +192,79 @@ def test_defaults_are_accepted():
             assert template_accepts(name, parameter["Default"]), name
 
 
-def test_secrets_are_never_shown():
-    secrets = {name for name, parameter in PARAMETERS.items() if parameter.get("NoEcho")}
-    assert secrets == {name for name in VARIABLES if "Secret" in name}
+def references(node: object, path: tuple = ()) -> Iterator[tuple[str, tuple]]:
+    """Yields the names that `Ref` and `Fn::Sub` use in a part of a template, each with the path to its use."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            here = (*path, key)
+            if key == "Ref":
+                yield value, here
+            elif key == "Fn::Sub":
+                text, *_variables = value if isinstance(value, list) else [value]
+                for name in re.findall(r"\$\{([^!}][^}]*)\}", text):
+                    yield name.strip(), here
+            yield from references(value, here)
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from references(item, (*path, index))
+
+
+def shown_secrets(template: dict) -> set[str]:
+    """Returns the secret parameters of a template that are echoed, or used outside the function's environment."""
+    secrets = {name for name in template["Parameters"] if re.search("Secret|SystemToken|PrivateKey|Password", name)}
+    hidden = {name for name, parameter in template["Parameters"].items() if parameter.get("NoEcho") is True}
+    resources = template["Resources"]
+    (function,) = [name for name in resources if resources[name]["Type"] == "AWS::Serverless::Function"]
+    environment = ("Resources", function, "Properties", "Environment", "Variables")
+    assert secrets, "no secret at all"
+    shown = secrets ^ hidden
+    for name, path in references(template):
+        # Rules compare secrets with an empty text, and show nothing but their own descriptions.
+        if name in secrets and path[: len(environment)] != environment and path[0] != "Rules":
+            shown.add(name)
+    return shown
+
+
+@pytest.mark.parametrize(
+    "path", [TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE], ids=["function", "watchdog", "consumer"]
+)
+def test_secrets_are_never_shown(path):
+    assert shown_secrets(yaml_parse(path.read_text())) == set()
+
+
+SECRET_REF = {"Ref": "WebhookSecret"}
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("Parameters", "WebhookSecret", {"Type": "String"}),
+        ("Outputs", "Shown", {"Value": SECRET_REF}),
+        ("Outputs", "Shown", {"Description": "x", "Value": {"Fn::If": ["IsFifo", "", SECRET_REF]}}),
+        ("Outputs", "Shown", {"Value": {"Fn::Sub": "a ${WebhookSecret}"}}),
+        ("Outputs", "Shown", {"Value": {"Fn::Sub": ["a ${Name} ${WebhookSecret}", {"Name": "b"}]}}),
+        ("Outputs", "Shown", {"Value": {"Fn::Sub": ["a ${Name}", {"Name": SECRET_REF}]}}),
+        (
+            "Resources",
+            "Topic",
+            {"Type": "AWS::SNS::Topic", "Properties": {"Tags": [{"Key": "a", "Value": SECRET_REF}]}},
+        ),
+        ("Resources", "Topic", {"Type": "AWS::SNS::Topic", "Metadata": SECRET_REF}),
+        ("Conditions", "Guessed", {"Fn::Equals": [SECRET_REF, "guess"]}),
+        ("Globals", "Function", {"Tags": {"a": SECRET_REF}}),
+    ],
+    ids=itertools.count(),
+)
+def test_shown_secret_is_found(section, name, value):
+    template = yaml_parse(TEMPLATE.read_text())
+    template.setdefault(section, {})[name] = value
+    assert shown_secrets(template) == {"WebhookSecret"}
+
+
+def test_secret_in_the_description_of_the_function_is_found():
+    template = yaml_parse(TEMPLATE.read_text())
+    template["Resources"]["WebhookFunction"]["Properties"]["Description"] = {"Fn::Sub": "${MasterSecret}"}
+    assert shown_secrets(template) == {"MasterSecret"}
 
 
 @pytest.mark.parametrize(

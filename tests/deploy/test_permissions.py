@@ -44,27 +44,59 @@ def smoke_problem(webhook, capsys) -> str:
     return capsys.readouterr().err
 
 
-def test_role_allows_exactly_the_calls_of_the_function(webhook, aws, role):
-    iam = aws.client("iam")
+def allowed_calls(iam, role: str) -> set[tuple[str, str]]:
+    """Returns the actions that a role allows, each with a resource."""
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     allowed = set()
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
             assert statement["Effect"] == "Allow"
-            assert "Condition" not in statement
+            assert not statement.keys() & {"Condition", "NotAction", "NotResource"}
             allowed |= {
                 (action, arn) for action in listed(statement["Action"]) for arn in listed(statement["Resource"])
             }
+    return allowed
+
+
+def test_role_allows_exactly_the_calls_of_the_function(webhook, aws, role):
     events = webhook.outputs["QueueArn"]
     quarantine = webhook.queue("QuarantineQueueUrl").attributes["QueueArn"]
     log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{webhook.outputs['LogGroupName']}:*"
-    assert allowed == {
+    assert allowed_calls(aws.client("iam"), role) == {
         ("sqs:SendMessage", events),
         ("sqs:SendMessage", quarantine),
         ("sqs:GetQueueAttributes", events),
         ("logs:CreateLogStream", log),
         ("logs:PutLogEvents", log),
     }
+
+
+def test_fallback_queue_kms_key_and_tracing_add_exactly_their_calls(webhook, aws, role):
+    iam = aws.client("iam")
+    fallback = f"arn:aws:sqs:eu-west-1:{ACCOUNT}:fallback.fifo"
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    before = allowed_calls(iam, role)
+    parameters = {
+        "FallbackQueueUrl": f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/fallback.fifo",
+        "FallbackQueueArn": fallback,
+        "KmsKeyArn": key,
+        "Tracing": "Active",
+    }
+    try:
+        webhook.update(**parameters)
+        added = allowed_calls(iam, role) - before
+        removed = before - allowed_calls(iam, role)
+    finally:
+        webhook.update(**{**dict.fromkeys(parameters, ""), "Tracing": "PassThrough"})
+    assert added == {
+        ("sqs:SendMessage", fallback),
+        ("kms:GenerateDataKey", key),
+        ("kms:Decrypt", key),
+        ("xray:PutTraceSegments", "*"),
+        ("xray:PutTelemetryRecords", "*"),
+    }
+    assert removed == set()
+    assert allowed_calls(iam, role) == before
 
 
 def listed(value: str | list[str]) -> list[str]:
