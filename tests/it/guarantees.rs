@@ -1,4 +1,4 @@
-//! The table in docs/guarantees.md is complete, and the tests in it exist.
+//! The table in docs/guarantees.md is complete, and the tests in it exist and run.
 
 use std::fs;
 
@@ -40,8 +40,63 @@ fn every_listed_test_exists() {
         assert!(!tests.is_empty() || cell.starts_with("none: "), "{guarantee}: {cell}");
         for test in tests {
             let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{guarantee}: {test}"));
-            let keyword = if file.ends_with(".py") { "def" } else { "fn" };
-            assert!(read(file).contains(&format!("{keyword} {name}(")), "{guarantee}: {test}");
+            assert!(is_test(&read(file), file.ends_with(".py"), name), "{guarantee}: {test}");
         }
     }
+}
+
+/// Returns `true` if the source defines a test with this name that runs: no helper, and not ignored.
+fn is_test(source: &str, is_python: bool, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let (starts, prefixes) = if is_python {
+        (vec![format!("def {name}(")], ["@", "#"])
+    } else {
+        (vec![format!("fn {name}("), format!("async fn {name}(")], ["#[", "//"])
+    };
+    let Some(at) = lines.iter().position(|line| starts.iter().any(|start| line.starts_with(start))) else {
+        return false;
+    };
+    let above = lines[..at].iter().rev().take_while(|line| prefixes.iter().any(|prefix| line.starts_with(prefix)));
+    let above: Vec<&str> = above.copied().collect();
+    let has = |attribute: &str| above.iter().any(|line| line.starts_with(attribute));
+    if is_python {
+        name.starts_with("test_") && !has("@pytest.mark.skip") && !has("@pytest.mark.xfail")
+    } else {
+        (has("#[test]") || has("#[tokio::test]") || has("#[tokio::test(")) && !has("#[ignore")
+    }
+}
+
+#[test]
+fn helper_or_ignored_test_is_not_accepted_as_a_test() {
+    for (source, expected) in [
+        ("#[test]\nfn name() {}", true),
+        ("    #[tokio::test(start_paused = true)]\n    async fn name() {}", true),
+        ("#[test]\n/// Comment.\n#[should_panic]\nfn name(body: Vec<u8>) {}", true),
+        ("#[test]\nfn other() {}\n\nfn name() {}", false),
+        ("#[test]\nfn other() {}\nfn name() {}", false),
+        ("async fn name() {}", false),
+        ("#[test]\n#[ignore = \"slow\"]\nfn name() {}", false),
+        ("// #[test]\nfn name() {}", false),
+        ("#[test]\nfn name2() {}", false),
+    ] {
+        assert_eq!(is_test(source, false, "name"), expected, "{source}");
+    }
+    for (source, expected) in [
+        ("def test_name(fixture):", true),
+        ("@pytest.mark.parametrize(\"x\", [1])\ndef test_name(x):", true),
+        ("@pytest.mark.skip\ndef test_name():", false),
+        ("def test_name2():", false),
+    ] {
+        assert_eq!(is_test(source, true, "test_name"), expected, "{source}");
+    }
+    assert!(!is_test("def name():", true, "name"));
+}
+
+/// `panic = "abort"` would end the process at the first panic, in the released binary only.
+#[test]
+fn released_binary_unwinds_at_a_panic() {
+    let manifest = read("Cargo.toml");
+    let (_, profile) = manifest.split_once("\n[profile.release]\n").unwrap();
+    let profile = profile.split("\n[").next().unwrap();
+    assert!(profile.lines().any(|line| line == r#"panic = "unwind""#), "{profile}");
 }
