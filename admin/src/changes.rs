@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::client::{ApiError, Client};
 use crate::webhooks::{integer, lookup};
@@ -130,29 +130,29 @@ impl Source {
         ApiError::Unexpected { call: format!("GET Archive/{}", self.archive), problem: problem.to_owned() }
     }
 
-    /// Reads a row; `None` if it has no time, which is how SuperOffice writes that the change never happened.
-    fn read(&self, row: &Map<String, Value>) -> Result<Option<ChangedContact>, ApiError> {
+    /// Reads the key and the time of a row. A row without a time is how SuperOffice writes that the change never happened.
+    fn read(&self, row: &Value) -> Result<(i64, Option<Timestamp>), ApiError> {
+        let row = row.as_object().ok_or_else(|| self.unexpected("a row that is not an object"))?;
         let key = lookup(row, self.key).and_then(integer);
         let key = match self.change {
             // The primary key of a merge is not a contact.
             Change::Merged => key,
             _ => key.or_else(|| lookup(row, "PrimaryKey").and_then(integer)),
         };
-        let primary_key = key.ok_or_else(|| self.unexpected(&format!("a row without {}", self.key)))?;
-        let at = match lookup(row, self.time) {
-            None | Some(Value::Null) => None,
-            Some(Value::Number(_)) => None,
+        let key = key.ok_or_else(|| self.unexpected(&format!("a row without {}", self.key)))?;
+        let time = match lookup(row, self.time) {
+            None | Some(Value::Null | Value::Number(_)) => None,
             Some(Value::String(text)) if text.is_empty() => None,
-            Some(Value::String(text)) => {
-                Some(parse_time(text).ok_or_else(|| self.unexpected(&format!("{} is not a time", self.time)))?)
+            value => {
+                let time = value.and_then(Value::as_str).and_then(parse_time);
+                Some(time.ok_or_else(|| self.unexpected(&format!("{} is not a time", self.time)))?)
             }
-            Some(_) => return Err(self.unexpected(&format!("{} is not a time", self.time))),
         };
-        Ok(at.map(|at| ChangedContact { primary_key, change: self.change, at }))
+        Ok((key, time))
     }
 }
 
-/// Parses a time; one without an offset is in UTC.
+/// Parses a time. Without an offset, it is in UTC.
 fn parse_time(text: &str) -> Option<Timestamp> {
     // The tagged form of some archives.
     if let Some(tagged) = text.strip_prefix("[DT:").and_then(|text| text.strip_suffix(']')) {
@@ -188,33 +188,30 @@ impl Reader {
         let rows = page.get("value").and_then(Value::as_array);
         let rows = rows.ok_or_else(|| self.source.unexpected("no array `value`"))?;
         let has_next = page.get("odata.nextLink").and_then(Value::as_str).is_some_and(|link| !link.is_empty());
-        let mut keys = Vec::with_capacity(rows.len());
-        let mut contacts = Vec::with_capacity(rows.len());
-        for row in rows {
-            let row = row.as_object().ok_or_else(|| self.source.unexpected("a row that is not an object"))?;
-            if let Some(contact) = self.source.read(row)? {
-                keys.push(contact.primary_key);
-                contacts.push(contact);
-            } else if let Some(key) = lookup(row, self.source.key).and_then(integer) {
-                keys.push(key);
+        let is_last_page = rows.len() < PAGE && !has_next;
+        let mut rows = rows.iter().map(|row| self.source.read(row)).collect::<Result<Vec<_>, _>>()?;
+        rows.retain(|(key, _)| self.last_key.is_none_or(|last| *key > last));
+        let keys = || rows.iter().map(|(key, _)| *key);
+        let (Some(first), Some(last)) = (keys().min(), keys().max()) else {
+            // Without this check, a server that does not know the condition would return the same page for ever.
+            if !is_last_page {
+                return Err(self.source.unexpected(&format!("the condition on {} has no effect", self.source.key)));
             }
-        }
-        // A server that does not know the key's condition returns the same rows again.
-        let is_new = |key: &i64| self.last_key.is_none_or(|last| *key > last);
-        keys.retain(is_new);
-        contacts.retain(|contact| is_new(&contact.primary_key));
-        let (Some(first), Some(last)) = (keys.iter().min().copied(), keys.iter().max().copied()) else {
             self.complete = true;
             return Ok(());
         };
-        self.complete = rows.len() < PAGE && !has_next;
+        self.complete = is_last_page;
         self.last_key = Some(last);
-        if !self.complete && first < last {
+        if !is_last_page && first < last {
             // Further rows with the last key, of which there can be several merges, may be on the next page.
-            self.last_key = keys.iter().copied().filter(|key| *key < last).max();
-            contacts.retain(|contact| contact.primary_key < last);
+            self.last_key = keys().filter(|key| *key < last).max();
+            rows.retain(|(key, _)| *key < last);
         }
-        contacts.retain(|contact| contact.at >= since);
+        let change = self.source.change;
+        let changed =
+            rows.into_iter().filter_map(|(primary_key, at)| Some((primary_key, at.filter(|at| *at >= since)?)));
+        let mut contacts: Vec<_> =
+            changed.map(|(primary_key, at)| ChangedContact { primary_key, change, at }).collect();
         contacts.sort_by_key(|contact| contact.primary_key);
         self.rows = contacts.into();
         Ok(())
@@ -235,9 +232,9 @@ impl std::fmt::Debug for Changes<'_> {
 }
 
 impl<'a> Changes<'a> {
-    /// Begins to read.
-    pub fn since(client: &'a Client, since: Timestamp) -> Self {
-        let reader = |source| Reader { source, rows: VecDeque::new(), last_key: None, complete: false };
+    /// Begins to read with the key that follows `after`, or with the first one.
+    pub fn since(client: &'a Client, since: Timestamp, after: Option<i64>) -> Self {
+        let reader = |source| Reader { source, rows: VecDeque::new(), last_key: after, complete: false };
         Self { client, since, readers: Source::all().map(reader).into() }
     }
 
@@ -330,38 +327,33 @@ mod tests {
     #[test]
     fn rows_are_read_with_numbers_or_strings_as_keys() {
         let [created, _, deleted, merged, _] = Source::all();
-        let read =
-            |source: &Source, row: Value| source.read(row.as_object().unwrap()).map_err(|error| error.to_string());
-        let contact = |primary_key, change| {
-            Ok(Some(ChangedContact { primary_key, change, at: "2026-11-24T09:05:07Z".parse().unwrap() }))
-        };
+        let read = |source: &Source, row: Value| source.read(&row).map_err(|error| error.to_string());
+        let changed = Ok((7, "2026-11-24T09:05:07Z".parse().ok()));
         let time = "2026-11-24T09:05:07";
-        assert_eq!(
-            read(&created, json!({"PrimaryKey": "7", "contact.contact_id": 7, "contact.registered": time})),
-            contact(7, Change::Created)
-        );
-        assert_eq!(read(&deleted, json!({"PrimaryKey": "7", "deletedDate": time})), contact(7, Change::SoftDeleted));
-        assert_eq!(
-            read(
-                &merged,
-                json!({"PrimaryKey": "1", "mergemovelog.SourceRecord": "7", "mergemovelog.registered": time})
-            ),
-            contact(7, Change::Merged)
-        );
+        let row = json!({"PrimaryKey": "6", "contact.contact_id": 7, "contact.registered": time});
+        assert_eq!(read(&created, row), changed);
+        assert_eq!(read(&deleted, json!({"PrimaryKey": "7", "deletedDate": time})), changed);
+        let row = json!({"PrimaryKey": "1", "mergemovelog.SourceRecord": "7", "mergemovelog.registered": time});
+        assert_eq!(read(&merged, row), changed);
         for never in [
             json!({"PrimaryKey": 7}),
+            json!({"PrimaryKey": 7, "contact.registered": null}),
             json!({"PrimaryKey": 7, "contact.registered": 0}),
             json!({"PrimaryKey": 7, "contact.registered": ""}),
         ] {
-            assert_eq!(read(&created, never), Ok(None));
+            assert_eq!(read(&created, never), Ok((7, None)));
         }
-        assert_eq!(
-            read(&merged, json!({"PrimaryKey": "1", "mergemovelog.registered": time})),
-            Err("GET Archive/dynamic: unexpected response: a row without mergemovelog.sourceRecord".into())
-        );
-        assert_eq!(
-            read(&created, json!({"PrimaryKey": "1", "contact.registered": "soon"})),
-            Err("GET Archive/dynamic: unexpected response: contact.registered is not a time".into())
-        );
+        for (source, row, problem) in [
+            (
+                &merged,
+                json!({"PrimaryKey": "1", "mergemovelog.registered": time}),
+                "a row without mergemovelog.sourceRecord",
+            ),
+            (&created, json!({"PrimaryKey": "1", "contact.registered": "soon"}), "contact.registered is not a time"),
+            (&created, json!({"PrimaryKey": "1", "contact.registered": true}), "contact.registered is not a time"),
+            (&created, json!([1]), "a row that is not an object"),
+        ] {
+            assert_eq!(read(source, row), Err(format!("GET Archive/dynamic: unexpected response: {problem}")));
+        }
     }
 }

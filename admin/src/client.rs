@@ -1,8 +1,8 @@
 //! The HTTP client for SuperOffice's REST API: base URL, authentication, timeouts and retries.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -127,6 +127,12 @@ pub enum ApiError {
         /// The problem.
         problem: String,
     },
+    /// A webhook was changed since it was read, so it was left alone.
+    #[error("{call}: the webhook was changed in the meantime")]
+    Changed {
+        /// The method and path.
+        call: String,
+    },
     /// The system user did not get a ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -144,7 +150,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The status, if it is one that has no variant of its own.
+    /// Returns the status, unless it has a variant of its own that implies it.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } | Self::Unavailable { status, .. } => Some(*status),
@@ -154,7 +160,12 @@ impl ApiError {
 
     /// Returns `true` if the error concerns this call only, so that the next call may succeed.
     pub fn is_specific(&self) -> bool {
-        matches!(self, Self::Status { .. } | Self::Unexpected { .. })
+        matches!(self, Self::Status { .. } | Self::Unexpected { .. } | Self::Changed { .. })
+    }
+
+    /// Returns `true` if SuperOffice has refused the call, so that it had no effect.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status { status: 400..=499, .. } | Self::Changed { .. })
     }
 }
 
@@ -206,7 +217,7 @@ pub struct Client {
     limits: Limits,
     clock: Clock,
     /// Further values that must not appear in any message.
-    secrets: Vec<Sensitive>,
+    secrets: std::sync::Mutex<Vec<Sensitive>>,
     /// The seconds by which SuperOffice's clock is ahead, according to its last response.
     clock_offset: AtomicI64,
     base: Mutex<Option<Url>>,
@@ -251,7 +262,7 @@ impl Client {
             connection,
             limits,
             clock,
-            secrets: Vec::new(),
+            secrets: std::sync::Mutex::default(),
             clock_offset: AtomicI64::new(0),
             base,
             ticket: Mutex::new(None),
@@ -260,29 +271,45 @@ impl Client {
 
     /// Keeps another secret out of every message.
     #[must_use]
-    pub fn hiding(mut self, secret: Option<&Sensitive>) -> Self {
-        self.secrets.extend(secret.cloned());
+    pub fn hiding(self, secret: Option<&Sensitive>) -> Self {
+        self.hide(secret.map(Sensitive::expose));
         self
     }
 
-    /// The tenant's `ContextIdentifier`, if it is known.
+    /// Keeps further secrets out of every message.
+    pub(crate) fn hide<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in secrets {
+            if !known.iter().any(|known| known.expose() == secret) {
+                known.push(Sensitive::new(secret));
+            }
+        }
+    }
+
+    /// Returns the tenant's `ContextIdentifier`, if it is known.
     pub fn context_identifier(&self) -> Option<&str> {
         self.connection.context_identifier()
     }
 
-    /// The current time.
+    /// Returns `true` if the base URL is configured, so that the tenant's state need not be known.
+    pub fn has_base_url(&self) -> bool {
+        self.connection.url.is_some()
+    }
+
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// The time by which SuperOffice's clock is ahead of the local one, negative if it is behind. Known to a second.
+    /// Returns the time by which SuperOffice's clock is ahead of the local one, negative if it is behind. Known to a second.
     pub fn clock_offset(&self) -> SignedDuration {
         SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed))
     }
 
     /// Replaces every secret in a text that comes from SuperOffice.
     pub fn redact(&self, text: &str) -> String {
-        redact(text, self.connection.credentials.secrets().into_iter().chain(&self.secrets))
+        let known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        redact(text, self.connection.credentials.secrets().into_iter().chain(known.iter()))
     }
 
     /// Reads the state of the tenant; `None` if `SUPEROFFICE_TENANT` is not set.
@@ -412,7 +439,7 @@ impl Client {
         Failure { error, passing: true, unprocessed: !connected, retry_after: None }
     }
 
-    /// The message of an error response, for people: `: <text>`, or nothing.
+    /// Returns the message of an error response, for people: `: <text>`, or nothing.
     fn message(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
         let json: Option<Value> = serde_json::from_str(&text).ok();
@@ -489,6 +516,7 @@ impl Client {
             TicketError::Rejected(reason) => TicketError::Rejected(self.redact(&reason)),
             error => error,
         })?;
+        self.hide([value.expose()]);
         *cached = Some(Ticket { value: value.clone(), issued: self.now() });
         Ok(value)
     }

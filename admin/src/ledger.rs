@@ -12,12 +12,17 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::client::with_causes;
+use crate::webhooks::{RESYNC_EVENT, integer, is_contact_event};
+
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
 const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
 /// A smaller offset between the clocks cannot be told from none.
 const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
 /// The precision with which the offset between the clocks is known.
 const OFFSET_PRECISION: SignedDuration = SignedDuration::from_secs(1);
+/// The precision of a line's time. The function logs the delay more precisely.
+const LINE_PRECISION: SignedDuration = SignedDuration::from_millis(1);
 /// The longest plausible delay of a delivery. With a longer one, the event's time cannot be compared with the log's.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -114,14 +119,12 @@ fn reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => {
-            let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-        }
+        _ => with_causes(error),
     }
 }
 
-/// An event of a contact that the function forwarded, or ignored as it is configured to.
+/// An event of a contact that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` is
+/// none: it stands for a change that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handled {
     /// The contact id.
@@ -138,7 +141,8 @@ impl Handled {
     /// A delivery that was repeated reports an old event, after which the contact may have changed again.
     pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
         let occurred = match self.delay {
-            Some(delay) => self.written.saturating_sub(delay),
+            // Otherwise, an event at the beginning of a second would seem to be of the second before.
+            Some(delay) => self.written.saturating_add(LINE_PRECISION - delay),
             // The event came from the future, so its line is older than the event.
             None if ahead >= NOTICEABLE_OFFSET => self.written.saturating_add(ahead + OFFSET_PRECISION),
             None => return self.written,
@@ -220,20 +224,21 @@ impl Ledger {
     /// Parses a line; `None` unless it reports a contact event of the tenant that was handled or failed.
     fn parse(&self, written: Timestamp, line: &str) -> Option<Outcome> {
         let line: Line = serde_json::from_str(line.trim()).ok()?;
-        if !line.event?.get(..8)?.eq_ignore_ascii_case("contact.") {
-            return None;
-        }
-        if let (Some(ours), Some(theirs)) = (&self.tenant, &line.context_identifier)
-            && !ours.eq_ignore_ascii_case(theirs)
+        let event = line.event.filter(|event| is_contact_event(event))?;
+        // The name that on-site installations use, if they name themselves at all.
+        let theirs = line.context_identifier.filter(|tenant| tenant != "Default");
+        if let (Some(ours), Some(theirs)) = (&self.tenant, theirs)
+            && !ours.eq_ignore_ascii_case(&theirs)
         {
             return None;
         }
         match line.outcome.as_str() {
-            "forwarded" | "ignored" => {}
+            "forwarded" => {}
+            "ignored" if !event.eq_ignore_ascii_case(RESYNC_EVENT) => {}
             "failed" => return Some(Outcome::Failed),
             _ => return None,
         }
-        let primary_key = line.primary_key.as_ref().and_then(crate::webhooks::integer)?;
+        let primary_key = line.primary_key.as_ref().and_then(integer)?;
         let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
         Some(Outcome::Handled(Handled { primary_key, written, delay: delay(line.delivery_delay) }))
     }
@@ -288,6 +293,7 @@ mod tests {
         for line in [
             "REPORT RequestId: 1".to_owned(),
             json!({"outcome": "failed", "event": "contact.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "ignored", "event": "Contact.resync", "primaryKey": 7}).to_string(),
             json!({"outcome": "quarantined", "event": "contact.changed", "primaryKey": 7}).to_string(),
             json!({"outcome": "forwarded", "event": "sale.changed", "primaryKey": 7}).to_string(),
             json!({"outcome": "forwarded", "event": "contact.changed"}).to_string(),
@@ -300,13 +306,14 @@ mod tests {
 
     #[test]
     fn other_tenants_are_passed_over() {
-        let line = |tenant| json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "contextIdentifier": tenant});
-        assert!(read(Some("Cust1"), &line("cust1").to_string()).is_some());
-        assert!(read(Some("Cust1"), &line("Cust2").to_string()).is_none());
-        assert!(read(None, &line("Cust2").to_string()).is_some());
+        let line = |tenant: serde_json::Value| json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "contextIdentifier": tenant});
+        assert!(read(Some("Cust1"), &line(json!("cust1")).to_string()).is_some());
+        assert!(read(Some("Cust1"), &line(json!("Cust2")).to_string()).is_none());
+        assert!(read(None, &line(json!("Cust2")).to_string()).is_some());
         // An on-site installation does not name itself.
-        let unnamed = json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7});
-        assert!(read(Some("Cust1"), &unnamed.to_string()).is_some());
+        for unnamed in [json!(null), json!("Default")] {
+            assert!(read(Some("Cust1"), &line(unnamed).to_string()).is_some());
+        }
     }
 
     #[test]
@@ -321,13 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn event_at_the_begin_of_a_second_belongs_to_this_second() {
+        // Written at 09:00:01.0009, about an event at 09:00:00.
+        let line = json!({
+            "_aws": {"Timestamp": 1795510801000_i64},
+            "outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "DeliveryDelay": 1000.9,
+        });
+        let occurred = read(None, &line.to_string()).unwrap().occurred(SignedDuration::ZERO);
+        assert_eq!(occurred.as_second(), 1_795_510_800);
+    }
+
+    #[test]
     fn event_is_older_than_its_line_unless_it_came_from_the_future() {
         let occurred = |delay, ahead| {
             let handled = handled("2026-11-24T09:00:00Z", delay).unwrap();
             handled.occurred(SignedDuration::from_millis(ahead)).to_string()
         };
         for ahead in [-60_000, 0, 60_000] {
-            assert_eq!(occurred(Some(1500), ahead), "2026-11-24T08:59:58.5Z");
+            assert_eq!(occurred(Some(1500), ahead), "2026-11-24T08:59:58.501Z");
         }
         assert_eq!(occurred(None, 0), "2026-11-24T09:00:00Z");
         assert_eq!(occurred(None, -60_000), "2026-11-24T09:00:00Z");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use crate::changes::{ChangedContact, Changes};
 use crate::client::{ApiError, Client};
@@ -41,12 +42,12 @@ pub struct Window {
 pub struct Progress(Arc<[AtomicU64; 2]>);
 
 impl Progress {
-    /// The number of changed contacts that were listed so far.
+    /// Returns the number of changed contacts that were listed so far.
     pub fn listed(&self) -> u64 {
         self.0[0].load(Ordering::Relaxed)
     }
 
-    /// The number of lines of handled events that were read so far.
+    /// Returns the number of lines of handled events that were read so far.
     pub fn lines(&self) -> u64 {
         self.0[1].load(Ordering::Relaxed)
     }
@@ -60,22 +61,40 @@ pub struct Missed<'a> {
     ledger: &'a Ledger,
     window: Window,
     batch: usize,
+    pause_at: Option<Instant>,
+    last_key: Option<i64>,
+    is_paused: bool,
     progress: Progress,
 }
 
 impl<'a> Missed<'a> {
-    /// Begins a comparison.
-    pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window) -> Self {
+    /// Begins a comparison with the contact that follows `after`, or with the first one.
+    pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window, after: Option<i64>) -> Self {
         // SuperOffice stores whole seconds.
         let since = whole_seconds(window.since);
         Self {
             client,
-            changes: Changes::since(client, since),
+            changes: Changes::since(client, since, after),
             ledger,
             window,
             batch: BATCH,
+            pause_at: None,
+            last_key: None,
+            is_paused: false,
             progress: Progress::default(),
         }
+    }
+
+    /// Stops at a time. At least one contact is compared before, so that repeated comparisons reach the end.
+    #[must_use]
+    pub fn with_pause_at(mut self, time: Instant) -> Self {
+        self.pause_at = Some(time);
+        self
+    }
+
+    /// Returns the last contact that was compared, if the comparison stopped before the end.
+    pub fn paused_after(&self) -> Option<i64> {
+        self.last_key.filter(|_| self.is_paused)
     }
 
     /// Compares this number of contacts with the log at a time.
@@ -85,12 +104,13 @@ impl<'a> Missed<'a> {
         self
     }
 
-    /// The progress.
+    /// Returns the progress.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
-    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch.
+    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch, or when the
+    /// comparison has stopped.
     ///
     /// # Errors
     ///
@@ -99,9 +119,14 @@ impl<'a> Missed<'a> {
         let mut open: HashMap<i64, ChangedContact> = HashMap::new();
         let mut oldest: Option<Timestamp> = None;
         while open.len() < self.batch {
+            if self.last_key.is_some() && self.pause_at.is_some_and(|time| time <= Instant::now()) {
+                self.is_paused = true;
+                break;
+            }
             let Some(contact) = self.changes.next().await? else {
                 break;
             };
+            self.last_key = Some(contact.primary_key);
             if contact.at > self.window.until {
                 continue;
             }

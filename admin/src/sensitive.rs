@@ -26,10 +26,10 @@ impl fmt::Debug for Sensitive {
 
 /// Replaces each of the secrets in a text that comes from elsewhere.
 pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Sensitive>) -> String {
-    secrets
-        .into_iter()
-        .filter(|secret| !secret.0.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(&secret.0, "(secret)"))
+    let mut secrets: Vec<&Sensitive> = secrets.into_iter().filter(|secret| !secret.0.is_empty()).collect();
+    // A secret may begin with another one, whose replacement would leave the rest.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
+    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(&secret.0, "(secret)"))
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn redact_replaces_every_secret() {
-        let secrets = [Sensitive::new("one"), Sensitive::new(""), Sensitive::new("two")];
-        assert_eq!(redact("one, two and one", &secrets), "(secret), (secret) and (secret)");
+        let secrets = ["one", "", "two", "one-and-two"].map(Sensitive::new);
+        assert_eq!(redact("one, two and one-and-two", &secrets), "(secret), (secret) and (secret)");
     }
 }

@@ -1,4 +1,6 @@
-//! The webhook calls, and the webhooks that post to our URL.
+//! The webhook calls, and the webhooks that post to `WEBHOOK_URL`.
+
+use std::fmt;
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -12,6 +14,8 @@ pub const CONTACT_EVENTS: [&str; 5] =
     ["contact.created", "contact.changed", "contact.softdeleted", "contact.deleted", RESYNC_EVENT];
 /// The private event on which a consumer reads the contact's current state.
 pub const RESYNC_EVENT: &str = "contact.resync";
+/// The beginning of the name of a contact event.
+const CONTACT_PREFIX: &str = "contact.";
 /// The endings of the events that report a webhook's state.
 const STATE_EVENTS: [&str; 3] = ["started", "stopped", "errors"];
 
@@ -50,11 +54,18 @@ impl State {
     }
 }
 
-/// A webhook as SuperOffice returned it, with every property.
-#[derive(Clone, Debug)]
+/// A webhook as SuperOffice returned it, with every property. Among them are the secret and headers, so its `Debug` output
+/// has only the id and the state.
+#[derive(Clone)]
 pub struct Webhook {
     id: i64,
     properties: Map<String, Value>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("id", &self.id).field("state", &self.state()).finish_non_exhaustive()
+    }
 }
 
 impl Webhook {
@@ -67,39 +78,49 @@ impl Webhook {
         Ok(Self { id, properties })
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn id(&self) -> i64 {
         self.id
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         self.text("Name").unwrap_or_default()
     }
 
-    /// The URL that events are posted to.
+    /// Returns the URL that events are posted to.
     pub fn target_url(&self) -> &str {
         self.text("TargetUrl").unwrap_or_default()
     }
 
-    /// The names of the events.
+    /// Returns the names of the events.
     pub fn events(&self) -> impl Iterator<Item = &str> {
         self.get("Events").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// The state.
+    /// Returns the state.
     pub fn state(&self) -> State {
         State::read(self.get("State"))
     }
 
     /// Returns `true` if it subscribes to a contact event.
     pub fn is_for_contacts(&self) -> bool {
-        self.events().any(|event| event.get(..8).is_some_and(|entity| entity.eq_ignore_ascii_case("contact.")))
+        self.events().any(is_contact_event)
+    }
+
+    /// Returns `true` if it subscribes to `contact.resync`.
+    pub fn receives_resync(&self) -> bool {
+        self.events().any(|event| event.eq_ignore_ascii_case(RESYNC_EVENT))
     }
 
     /// Returns `true` if it only subscribes to the state of webhooks.
     pub fn is_for_states(&self) -> bool {
-        self.events().next().is_some() && self.events().all(is_state_event)
+        self.events().next().is_some() && self.events().all(|event| watched_webhook(event).is_some())
+    }
+
+    /// Returns `true` if it reports the state of one of these webhooks.
+    fn watches(&self, ids: &[i64]) -> bool {
+        self.events().filter_map(watched_webhook).any(|id| ids.contains(&id))
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -115,14 +136,19 @@ impl Webhook {
     }
 }
 
-/// Returns `true` for `webhook123.errors` and the like.
-fn is_state_event(event: &str) -> bool {
-    let Some((subject, ending)) = event.split_once('.') else {
-        return false;
-    };
-    let id = subject.get(..7).filter(|prefix| prefix.eq_ignore_ascii_case("webhook")).map(|_| &subject[7..]);
-    id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
-        && STATE_EVENTS.iter().any(|name| name.eq_ignore_ascii_case(ending))
+/// Returns `true` for `contact.changed` and the like.
+pub(crate) fn is_contact_event(event: &str) -> bool {
+    event.get(..CONTACT_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(CONTACT_PREFIX))
+}
+
+/// Returns the id of the webhook whose state an event reports: 123 for `webhook123.errors`.
+fn watched_webhook(event: &str) -> Option<i64> {
+    let (subject, ending) = event.split_once('.')?;
+    let (prefix, id) = subject.split_at_checked("webhook".len())?;
+    let is_state = prefix.eq_ignore_ascii_case("webhook")
+        && id.bytes().all(|byte| byte.is_ascii_digit())
+        && STATE_EVENTS.iter().any(|name| name.eq_ignore_ascii_case(ending));
+    if is_state { id.parse().ok() } else { None }
 }
 
 /// Looks a property up by its name in any letter case.
@@ -130,7 +156,7 @@ pub(crate) fn lookup<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&
     object.get(name).or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
 }
 
-/// The webhooks that post to our URL: normally one for contacts, and one for the state of the first.
+/// The webhooks that post to `WEBHOOK_URL`: normally one for contacts, and one for the state of the first.
 #[derive(Clone, Debug, Default)]
 pub struct Ours {
     /// For contacts, in order of their ids.
@@ -147,7 +173,12 @@ impl Ours {
 
     /// Returns `true` if there is a webhook for contacts, and every webhook is Active.
     pub fn is_active(&self) -> bool {
-        !self.contacts.is_empty() && self.all().all(|webhook| webhook.state() == State::Active)
+        self.receives_contacts() && self.states.iter().all(|webhook| webhook.state() == State::Active)
+    }
+
+    /// Returns `true` if there is a webhook for contacts, and every webhook for contacts is Active.
+    pub fn receives_contacts(&self) -> bool {
+        !self.contacts.is_empty() && self.contacts.iter().all(|webhook| webhook.state() == State::Active)
     }
 }
 
@@ -188,7 +219,8 @@ pub enum Registration {
 }
 
 impl Client {
-    /// Lists the webhooks whose `TargetUrl` is exactly `url`. Webhooks for other entities are not ours.
+    /// Lists the webhooks whose `TargetUrl` is exactly `url`. Webhooks for other entities, and those that watch the state
+    /// of such a webhook, are left out.
     ///
     /// # Errors
     ///
@@ -199,10 +231,16 @@ impl Client {
             return Err(ApiError::Unexpected { call: "GET Webhook".into(), problem: "not an array".into() });
         };
         let mut webhooks = list.into_iter().map(Webhook::read).collect::<Result<Vec<_>, _>>()?;
-        webhooks.retain(|webhook| webhook.target_url() == url && webhook.is_http());
         webhooks.sort_by_key(Webhook::id);
-        let (states, others): (Vec<_>, Vec<_>) = webhooks.into_iter().partition(Webhook::is_for_states);
-        Ok(Ours { contacts: others.into_iter().filter(Webhook::is_for_contacts).collect(), states })
+        let (ours, others): (Vec<_>, Vec<_>) =
+            webhooks.into_iter().partition(|webhook| webhook.target_url() == url && webhook.is_http());
+        let (mut states, ours): (Vec<_>, Vec<_>) = ours.into_iter().partition(Webhook::is_for_states);
+        let (contacts, unrelated): (Vec<_>, Vec<_>) = ours.into_iter().partition(Webhook::is_for_contacts);
+        let foreign: Vec<i64> = others.iter().chain(&unrelated).map(Webhook::id).collect();
+        states.retain(|webhook| !webhook.watches(&foreign));
+        let ours = Ours { contacts, states };
+        self.hide(ours.all().filter_map(|webhook| webhook.text("Secret")));
+        Ok(ours)
     }
 
     /// Creates what is missing of a registration, and updates what is different. The state of an existing webhook is kept.
@@ -214,12 +252,15 @@ impl Client {
         let ours = self.webhooks(&desired.url).await?;
         let name = desired.name.clone().or_else(|| Some(ours.contacts.first()?.name().to_owned()));
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
-        let events: Vec<String> = CONTACT_EVENTS.map(str::to_owned).into();
-        let (main, first) =
-            self.register_one(ours.contacts.first(), &name, desired.name.is_some(), &events, desired).await?;
+        let main = ours.contacts.first();
+        // Subscriptions to other entities are not removed.
+        let others = main.into_iter().flat_map(Webhook::events).filter(|event| !is_contact_event(event));
+        let events: Vec<String> = CONTACT_EVENTS.into_iter().chain(others).map(str::to_owned).collect();
+        let (main, first) = self.register_one(main, &name, desired.name.is_some(), &events, desired).await?;
         let state_name = format!("{name} (state)");
         let events: Vec<String> = STATE_EVENTS.map(|ending| format!("webhook{}.{ending}", main.id)).into();
-        let state = ours.states.first();
+        let watches_main = |webhook: &&Webhook| webhook.watches(&[main.id]);
+        let state = ours.states.iter().find(watches_main).or(ours.states.first());
         let (_, second) = self.register_one(state, &state_name, desired.name.is_some(), &events, desired).await?;
         Ok((self.webhooks(&desired.url).await?, [first, second]))
     }
@@ -288,7 +329,7 @@ impl Client {
         self.update(webhook, vec![("State", json!(State::Active.as_str()))], Some(webhook.state())).await
     }
 
-    /// Deletes our webhooks. Others are not ours to delete, whatever their name.
+    /// Deletes the webhooks that [`Client::webhooks`] lists.
     ///
     /// # Errors
     ///
@@ -349,8 +390,8 @@ impl Client {
         Ok(row.and_then(|row| lookup(row, "webhook_usage.consecutive_errors")).and_then(integer))
     }
 
-    /// Changes properties of a webhook: by JSON Patch, or by `PUT` on servers that do not know it. With `state`, the change
-    /// is refused if the state has changed since it was read.
+    /// Changes properties of a webhook: by JSON Patch, or by `PUT` on servers that do not know it. The change is refused if
+    /// the URL has changed since it was read or, with `state`, the state.
     async fn update(
         &self,
         webhook: &Webhook,
@@ -358,10 +399,11 @@ impl Client {
         state: Option<State>,
     ) -> Result<Webhook, ApiError> {
         let path = format!("Webhook/{}", webhook.id);
-        let guard = state.map(|state| json!({"op": "test", "path": "/State", "value": state.as_str()}));
+        let test = |name, value: &str| json!({"op": "test", "path": format!("/{name}"), "value": value});
+        let tests = [Some(test("TargetUrl", webhook.target_url())), state.map(|state| test("State", state.as_str()))];
         let replace =
             |(name, value): &(&str, Value)| json!({"op": "replace", "path": format!("/{name}"), "value": value});
-        let patch: Vec<Value> = guard.into_iter().chain(changes.iter().map(replace)).collect();
+        let patch: Vec<Value> = tests.into_iter().flatten().chain(changes.iter().map(replace)).collect();
         match self.send(Method::PATCH, &path, Some(&Value::Array(patch))).await {
             Ok(updated) => return Webhook::read(updated),
             Err(error) if matches!(error.status(), Some(404 | 405 | 501)) => {}
@@ -369,8 +411,7 @@ impl Client {
         }
         let current = Webhook::read(self.get(&path, &[]).await?)?;
         if current.target_url() != webhook.target_url() || state.is_some_and(|state| current.state() != state) {
-            let problem = "the webhook was changed in the meantime".to_owned();
-            return Err(ApiError::Unexpected { call: format!("PUT {path}"), problem });
+            return Err(ApiError::Changed { call: format!("PUT {path}") });
         }
         let mut body = current.properties;
         for (name, value) in changes {
@@ -431,13 +472,21 @@ mod tests {
     }
 
     #[test]
-    fn state_events_are_recognized() {
-        for event in ["webhook12.errors", "Webhook1.Started"] {
-            assert!(is_state_event(event), "{event}");
+    fn state_events_name_their_webhook() {
+        for (event, id) in
+            [("webhook12.errors", Some(12)), ("Webhook1.Started", Some(1)), ("webhook3.stopped", Some(3))]
+        {
+            assert_eq!(watched_webhook(event), id, "{event}");
         }
-        for event in ["webhook.errors", "webhook12.other", "webhookx.errors", "contact.changed", "webhook12"] {
-            assert!(!is_state_event(event), "{event}");
+        for event in ["webhook.errors", "webhook12.other", "webhook+1.errors", "contact12.errors", "web", "webhook12"] {
+            assert_eq!(watched_webhook(event), None, "{event}");
         }
+    }
+
+    #[test]
+    fn debug_output_hides_the_secret() {
+        let webhook = webhook(json!({"WebhookId": 7, "State": "Stopped", "Secret": "hunter2"}));
+        assert_eq!(format!("{webhook:?}"), "Webhook { id: 7, state: Stopped, .. }");
     }
 
     #[test]

@@ -6,8 +6,10 @@ use superoffice_webhook_admin::ledger::{LogError, Logs};
 
 /// Lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
 const FILTER: &str = "{ ($.WatchdogOk = 1) || ($.Reactivated >= 1) }";
-/// The periods that are searched for a completed sweep, the most likely one first.
-const PERIODS: [SignedDuration; 3] = [SignedDuration::from_hours(1), SignedDuration::from_hours(24), LONGEST_WINDOW];
+/// The periods that are searched for a completed run, the most likely one first. The last one is longer than the longest
+/// window: a first run sweeps an hour, but a run after a long pause sweeps the whole window.
+const PERIODS: [SignedDuration; 3] =
+    [SignedDuration::from_hours(1), SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
 /// The longest time that a sweep looks back. After that, SuperOffice deletes soft-deleted contacts by default.
 pub const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -16,8 +18,23 @@ pub const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
 pub struct History {
     /// The time up to which every change is known to have arrived.
     pub swept_until: Option<Timestamp>,
-    /// The time of the last reactivation within the hour that was searched, or longer ago.
+    /// The sweep that the last completed run left unfinished.
+    pub unfinished: Option<Unfinished>,
+    /// The time of the last reactivation. Found if it was within the last hour, which is always searched.
     pub reactivated: Option<Timestamp>,
+    /// The time of the latest completed run, in milliseconds since 1970.
+    latest: i64,
+}
+
+/// A sweep that compared a part of the contacts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The last contact that was compared.
+    pub after: i64,
+    /// The end of the window.
+    pub until: Timestamp,
+    /// The time of the oldest change that was missed so far.
+    pub oldest_missed: Option<Timestamp>,
 }
 
 /// The fields of a log line that matter here.
@@ -27,6 +44,11 @@ struct Line {
     aws: Metadata,
     #[serde(rename = "sweptUntil")]
     swept_until: Option<Timestamp>,
+    #[serde(rename = "sweptAfter")]
+    swept_after: Option<i64>,
+    until: Option<Timestamp>,
+    #[serde(rename = "oldestMissed")]
+    oldest_missed: Option<Timestamp>,
     #[serde(rename = "WatchdogOk")]
     ok: Option<f64>,
     #[serde(rename = "Reactivated")]
@@ -66,13 +88,18 @@ impl History {
         Ok(history)
     }
 
-    /// Takes a line into account. The latest line of each kind counts.
+    /// Reads a line. The latest line of each kind counts.
     fn add(&mut self, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line.trim()) else {
             return;
         };
-        if line.ok.is_some_and(|ok| ok >= 1.0) && line.swept_until.is_some() {
+        let is_complete = line.ok.is_some_and(|ok| ok >= 1.0) && line.swept_until.is_some();
+        if is_complete && line.aws.timestamp >= self.latest {
+            self.latest = line.aws.timestamp;
             self.swept_until = line.swept_until;
+            let unfinished = line.swept_after.zip(line.until);
+            self.unfinished =
+                unfinished.map(|(after, until)| Unfinished { after, until, oldest_missed: line.oldest_missed });
         }
         if line.reactivated.is_some_and(|count| count >= 1.0) {
             self.reactivated = self.reactivated.max(Timestamp::from_millisecond(line.aws.timestamp).ok());
@@ -103,7 +130,33 @@ mod tests {
             history.add(&line);
         }
         // A later sweep can go back further: it found a contact that is still missed.
-        assert_eq!(history.swept_until, time("2026-11-24T07:30:00Z"));
+        assert_eq!((history.swept_until, history.unfinished), (time("2026-11-24T07:30:00Z"), None));
         assert_eq!(history.reactivated, time("2026-11-24T09:00:00Z"));
+        // Lines of different log streams may be out of order.
+        history.add(
+            &json!({"_aws": {"Timestamp": 1795510800000_i64}, "sweptUntil": "2026-11-24T08:00:00Z", "WatchdogOk": 1})
+                .to_string(),
+        );
+        assert_eq!(history.swept_until, time("2026-11-24T07:30:00Z"));
+    }
+
+    #[test]
+    fn unfinished_sweep_is_remembered_until_a_later_run_completes_it() {
+        let mut history = History::default();
+        let line = |timestamp: i64, properties: serde_json::Value| {
+            let mut line =
+                json!({"_aws": {"Timestamp": timestamp}, "sweptUntil": "2026-11-24T08:00:00Z", "WatchdogOk": 1});
+            line.as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
+            line.to_string()
+        };
+        let until = "2026-11-24T09:00:00Z";
+        history.add(&line(1, json!({"sweptAfter": 41, "until": until, "oldestMissed": "2026-11-24T08:30:00Z"})));
+        let expected =
+            Unfinished { after: 41, until: time(until).unwrap(), oldest_missed: time("2026-11-24T08:30:00Z") };
+        assert_eq!(history.unfinished, Some(expected));
+        history.add(&line(2, json!({"sweptAfter": 50, "until": until})));
+        assert_eq!(history.unfinished, Some(Unfinished { after: 50, oldest_missed: None, ..expected }));
+        history.add(&line(3, json!({"until": until})));
+        assert_eq!(history.unfinished, None);
     }
 }

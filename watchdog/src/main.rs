@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
-use serde_json::Value;
+use serde_json::{Value, json};
 use superoffice_webhook_admin::client::Client;
 use superoffice_webhook_admin::ledger::Logs;
 use superoffice_webhook_watchdog::config::Config;
@@ -24,7 +24,12 @@ async fn main() -> ExitCode {
     match start().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            // In JSON, one line with a level, so that it is found and counted as an error. Otherwise in readable lines.
+            if std::env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
+                eprintln!("{}", json!({"level": "ERROR", "message": error.to_string()}));
+            } else {
+                eprintln!("{error}");
+            }
             ExitCode::FAILURE
         }
     }

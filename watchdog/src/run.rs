@@ -3,10 +3,11 @@
 use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use superoffice_webhook_admin::changes::Change;
 use superoffice_webhook_admin::client::{ApiError, Client};
 use superoffice_webhook_admin::ledger::{Ledger, LogError, Logs};
 use superoffice_webhook_admin::missed::{Missed, MissedError, Window};
@@ -15,7 +16,7 @@ use superoffice_webhook_admin::webhooks::{Ours, RESYNC_EVENT, State, Webhook};
 use tokio::time::Instant;
 
 use crate::config::{Config, Mode};
-use crate::history::{History, LONGEST_WINDOW};
+use crate::history::{History, LONGEST_WINDOW, Unfinished};
 use crate::telemetry::Report;
 
 /// A window is at least this long.
@@ -50,21 +51,24 @@ impl From<MissedError> for RunError {
     }
 }
 
-/// Waits for a while. Tests pass their own.
+/// Waits for a while. Tests pass their own function.
 pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// The wait for the first signal's event to arrive.
+/// The time that parts of a run take at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Confirmation {
-    /// The wait before each look at the log.
-    pub every: Duration,
+pub struct Pace {
+    /// The time after which a sweep is left to the next run. It always makes some progress.
+    pub sweep: Duration,
+    /// The wait before each look at the log for the event of the first signal.
+    pub look_every: Duration,
     /// The number of looks.
     pub looks: u32,
 }
 
-impl Default for Confirmation {
+impl Default for Pace {
     fn default() -> Self {
-        Self { every: Duration::from_secs(3), looks: 20 }
+        // Half of the function's time limit, so that enough is left for the log and the signals.
+        Self { sweep: Duration::from_secs(120), look_every: Duration::from_secs(3), looks: 20 }
     }
 }
 
@@ -78,7 +82,7 @@ pub struct Watchdog {
     own_log_group: String,
     mode: Mode,
     max_resyncs: usize,
-    confirmation: Confirmation,
+    pace: Pace,
     sleep: Sleep,
     /// The last reactivation by this process, which the log may not show yet.
     reactivated: Mutex<Option<Timestamp>>,
@@ -104,16 +108,16 @@ impl Watchdog {
             own_log_group: config.own_log_group,
             mode: config.mode,
             max_resyncs: config.max_resyncs,
-            confirmation: Confirmation::default(),
+            pace: Pace::default(),
             sleep: Box::new(|time| Box::pin(tokio::time::sleep(time))),
             reactivated: Mutex::new(None),
         }
     }
 
-    /// Replaces the waits for the first signal's event.
+    /// Replaces times and waits.
     #[must_use]
-    pub fn with_confirmation(mut self, confirmation: Confirmation, sleep: Sleep) -> Self {
-        (self.confirmation, self.sleep) = (confirmation, sleep);
+    pub fn with_pace(mut self, pace: Pace, sleep: Sleep) -> Self {
+        (self.pace, self.sleep) = (pace, sleep);
         self
     }
 
@@ -127,56 +131,73 @@ impl Watchdog {
     }
 
     async fn steps(&self, report: &mut Report, deadline: Instant) -> Result<(), RunError> {
-        if let Some(state) = self.client.tenant_state().await?
-            && state.is_running == Some(false)
-        {
-            report.tenant_state = Some(state.state.unwrap_or_else(|| "not running".into()));
-            return Ok(());
+        match self.client.tenant_state().await {
+            Ok(Some(state)) if state.is_running == Some(false) => {
+                report.tenant_state = Some(state.state.unwrap_or_else(|| "not running".into()));
+                return Ok(());
+            }
+            Ok(_) => {}
+            // An on-site installation has no such state.
+            Err(error) if self.client.has_base_url() => report.note(format!("the tenant's state is unknown: {error}")),
+            Err(error) => return Err(error.into()),
         }
 
         let now = self.client.now();
         let history = History::read(&self.logs, &self.own_log_group, now).await?;
         let mut ours = self.client.webhooks(&self.webhook_url).await?;
-        self.describe(&ours, report).await?;
+        self.describe(&ours, report).await;
         let mut tested = None;
         if self.mode == Mode::Act && self.needs_reactivation(&ours, &history, now, report) {
             tested = Some(self.test(&ours, report).await?);
             if tested == Some(true) {
                 self.reactivate(&ours, now, report).await?;
                 ours = self.client.webhooks(&self.webhook_url).await?;
-                report.webhook_active = Some(is_active(&ours.contacts));
+                report.webhook_active = Some(ours.receives_contacts());
             }
         }
 
-        let until = now.saturating_sub(GRACE).unwrap_or(now);
-        let since = window_begin(history.swept_until, until);
-        (report.since, report.until) = (Some(since), Some(until));
-        let (oldest, missed) = self.sweep(Window { since, until }, report).await?;
-        if self.mode == Mode::Act && !missed.is_empty() && self.may_signal(&ours, tested, report).await? {
-            self.signal(&missed, now, deadline, report).await?;
+        // SuperOffice's time, like that of the changes. The calls before have told the offset.
+        let latest = now.saturating_add(self.client.clock_offset() - GRACE).unwrap_or(now);
+        let until = history.unfinished.map_or(latest, |unfinished| unfinished.until);
+        let window = Window { since: window_begin(history.swept_until, until), until };
+        (report.since, report.until) = (Some(window.since), Some(until));
+        let sweep = self.sweep(window, history.unfinished, report).await?;
+        if self.mode == Mode::Act && !sweep.missed.is_empty() && self.may_signal(&ours, tested, report).await? {
+            self.signal(&sweep.missed, deadline, report).await?;
         }
         // A signal is a request, not an arrival: the next window includes every contact that was missed in this one.
-        report.swept_until = Some(oldest.unwrap_or(until));
+        if sweep.paused_after.is_some() {
+            (report.swept_until, report.swept_after) = (Some(window.since), sweep.paused_after);
+            report.oldest_missed = sweep.oldest;
+            report.note("time did not suffice for all changes; the next run continues");
+        } else {
+            report.swept_until = Some(sweep.oldest.unwrap_or(until));
+        }
         Ok(())
     }
 
     /// Reports the state of the webhooks.
-    async fn describe(&self, ours: &Ours, report: &mut Report) -> Result<(), ApiError> {
-        report.webhook_active = Some(is_active(&ours.contacts));
+    async fn describe(&self, ours: &Ours, report: &mut Report) {
+        report.webhook_active = Some(ours.receives_contacts());
         for webhook in &ours.contacts {
-            report.consecutive_errors = report.consecutive_errors.max(self.client.consecutive_errors(webhook).await?);
+            match self.client.consecutive_errors(webhook).await {
+                Ok(count) => report.consecutive_errors = report.consecutive_errors.max(count),
+                // Only a metric, for which older servers have an archive of their own.
+                Err(error) => {
+                    report.note(format!("the consecutive errors of webhook {} are unknown: {error}", webhook.id()))
+                }
+            }
         }
         for (webhooks, purpose) in [(&ours.contacts, "contacts"), (&ours.states, "webhook states")] {
             match webhooks.len() {
-                0 => report.notes.push(format!("no webhook for {purpose} posts to WEBHOOK_URL")),
+                0 => report.note(format!("no webhook for {purpose} posts to WEBHOOK_URL")),
                 1 => {}
-                many => report.notes.push(format!("{many} webhooks for {purpose} post to WEBHOOK_URL")),
+                many => report.note(format!("{many} webhooks for {purpose} post to WEBHOOK_URL")),
             }
         }
         for webhook in ours.all().filter(|webhook| webhook.state() != State::Active) {
-            report.notes.push(format!("webhook {} is {}", webhook.id(), webhook.state().as_str()));
+            report.note(format!("webhook {} is {}", webhook.id(), webhook.state().as_str()));
         }
-        Ok(())
     }
 
     /// Returns `true` if SuperOffice disabled a webhook, and it was not reactivated within the last hour. A webhook that a
@@ -185,11 +206,10 @@ impl Watchdog {
         if !ours.all().any(is_disabled) {
             return false;
         }
-        let own = *self.reactivated.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let last = history.reactivated.max(own);
+        let last = history.reactivated.max(*self.own_reactivation());
         let recent = last.filter(|last| now.duration_since(*last) < REACTIVATION_PAUSE);
         if let Some(last) = recent {
-            report.notes.push(format!("the webhook is not reactivated again within an hour of {last}"));
+            report.note(format!("the webhook is not reactivated again within an hour of {last}"));
         }
         recent.is_none()
     }
@@ -201,19 +221,20 @@ impl Watchdog {
         };
         let result = self.client.test(webhook, self.secret.as_ref()).await?;
         if !result.success {
-            report.notes.push(format!("SuperOffice's test failed: {}", result.message));
+            report.note(format!("SuperOffice's test failed: {}", result.message));
         }
         Ok(result.success)
     }
 
     async fn reactivate(&self, ours: &Ours, now: Timestamp, report: &mut Report) -> Result<(), ApiError> {
-        *self.reactivated.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+        // In advance, because the run may be stopped before the response.
+        let before = self.own_reactivation().replace(now);
         for webhook in ours.all().filter(|webhook| is_disabled(webhook)) {
             match self.client.activate(webhook).await {
-                Ok(_) => report.notes.push(format!("webhook {} was reactivated", webhook.id())),
-                // A person was faster.
-                Err(error) if error.is_specific() => {
-                    report.notes.push(format!("webhook {} was not reactivated: {error}", webhook.id()));
+                Ok(_) => report.note(format!("webhook {} was reactivated", webhook.id())),
+                // A person was faster, or SuperOffice's own test failed.
+                Err(error) if error.is_refusal() => {
+                    report.note(format!("webhook {} was not reactivated: {error}", webhook.id()));
                     continue;
                 }
                 // It may be Active nevertheless.
@@ -224,15 +245,30 @@ impl Watchdog {
             }
             report.reactivated += 1;
         }
+        if report.reactivated == 0 {
+            *self.own_reactivation() = before;
+        }
         Ok(())
     }
 
-    /// Finds the missed contacts: the time of the oldest change, and the oldest contacts as far as they can be signaled.
-    async fn sweep(&self, window: Window, report: &mut Report) -> Result<(Option<Timestamp>, Vec<i64>), RunError> {
-        let mut missed = Missed::new(&self.client, &self.ledger, window);
+    fn own_reactivation(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.reactivated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds the missed contacts of a window, from where the last run stopped, as far as the time suffices.
+    async fn sweep(
+        &self,
+        window: Window,
+        unfinished: Option<Unfinished>,
+        report: &mut Report,
+    ) -> Result<Sweep, RunError> {
+        let after = unfinished.map(|unfinished| unfinished.after);
+        let mut missed =
+            Missed::new(&self.client, &self.ledger, window, after).with_pause_at(Instant::now() + self.pace.sweep);
         let progress = missed.progress();
-        // The newest of the oldest is on top, and leaves first.
-        let mut oldest: BinaryHeap<(Timestamp, i64)> = BinaryHeap::new();
+        let mut oldest = unfinished.and_then(|unfinished| unfinished.oldest_missed);
+        // The first to be left out is on top.
+        let mut chosen: BinaryHeap<(bool, Timestamp, i64)> = BinaryHeap::new();
         loop {
             let batch = missed.next_batch().await?;
             report.changed = progress.listed();
@@ -241,24 +277,27 @@ impl Watchdog {
             };
             for contact in batch {
                 report.missed += 1;
-                oldest.push((contact.at, contact.primary_key));
-                if oldest.len() > self.max_resyncs {
-                    oldest.pop();
+                oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
+                // A signal for a contact that no longer exists may fail. Such contacts must not keep others waiting.
+                let may_be_gone = matches!(contact.change, Change::Merged | Change::SoftDeleted);
+                chosen.push((may_be_gone, contact.at, contact.primary_key));
+                if chosen.len() > self.max_resyncs {
+                    chosen.pop();
                 }
             }
         }
-        let sorted = oldest.into_sorted_vec();
-        Ok((sorted.first().map(|(at, _)| *at), sorted.into_iter().map(|(_, key)| key).collect()))
+        let missed_keys = chosen.into_sorted_vec().into_iter().map(|(_, _, key)| key).collect();
+        Ok(Sweep { missed: missed_keys, oldest, paused_after: missed.paused_after() })
     }
 
     /// Returns `true` if signals can be expected to arrive. Signals that fail would disable the webhook.
     async fn may_signal(&self, ours: &Ours, tested: Option<bool>, report: &mut Report) -> Result<bool, ApiError> {
-        if !is_active(&ours.contacts) {
-            report.notes.push("missed contacts are not signaled while the webhook is not Active".into());
+        if !ours.receives_contacts() {
+            report.note("missed contacts are not signaled while the webhook is not Active");
             return Ok(false);
         }
-        if !ours.contacts.iter().any(|webhook| webhook.events().any(|event| event.eq_ignore_ascii_case(RESYNC_EVENT))) {
-            report.notes.push(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
+        if !ours.contacts.iter().any(Webhook::receives_resync) {
+            report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
             return Ok(false);
         }
         match tested {
@@ -268,32 +307,28 @@ impl Watchdog {
     }
 
     /// Signals contacts. Unless deliveries are known to succeed at present, the first one shows whether they do.
-    async fn signal(
-        &self,
-        contacts: &[i64],
-        now: Timestamp,
-        deadline: Instant,
-        report: &mut Report,
-    ) -> Result<(), RunError> {
+    async fn signal(&self, contacts: &[i64], deadline: Instant, report: &mut Report) -> Result<(), RunError> {
+        let now = self.client.now();
         let mut confirmed = self.ledger.last_succeeded(now.saturating_sub(PRESENT).unwrap_or(now)).await? == Some(true);
         // Some time is left for the log line.
         let end = deadline.checked_sub(Duration::from_secs(10)).unwrap_or(deadline);
         for contact in contacts {
             if Instant::now() >= end {
-                report.notes.push("the remaining contacts are left to the next run".into());
+                report.note("the remaining contacts are left to the next run");
                 return Ok(());
             }
+            let signaled = self.client.now();
             match self.client.signal_resync(*contact).await {
                 Ok(()) => report.resynced += 1,
                 Err(error) if error.is_specific() => {
-                    report.notes.push(format!("contact {contact}: {error}"));
+                    report.note(format!("contact {contact}: {error}"));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             }
             if !confirmed {
-                if !self.something_arrives(now).await? {
-                    report.notes.push(format!("contact {contact} was signaled but did not arrive; the rest waits"));
+                if !self.delivery_succeeds(signaled).await? {
+                    report.note(format!("contact {contact} was signaled but did not arrive; the rest waits"));
                     return Ok(());
                 }
                 confirmed = true;
@@ -302,23 +337,26 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Waits until the log shows a contact event that was handled after `signaled`.
-    async fn something_arrives(&self, signaled: Timestamp) -> Result<bool, LogError> {
-        for _ in 0..self.confirmation.looks {
-            (self.sleep)(self.confirmation.every).await;
-            let mut found = false;
-            self.ledger
-                .handled(signaled, |handled| {
-                    found = handled.written >= signaled;
-                    !found
-                })
-                .await?;
-            if found {
-                return Ok(true);
+    /// Waits until the log shows whether the latest delivery since a point in time succeeded.
+    async fn delivery_succeeds(&self, since: Timestamp) -> Result<bool, LogError> {
+        for _ in 0..self.pace.looks {
+            (self.sleep)(self.pace.look_every).await;
+            if let Some(succeeded) = self.ledger.last_succeeded(since).await? {
+                return Ok(succeeded);
             }
         }
         Ok(false)
     }
+}
+
+/// The result of a sweep.
+struct Sweep {
+    /// The contacts to signal, in this order, at most `MAX_RESYNCS`.
+    missed: Vec<i64>,
+    /// The time of the oldest change that was missed.
+    oldest: Option<Timestamp>,
+    /// The last contact that was compared, if the sweep is unfinished.
+    paused_after: Option<i64>,
 }
 
 /// Returns the begin of a window that ends at `until`.
@@ -330,10 +368,6 @@ fn window_begin(swept_until: Option<Timestamp>, until: Timestamp) -> Timestamp {
 
 fn is_disabled(webhook: &Webhook) -> bool {
     webhook.state() == State::TooManyErrors
-}
-
-fn is_active(webhooks: &[Webhook]) -> bool {
-    !webhooks.is_empty() && webhooks.iter().all(|webhook| webhook.state() == State::Active)
 }
 
 #[cfg(test)]

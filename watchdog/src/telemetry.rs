@@ -4,6 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+/// The number of notes that a line contains at most.
+const MAX_NOTES: usize = 20;
+/// The length of a note at most, in characters. With [`MAX_NOTES`], a line stays far below CloudWatch's limit.
+const MAX_NOTE: usize = 1000;
+
 /// The result of a run, as far as it got.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,12 +41,36 @@ pub struct Report {
     /// The time up to which every change is known to have arrived. The next window begins here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_until: Option<Timestamp>,
+    /// The last contact that was compared, if time did not suffice for all. The next run continues here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swept_after: Option<i64>,
+    /// The time of the oldest change that was missed so far, if the sweep is continued by the next run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_missed: Option<Timestamp>,
     /// Facts for the operator.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The number of further notes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted_notes: Option<u64>,
     /// The reason why the run did not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Report {
+    /// Adds a note, as far as the line has room for it.
+    pub fn note(&mut self, text: impl Into<String>) {
+        if self.notes.len() == MAX_NOTES {
+            *self.omitted_notes.get_or_insert_default() += 1;
+            return;
+        }
+        let mut text = text.into();
+        if let Some((end, _)) = text.char_indices().nth(MAX_NOTE) {
+            text.truncate(end);
+        }
+        self.notes.push(text);
+    }
 }
 
 /// Returns the log line of a run, without a line feed.
@@ -130,6 +159,21 @@ mod tests {
                 "sweptUntil": "2026-11-24T08:00:00Z", "notes": ["a note"],
             })
         );
+    }
+
+    #[test]
+    fn notes_are_limited() {
+        let mut report = Report::default();
+        report.note("é".repeat(MAX_NOTE));
+        report.note("é".repeat(MAX_NOTE + 1));
+        assert_eq!(report.notes, ["é".repeat(MAX_NOTE), "é".repeat(MAX_NOTE)]);
+        for _ in 2..MAX_NOTES {
+            report.note("a note");
+        }
+        assert_eq!((report.notes.len(), report.omitted_notes), (MAX_NOTES, None));
+        report.note("a note");
+        report.note("a note");
+        assert_eq!((report.notes.len(), report.omitted_notes), (MAX_NOTES, Some(2)));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use serde_json::json;
 use superoffice_webhook_admin::changes::ChangedContact;
 use superoffice_webhook_admin::client::Client;
 use superoffice_webhook_admin::ledger::{Ledger, Logs};
-use superoffice_webhook_admin::missed::{Progress, Window};
+use superoffice_webhook_admin::missed::{Missed as Comparison, Progress, Window};
+use superoffice_webhook_admin::webhooks::{RESYNC_EVENT, State};
 
-use super::{CommandResult, Output, configured, exit_code, print};
+use super::{CommandResult, Output, configured, exit_code, lookup, print};
 
 /// The time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -36,14 +37,25 @@ pub(crate) struct Missed {
 
 impl Missed {
     pub(crate) async fn run(self) -> CommandResult {
+        let url = lookup("WEBHOOK_URL").filter(|url| !url.is_empty());
         let (connection, log_group) = configured(|env| env.connection().zip(env.log_group()))?;
-        let client = Client::new(connection)?;
-        let ledger = Ledger::new(Logs::load().await, log_group, client.context_identifier());
-        let window = Window { since: self.since, until: self.until.unwrap_or_else(Timestamp::now) };
-        if window.since > window.until {
+        if self.since > self.until.unwrap_or_else(Timestamp::now) {
             return Err("--since is later than --until".into());
         }
-        let mut missed = superoffice_webhook_admin::missed::Missed::new(&client, &ledger, window);
+        let client = Client::new(connection)?;
+        if let (true, Some(url)) = (self.resync, url) {
+            let ours = client.webhooks(&url).await?;
+            if !ours.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync()) {
+                return Err(format!(
+                    "no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"
+                )
+                .into());
+            }
+        }
+        let ledger = Ledger::new(Logs::load().await, log_group, client.context_identifier());
+        // SuperOffice's clock may be ahead.
+        let window = Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) };
+        let mut missed = Comparison::new(&client, &ledger, window, None);
         let progress = missed.progress();
         let (mut count, mut signaled) = (0_u64, 0_u64);
         while let Some(batch) = with_progress(&progress, missed.next_batch()).await? {

@@ -74,7 +74,10 @@ struct Output {
 impl Output {
     /// Prints a webhook with its errors.
     async fn webhook(self, client: &Client, webhook: &Webhook) -> CommandOutput {
-        let (consecutive_errors, last_error) = client.errors(webhook).await?;
+        let (consecutive_errors, last_error) = client.errors(webhook).await.unwrap_or_else(|error| {
+            eprintln!("the errors of webhook {} are unknown: {error}", webhook.id());
+            (None, None)
+        });
         let (id, name, state) = (webhook.id(), webhook.name(), webhook.state().as_str());
         if self.json {
             return print(json!({
@@ -90,7 +93,7 @@ impl Output {
         last_error.map_or(Ok(()), |error| print(format!("  last error: {}", error.trim().replace('\n', "\n  "))))
     }
 
-    /// Prints all of our webhooks, and reports which are missing.
+    /// Prints all of the webhooks at the URL, and reports which are missing.
     async fn webhooks(self, client: &Client, ours: &Ours, url: &str) -> CommandOutput {
         for webhook in ours.all() {
             self.webhook(client, webhook).await?;
@@ -135,7 +138,7 @@ fn lookup(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A client, the URL of our webhooks, and the secret if one is configured.
+/// A client, the webhooks' URL, and the secret if it is configured.
 struct Context {
     client: Client,
     url: String,
@@ -165,7 +168,7 @@ impl Context {
     }
 }
 
-/// Reads the configuration of a command that needs no connection.
+/// Reads the configuration of a command, with all problems at once.
 fn configured<T>(read: impl FnOnce(&mut Environment<'_>) -> Option<T>) -> Result<T, ConfigError> {
     let mut environment = Environment::new(&lookup);
     let value = read(&mut environment);

@@ -113,7 +113,7 @@ struct Run<D, W> {
 }
 
 impl<D: Queue, W: Write> Run<D, W> {
-    /// Redrives all messages, until a receive returns none that is new.
+    /// Redrives all messages, until none is visible. A message that was kept long ago may be visible, and received, again.
     async fn all<Q: QuarantineQueue>(
         &mut self,
         quarantine: &Quarantine<Q>,
@@ -121,18 +121,16 @@ impl<D: Queue, W: Write> Run<D, W> {
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
         loop {
             let messages = quarantine.receive().await?;
-            let mut has_new = false;
+            if messages.is_empty() {
+                return Ok(());
+            }
             for message in messages {
                 if is_interrupted() {
                     return Err("interrupted; the remaining messages stay in quarantine".into());
                 }
                 if self.seen.insert(message.id().to_owned()) {
-                    has_new = true;
                     self.one(message).await?;
                 }
-            }
-            if !has_new {
-                return Ok(());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use fake_superoffice::{Fault, LOG_GROUP, Outage, SECRET, START, TOKEN, WEBHOOK_URL};
+use fake_superoffice::{Fault, LOG_GROUP, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL};
 use serde_json::{Value, json};
 use test_support::Process;
 use tokio::process::Command;
@@ -178,6 +178,42 @@ async fn failed_signal_is_reported_and_the_others_are_sent() {
     assert!(run.stderr.ends_with("2 contacts changed, 2 missed, 1 signaled\n"), "{}", run.stderr);
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events(), [("contact.resync".to_owned(), second)]);
+}
+
+#[tokio::test]
+async fn nothing_is_signaled_if_no_active_webhook_receives_it() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    for (name, value) in [("State", json!("TooManyErrors")), ("Events", json!(["contact.created", "contact.changed"]))]
+    {
+        bed.register().await;
+        bed.superoffice.set_property(id, "State", json!("Active"));
+        bed.superoffice.set_property(id, name, value);
+        bed.superoffice.clear_requests();
+        let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+        assert_eq!((resync.status, resync.stdout.as_str()), (1, ""));
+        let expected =
+            format!("no Active webhook at {WEBHOOK_URL} subscribes to contact.resync, so no signal would arrive\n");
+        assert_eq!(resync.stderr, expected);
+        assert_eq!(bed.calls(), ["GET Webhook"]);
+    }
+}
+
+#[tokio::test]
+async fn status_does_not_need_the_number_of_errors() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.set_version(Version::WithoutCounters);
+    bed.superoffice.forbid("Archive");
+    let status = run(&bed, &["status", "--json"]).await;
+    assert_eq!(status.status, 0);
+    assert_eq!(
+        (&status.lines()[0]["state"], &status.lines()[0]["consecutiveErrors"]),
+        (&json!("Active"), &json!(null))
+    );
+    assert!(status.stderr.contains("are unknown: GET Archive/dynamic: access denied (403)"), "{}", status.stderr);
 }
 
 #[tokio::test]

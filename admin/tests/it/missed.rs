@@ -1,8 +1,8 @@
 //! The comparison of SuperOffice with the log.
 
-use fake_superoffice::{Fault, LOG_GROUP, Outage, START};
+use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
 use serde_json::json;
-use superoffice_webhook_admin::changes::Change;
+use superoffice_webhook_admin::changes::{Change, Changes};
 use superoffice_webhook_admin::missed::{Missed, Window};
 
 use crate::support::TestBed;
@@ -112,7 +112,7 @@ async fn window_limits_the_changes() {
     bed.pass(1);
     let after = bed.superoffice.create_contact();
     let (client, ledger) = (bed.client(), bed.ledger());
-    let mut missed = Missed::new(&client, &ledger, Window { since, until });
+    let mut missed = Missed::new(&client, &ledger, Window { since, until }, None);
     let keys: Vec<i64> =
         missed.next_batch().await.unwrap().unwrap().into_iter().map(|contact| contact.primary_key).collect();
     assert_eq!(keys, [inside, last]);
@@ -142,7 +142,7 @@ async fn log_that_cannot_be_read_is_an_error() {
     bed.logs.fail_after(0);
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Missed::new(&client, &ledger, window).next_batch().await.unwrap_err().to_string();
+    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err().to_string();
     let expected =
         format!("the log group {LOG_GROUP} cannot be read: AccessDeniedException: not authorized in this test");
     assert_eq!(error, expected);
@@ -154,7 +154,7 @@ async fn batches_are_bounded() {
     bed.superoffice.import_contacts(25, bed.clock.now());
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.clock.now() };
-    let mut missed = Missed::new(&client, &ledger, window).with_batch(10);
+    let mut missed = Missed::new(&client, &ledger, window, None).with_batch(10);
     let mut sizes = Vec::new();
     while let Some(batch) = missed.next_batch().await.unwrap() {
         sizes.push(batch.len());
@@ -162,6 +162,73 @@ async fn batches_are_bounded() {
     assert_eq!(sizes, [10, 10, 5]);
     // The log is read once for each batch.
     assert_eq!(bed.logs.requests(), 3);
+}
+
+#[tokio::test]
+async fn pages_of_any_size_are_followed() {
+    for (rows, has_links, contacts) in
+        [(1000, true, 1000), (1000, true, 2500), (1000, false, 1000), (1000, false, 2500), (7, true, 30), (1, true, 3)]
+    {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_paging(Paging { rows, has_links, ..Paging::default() });
+        bed.superoffice.import_contacts(contacts, bed.clock.now());
+        let keys: Vec<i64> = bed.missed().await.into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
+        assert_eq!(keys, expected, "{rows} {has_links} {contacts}");
+    }
+}
+
+#[tokio::test]
+async fn short_page_without_a_link_is_the_last_one() {
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(3, bed.clock.now());
+    bed.superoffice.clear_requests();
+    assert_eq!(bed.missed().await.len(), 3);
+    assert_eq!(bed.calls().len(), 5, "{:?}", bed.calls());
+}
+
+#[tokio::test]
+async fn condition_on_the_key_that_has_no_effect_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.set_paging(Paging { filters_keys: false, ..Paging::default() });
+    bed.superoffice.import_contacts(1000, bed.clock.now());
+    let client = bed.client();
+    let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+    let mut found = 0;
+    let error = loop {
+        match changes.next().await {
+            Ok(contact) => found += usize::from(contact.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(found, 1000);
+    let expected = "GET Archive/dynamic: unexpected response: the condition on contact.contact_id has no effect";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn comparison_is_continued_after_a_pause() {
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(5, bed.clock.now());
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let (mut after, mut rounds, mut keys) = (None, Vec::new(), Vec::new());
+    loop {
+        let mut missed = Missed::new(&client, &ledger, window, after).with_pause_at(tokio::time::Instant::now());
+        let mut count = 0;
+        while let Some(batch) = missed.next_batch().await.unwrap() {
+            count += batch.len();
+            keys.extend(batch.into_iter().map(|contact| contact.primary_key));
+        }
+        rounds.push(count);
+        after = missed.paused_after();
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rounds, [1, 1, 1, 1, 1, 0]);
+    let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
+    assert_eq!(keys, expected);
 }
 
 #[tokio::test]
@@ -185,6 +252,6 @@ async fn failing_page_is_an_error() {
     bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Missed::new(&client, &ledger, window).next_batch().await.unwrap_err();
+    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err();
     assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
 }

@@ -78,7 +78,7 @@ impl TestBed {
     pub(crate) async fn missed_with(&self, batch: usize) -> Vec<(i64, Change)> {
         let (client, ledger) = (self.client(), self.ledger());
         let window = Window { since: START.parse().unwrap(), until: self.clock.now() };
-        let mut missed = Missed::new(&client, &ledger, window).with_batch(batch);
+        let mut missed = Missed::new(&client, &ledger, window, None).with_batch(batch);
         let mut found = Vec::new();
         while let Some(batch) = missed.next_batch().await.unwrap() {
             found.extend(batch.into_iter().map(|contact| (contact.primary_key, contact.change)));

@@ -27,7 +27,10 @@ fn add_others(bed: &TestBed) -> Vec<String> {
     other(
         json!({"Name": "other", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com", "State": "TooManyErrors"}),
     );
-    other(json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": WEBHOOK_URL, "State": "TooManyErrors"}));
+    let sales =
+        json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": WEBHOOK_URL, "State": "TooManyErrors"});
+    let sales = bed.superoffice.add_webhook(sales);
+    other(json!({"Name": "sales (state)", "Events": [format!("webhook{sales}.errors")], "TargetUrl": WEBHOOK_URL}));
     other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL, "Type": "crmscript"}));
     snapshot(bed)
 }
@@ -36,7 +39,7 @@ fn snapshot(bed: &TestBed) -> Vec<String> {
     let ours = |webhook: &Webhook| {
         webhook.text("TargetUrl") == WEBHOOK_URL
             && webhook.text("Type") == "webhook"
-            && webhook.events() != ["sale.changed"]
+            && !webhook.text("Name").starts_with("sales")
     };
     let webhooks = bed.superoffice.webhooks();
     webhooks.iter().filter(|webhook| !ours(webhook)).map(|webhook| format!("{webhook:?}")).collect()
@@ -157,7 +160,7 @@ async fn other_webhooks_are_never_modified() {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
         let others = add_others(&bed);
-        assert_eq!(others.len(), 5);
+        assert_eq!(others.len(), 6);
         let ours = bed.register().await;
         assert_eq!(snapshot(&bed), others);
         bed.client().register(&Desired { name: Some("renamed".into()), ..desired() }).await.unwrap();
@@ -170,8 +173,51 @@ async fn other_webhooks_are_never_modified() {
         assert_eq!(snapshot(&bed), others);
         bed.client().unregister(WEBHOOK_URL).await.unwrap();
         assert_eq!(snapshot(&bed), others);
-        assert_eq!(bed.superoffice.webhooks().len(), 5);
+        assert_eq!(bed.superoffice.webhooks().len(), 6);
     }
+}
+
+#[tokio::test]
+async fn registration_keeps_subscriptions_to_other_entities() {
+    let bed = TestBed::start().await;
+    let id = bed.superoffice.add_webhook(json!({
+        "Name": "mixed", "Events": ["sale.changed", "Contact.Changed"], "TargetUrl": WEBHOOK_URL, "State": "Active",
+    }));
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Updated, Registration::Created]);
+    assert_eq!(by_id(&bed, id).events(), [CONTACT_EVENTS.as_slice(), &["sale.changed"]].concat());
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged; 2]);
+}
+
+#[tokio::test]
+async fn registration_reuses_the_state_webhook_of_one_that_was_deleted() {
+    let bed = TestBed::start().await;
+    let orphan = bed.superoffice.add_webhook(json!({
+        "Name": "superoffice-webhook (state)", "Events": ["webhook999.errors"], "TargetUrl": WEBHOOK_URL,
+    }));
+    let (ours, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Created, Registration::Updated]);
+    assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", ours.contacts[0].id()).as_str()));
+    // Another one with a lower id does not take its place.
+    let ours_before = ours.states[0].id();
+    bed.superoffice.set_property(orphan, "Events", json!(["webhook999.errors"]));
+    let copy = format!("webhook{}.errors", ours.contacts[0].id());
+    let second = bed.superoffice.add_webhook(json!({"Name": "copy", "Events": [copy], "TargetUrl": WEBHOOK_URL}));
+    bed.client().register(&desired()).await.unwrap();
+    assert_eq!(ours_before, orphan);
+    assert_eq!(by_id(&bed, orphan).events(), ["webhook999.errors"]);
+    assert_eq!(by_id(&bed, second).events().len(), 3);
+}
+
+#[tokio::test]
+async fn stored_secrets_are_kept_out_of_messages() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.superoffice.set_property(id, "Secret", json!("stored by a person"));
+    let client = bed.client();
+    client.webhooks(WEBHOOK_URL).await.unwrap();
+    assert_eq!(client.redact("it is stored by a person"), "it is (secret)");
 }
 
 #[tokio::test]
@@ -224,17 +270,21 @@ async fn activation_sets_the_state() {
 }
 
 #[tokio::test]
-async fn activation_is_refused_if_the_state_has_changed() {
-    for version in VERSIONS {
+async fn activation_is_refused_if_the_state_or_the_url_has_changed() {
+    for (version, [name, value]) in VERSIONS.into_iter().flat_map(|version| {
+        [["State", "Stopped"], ["TargetUrl", "https://other.example.com"]].map(|property| (version, property))
+    }) {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
         bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
         let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        // A person stops it in the meantime.
-        bed.superoffice.set_property(id, "State", json!("Stopped"));
-        bed.client().activate(&ours.contacts[0]).await.unwrap_err();
-        assert_eq!(by_id(&bed, id).state(), "Stopped");
+        // A person changes it in the meantime.
+        bed.superoffice.set_property(id, name, json!(value));
+        let before = format!("{:?}", by_id(&bed, id));
+        let error = bed.client().activate(&ours.contacts[0]).await.unwrap_err();
+        assert!(error.is_refusal() && error.is_specific(), "{error}");
+        assert_eq!(format!("{:?}", by_id(&bed, id)), before);
     }
 }
 

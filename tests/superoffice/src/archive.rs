@@ -9,9 +9,6 @@ use serde_json::{Map, Value, json};
 
 use crate::tenant::{Tenant, Version};
 
-/// A row of the largest page.
-const MAX_PAGE: usize = 1000;
-
 /// A condition of `$filter`.
 enum Condition {
     After(String, Timestamp),
@@ -25,11 +22,14 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, query: &HashMap<String, Str
     let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
     let columns: Vec<&str> = text("$select").split(',').map(str::trim).filter(|column| !column.is_empty()).collect();
     let first = *columns.first().ok_or("$select is missing")?;
-    let conditions = parse_filter(text("$filter"))?;
+    let mut conditions = parse_filter(text("$filter"))?;
+    if !tenant.paging.filters_keys {
+        conditions.retain(|condition| !matches!(condition, Condition::Greater(..)));
+    }
     let order = text("$orderby").trim();
     let top = match text("$top") {
-        "" => MAX_PAGE,
-        top => top.parse::<usize>().map_err(|_| "$top is not a number")?.min(MAX_PAGE),
+        "" => tenant.paging.rows,
+        top => top.parse::<usize>().map_err(|_| "$top is not a number")?.min(tenant.paging.rows),
     };
     let table = match provider.to_ascii_lowercase().as_str() {
         "dynamic" => first.split('.').next().unwrap_or_default().to_ascii_lowercase(),
@@ -129,7 +129,7 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, query: &HashMap<String, Str
             }
         }
     }
-    let next = more.then_some("https://next");
+    let next = (more && tenant.paging.has_links).then_some("https://next");
     Ok(json!({"odata.metadata": "https://metadata", "odata.nextLink": next, "value": rows}))
 }
 

@@ -35,7 +35,7 @@ pub use function::{Arrival, Function, Outage};
 pub use installation::{Installation, LOG_GROUP, SECRET, START, TOKEN, WEBHOOK_URL};
 pub use logs::Logs;
 pub use sender::{Delivery, Reply, Transport, http_transport};
-pub use tenant::{Contact, Merge, Version, Webhook};
+pub use tenant::{Contact, Merge, Paging, Version, Webhook};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,6 +118,11 @@ impl SuperOffice {
     /// Chooses the server's version.
     pub fn set_version(&self, version: Version) {
         self.tenant().version = version;
+    }
+
+    /// Chooses the way in which archives return pages.
+    pub fn set_paging(&self, paging: Paging) {
+        self.tenant().paging = paging;
     }
 
     /// Accepts an access token.

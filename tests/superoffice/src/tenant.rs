@@ -45,6 +45,23 @@ pub enum Version {
     WithoutPatch,
 }
 
+/// The way in which archives return pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// The largest number of rows of a page.
+    pub rows: usize,
+    /// Whether a page has the link to the next one.
+    pub has_links: bool,
+    /// Whether conditions on keys have an effect.
+    pub filters_keys: bool,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self { rows: 1000, has_links: true, filters_keys: true }
+    }
+}
+
 /// A webhook with its counters.
 #[derive(Clone, Debug)]
 pub struct Webhook {
@@ -121,6 +138,7 @@ pub(crate) struct Tenant {
     /// Deliveries reach no host.
     pub(crate) network_down: bool,
     pub(crate) version: Version,
+    pub(crate) paging: Paging,
     pub(crate) access: Access,
     pub(crate) contacts: BTreeMap<i64, Contact>,
     pub(crate) merges: Vec<Merge>,
@@ -138,6 +156,7 @@ impl Tenant {
             paused: false,
             network_down: false,
             version: Version::Current,
+            paging: Paging::default(),
             access: Access::default(),
             contacts: BTreeMap::new(),
             merges: Vec::new(),

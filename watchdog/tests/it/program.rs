@@ -83,3 +83,20 @@ async fn invalid_configuration_ends_the_process_before_any_invocation() {
          \n  WATCHDOG_MODE is neither `report` nor `act`\n"
     );
 }
+
+#[tokio::test]
+async fn configuration_error_is_one_line_if_the_log_format_is_json() {
+    let output = Command::new(env!("CARGO_BIN_EXE_watchdog"))
+        .env_clear()
+        .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().unwrap().contains("WEBHOOK_URL is not set"), "{line}");
+}

@@ -117,7 +117,7 @@ async fn disabled_webhook_is_reactivated_and_every_change_recovered() {
 
 #[tokio::test]
 async fn clocks_may_differ() {
-    for slow_by in [600, 90, 5, -1, -5, -90] {
+    for slow_by in [4000, 600, 90, 5, -1, -5, -90, -4000] {
         let bed = TestBed::start_slow(START.parse().unwrap(), slow_by, &[]).await;
         let unchanged = bed.superoffice.create_contact();
         bed.superoffice.idle().await;
@@ -230,6 +230,91 @@ async fn first_signal_shows_whether_deliveries_succeed() {
 }
 
 #[tokio::test]
+async fn event_that_arrived_before_the_first_signal_confirms_nothing() {
+    let bed = TestBed::start().await;
+    bed.superoffice.pause_sender(true);
+    for _ in 0..4 {
+        bed.superoffice.create_contact();
+    }
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.pass(300);
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.function.set_outage(Outage::Permission);
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let report = bed.run().await;
+    assert_eq!((report.missed, report.resynced), (4, 1));
+    assert!(report.notes[0].ends_with("was signaled but did not arrive; the rest waits"), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn contacts_that_no_longer_exist_keep_no_others_waiting() {
+    let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "2")]).await;
+    let contacts: Vec<i64> = (0..6).map(|_| bed.superoffice.create_contact()).collect();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.superoffice.pause_sender(true);
+    bed.superoffice.soft_delete_contact(contacts[0]);
+    bed.superoffice.soft_delete_contact(contacts[1]);
+    bed.pass(60);
+    bed.superoffice.change_contact(contacts[4]);
+    bed.superoffice.change_contact(contacts[5]);
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.run_every_five_minutes(2).await;
+    assert_eq!(bed.signals(), [contacts[4], contacts[5], contacts[0], contacts[1]]);
+}
+
+#[tokio::test]
+async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
+    let bed = TestBed::start().await;
+    bed.run().await;
+    let contacts: Vec<i64> = (0..4).map(|_| bed.superoffice.create_contact()).collect();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.superoffice.change_contact_silently(contacts[1]);
+    bed.superoffice.change_contact_silently(contacts[3]);
+    bed.pass(300);
+    let mut reports = Vec::new();
+    for _ in 0..5 {
+        reports.push(bed.run_briefly().await);
+        bed.pass(300);
+    }
+    let progress: Vec<_> = reports.iter().map(|report| (report.swept_after, report.missed)).collect();
+    let after = |contact: usize| Some(contacts[contact]);
+    assert_eq!(progress, [(after(0), 0), (after(1), 1), (after(2), 0), (after(3), 1), (None, 0)]);
+    assert_eq!(bed.signals(), [contacts[1], contacts[3]]);
+    // The window is the same for all parts, and ends at the oldest change that was missed.
+    assert!(reports.iter().all(|report| (report.since, report.until) == (reports[0].since, reports[0].until)));
+    assert_eq!(reports[3].swept_until, reports[0].since);
+    assert_eq!(reports[3].oldest_missed, Some("2026-11-24T09:01:00Z".parse().unwrap()));
+    assert_eq!(reports[4].swept_until, reports[3].oldest_missed);
+    assert_eq!(reports[0].notes, ["time did not suffice for all changes; the next run continues"]);
+    assert_eq!(bed.lines()[1]["sweptAfter"], contacts[0]);
+    // The next sweep finds that all have arrived.
+    let report = bed.run().await;
+    assert_eq!((report.missed, report.swept_until), (0, report.until));
+}
+
+#[tokio::test]
+async fn changes_during_a_long_pause_are_found() {
+    const DAY: i64 = 86_400;
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.run_every_five_minutes(1).await;
+    bed.pass(10 * DAY);
+    bed.superoffice.change_contact_silently(contact);
+    bed.pass(10 * DAY);
+    let report = bed.run().await;
+    assert_eq!((report.missed, report.resynced), (1, 1));
+    let (since, until) = (report.since.unwrap(), report.until.unwrap());
+    assert_eq!(until.duration_since(since).as_secs(), 14 * DAY);
+}
+
+#[tokio::test]
 async fn report_mode_changes_nothing_and_forgets_nothing() {
     let mut bed = TestBed::start_with(&[]).await;
     let contacts = disable(&bed, Outage::Endpoint).await;
@@ -317,6 +402,59 @@ async fn tenant_that_is_not_running_is_left_alone() {
     assert_eq!((report.tenant_state.as_deref(), report.swept_until, report.error), (Some("Suspended"), None, None));
     assert_eq!(bed.calls(), ["GET /api/state/Cust12345"]);
     assert_eq!(bed.lines()[0]["WatchdogOk"], 1);
+}
+
+#[tokio::test]
+async fn unknown_state_of_the_tenant_is_an_error_only_if_its_url_is_needed() {
+    let mut bed = TestBed::start().await;
+    bed.superoffice.script("GET /api/state", [Fault::Status(404)]);
+    assert_eq!(bed.run().await.error.as_deref(), Some("GET api/state: status 404: This call fails in this test"));
+
+    bed.variables.insert("SUPEROFFICE_URL", bed.superoffice.url());
+    bed.restart();
+    bed.superoffice.script("GET /api/state", [Fault::Status(404)]);
+    let report = bed.run().await;
+    assert_eq!((report.error, report.webhook_active), (None, Some(true)));
+    assert_eq!(
+        report.notes,
+        ["the tenant's state is unknown: GET api/state: status 404: This call fails in this test"]
+    );
+}
+
+#[tokio::test]
+async fn run_does_not_need_the_number_of_errors() {
+    let bed = TestBed::start().await;
+    bed.superoffice.set_version(Version::WithoutCounters);
+    // The first call for this archive.
+    bed.superoffice.script("GET Archive/dynamic", [Fault::Status(403)]);
+    let report = bed.run().await;
+    assert_eq!((report.error, report.consecutive_errors, report.webhook_active), (None, None, Some(true)));
+    assert!(report.notes[0].starts_with("the consecutive errors of webhook "), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn refused_reactivation_is_repeated_by_the_next_run() {
+    let bed = TestBed::start().await;
+    disable(&bed, Outage::Endpoint).await;
+    bed.function.set_outage(Outage::None);
+    bed.superoffice.script("PATCH Webhook/", [Fault::Status(400)]);
+    let reports = bed.run_every_five_minutes(2).await;
+    assert_eq!((reports[0].reactivated, reports[1].reactivated), (0, 1));
+    assert!(reports[0].notes.iter().any(|note| note.contains("was not reactivated: PATCH Webhook/")));
+}
+
+#[tokio::test]
+async fn reactivation_without_a_response_counts() {
+    let mut bed = TestBed::start().await;
+    disable(&bed, Outage::Permission).await;
+    bed.superoffice.script("PATCH Webhook/", [Fault::StatusAfterEffect(502); 4]);
+    let report = bed.run().await;
+    assert!(report.error.unwrap().contains("status 502"));
+    assert_eq!((report.reactivated, bed.state(0).as_str()), (1, "Active"));
+    disable(&bed, Outage::Permission).await;
+    // Not only this process remembers it.
+    bed.restart();
+    assert_eq!(bed.run_every_five_minutes(1).await[0].reactivated, 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! An installation with a watchdog, whose log it keeps.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use superoffice_webhook_admin::ledger::Logs;
 use superoffice_webhook_admin::sensitive::Sensitive;
 use superoffice_webhook_admin::webhooks::{Desired, Ours};
 use superoffice_webhook_watchdog::config::Config;
-use superoffice_webhook_watchdog::run::{Confirmation, Watchdog};
+use superoffice_webhook_watchdog::run::{Pace, Watchdog};
 use superoffice_webhook_watchdog::telemetry::{self, Report};
 use tokio::time::Instant;
 
@@ -55,7 +56,7 @@ impl TestBed {
         let mut all = installation.lookup_variables();
         all.insert("AWS_LAMBDA_LOG_GROUP_NAME", OWN_LOG_GROUP.to_owned());
         all.extend(variables.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        let watchdog = watchdog(&installation, &all);
+        let watchdog = watchdog(&installation, &all, Pace::default().sweep);
         Self { installation, variables: all, watchdog }
     }
 
@@ -84,7 +85,12 @@ impl TestBed {
 
     /// Replaces the watchdog's process, which forgets what it has in memory.
     pub(crate) fn restart(&mut self) {
-        self.watchdog = watchdog(&self.installation, &self.variables);
+        self.watchdog = watchdog(&self.installation, &self.variables, Pace::default().sweep);
+    }
+
+    /// Runs a watchdog of its own once, whose time suffices for one contact.
+    pub(crate) async fn run_briefly(&self) -> Report {
+        self.finish(watchdog(&self.installation, &self.variables, Duration::ZERO), Duration::from_secs(300)).await
     }
 
     /// Runs the watchdog once, delivers every event, and writes the watchdog's log line.
@@ -93,7 +99,11 @@ impl TestBed {
     }
 
     pub(crate) async fn run_for(&self, time: Duration) -> Report {
-        let report = self.watchdog.run(Instant::now() + time).await;
+        self.finish(&self.watchdog, time).await
+    }
+
+    async fn finish(&self, watchdog: impl Borrow<Watchdog>, time: Duration) -> Report {
+        let report = watchdog.borrow().run(Instant::now() + time).await;
         self.superoffice.idle().await;
         self.write(&report);
         report
@@ -138,16 +148,15 @@ fn client(installation: &Installation, variables: &BTreeMap<&'static str, String
     Client::with(config.connection, limits, Arc::new(move || clock.now())).unwrap()
 }
 
-fn watchdog(installation: &Installation, variables: &BTreeMap<&'static str, String>) -> Watchdog {
+fn watchdog(installation: &Installation, variables: &BTreeMap<&'static str, String>, sweep: Duration) -> Watchdog {
     let config = Config::from_lookup(&|name| variables.get(name).cloned()).unwrap();
     let superoffice = Arc::clone(&installation.superoffice);
-    let confirmation = Confirmation { every: Duration::ZERO, looks: 2 };
+    let pace = Pace { sweep, look_every: Duration::ZERO, looks: 2 };
     let sleep = move |_| {
         let superoffice = Arc::clone(&superoffice);
         Box::pin(async move { superoffice.idle().await }) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
     };
-    Watchdog::new(config, client(installation, variables), logs(installation))
-        .with_confirmation(confirmation, Box::new(sleep))
+    Watchdog::new(config, client(installation, variables), logs(installation)).with_pace(pace, Box::new(sleep))
 }
 
 fn logs(installation: &Installation) -> Logs {

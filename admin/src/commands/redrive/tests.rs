@@ -48,6 +48,9 @@ struct FakeQuarantine {
     /// The number of requests that change the queue.
     changes: Cell<usize>,
     copies: Cell<usize>,
+    receives: Cell<usize>,
+    /// The receive before which hidden messages become visible again.
+    reappear_before: Option<usize>,
 }
 
 struct Stored {
@@ -85,6 +88,10 @@ impl QuarantineQueue for &FakeQuarantine {
                 return Vec::new();
             }
             let mut messages = self.messages.borrow_mut();
+            self.receives.update(|receives| receives + 1);
+            if self.reappear_before == Some(self.receives.get()) {
+                messages.iter_mut().for_each(|stored| stored.is_hidden = false);
+            }
             let visible = messages.iter_mut().filter(|stored| !stored.is_hidden).take(10);
             visible
                 .map(|stored| {
@@ -355,6 +362,17 @@ fn run_stops_when_no_queue_accepts_events() {
     let error = "no queue accepts events (queue: timeout); the remaining messages stay in quarantine";
     assert_eq!((result, summary), (Err(error.to_owned()), Summary { forwarded: 0, deleted: 0, kept: 1 }));
     assert_eq!(quarantine.bodies(), quarantine_bodies(&kinds, |_| true));
+    assert!(!quarantine.has_hidden());
+}
+
+#[test]
+fn kept_messages_that_become_visible_again_do_not_end_the_run() {
+    let kinds = [[Kind::Malformed; 10], [Kind::Event; 10]].concat();
+    let quarantine =
+        FakeQuarantine { reappear_before: Some(2), ..FakeQuarantine::new(false, &messages(&kinds), Faults::default()) };
+    let events = FakeEvents::default();
+    let (result, summary) = redrive(&quarantine, &events, Options::default(), None);
+    assert_eq!((result, summary), (Ok(()), Summary { forwarded: 10, deleted: 0, kept: 10 }));
     assert!(!quarantine.has_hidden());
 }
 
