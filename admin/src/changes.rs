@@ -253,16 +253,13 @@ impl<'a> Changes<'a> {
         let Some(key) = smallest else {
             return Ok(None);
         };
-        let mut latest: Option<ChangedContact> = None;
+        let mut rows = Vec::new();
         for reader in &mut self.readers {
-            while let Some(row) = reader.rows.front().copied().filter(|row| row.primary_key == key) {
-                reader.rows.pop_front();
-                if latest.is_none_or(|latest| (latest.at, latest.change) < (row.at, row.change)) {
-                    latest = Some(row);
-                }
+            while let Some(row) = reader.rows.pop_front_if(|row| row.primary_key == key) {
+                rows.push(row);
             }
         }
-        Ok(latest)
+        Ok(rows.into_iter().max_by_key(|row| (row.at, row.change)))
     }
 }
 

@@ -326,7 +326,8 @@ impl Client {
         let body = self.attempts(&call, async || Ok((url.clone(), HeaderMap::new()))).await?;
         let state: TenantState = serde_json::from_slice(&body).map_err(|error| self.unexpected(&call, error))?;
         if self.connection.url.is_none() {
-            *self.base.lock().await = state.api.as_deref().and_then(|api| self.trusted_base_url(api));
+            *self.base.lock().await =
+                state.api.as_deref().and_then(|api| base_url(api, &self.connection.environment_url));
         }
         Ok(Some(state))
     }
@@ -459,19 +460,14 @@ impl Client {
             return Ok(url.clone());
         }
         let api = self.tenant_state().await?.and_then(|state| state.api);
-        let url = api.as_deref().and_then(|api| self.trusted_base_url(api)).ok_or_else(|| ApiError::NoBaseUrl {
-            tenant: self.connection.tenant.clone().unwrap_or_default(),
-            url: self.connection.environment_url.to_string(),
+        let url = api.as_deref().and_then(|api| base_url(api, &self.connection.environment_url)).ok_or_else(|| {
+            ApiError::NoBaseUrl {
+                tenant: self.connection.tenant.clone().unwrap_or_default(),
+                url: self.connection.environment_url.to_string(),
+            }
         })?;
         *self.base.lock().await = Some(url.clone());
         Ok(url)
-    }
-
-    /// Reads a base URL that may receive the credentials: over HTTPS, or over HTTP where the environment itself is local.
-    fn trusted_base_url(&self, api: &str) -> Option<Url> {
-        let is_local = self.connection.environment_url.scheme() == "http";
-        let url = Url::parse(api).ok().filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_local));
-        url.map(|url| without_api_path(&url))
     }
 
     async fn headers(&self) -> Result<HeaderMap, ApiError> {
@@ -543,6 +539,13 @@ fn under(base: &Url, path: &str) -> Url {
     url
 }
 
+/// Reads a base URL that may receive the credentials: over HTTPS, or over HTTP where the environment itself is local.
+fn base_url(api: &str, environment: &Url) -> Option<Url> {
+    let url = Url::parse(api).ok()?;
+    let is_trusted = url.scheme() == "https" || (url.scheme() == "http" && environment.scheme() == "http");
+    is_trusted.then(|| without_api_path(&url))
+}
+
 fn sensitive(value: &str) -> Result<HeaderValue, ApiError> {
     let mut value = HeaderValue::from_str(value)
         .map_err(|_| ApiError::Client("a credential contains characters that HTTP does not allow".into()))?;
@@ -602,6 +605,37 @@ mod tests {
         assert_eq!(read("Tue, 24 Nov 2026 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn credentials_are_sent_over_https_unless_the_environment_is_local() {
+        let url = |api: &str, environment: &str| base_url(api, &Url::parse(environment).unwrap()).map(String::from);
+        let (online, local) = ("https://online.superoffice.com", "http://127.0.0.1:8080");
+        assert_eq!(url("https://host/Cust1/api", online).as_deref(), Some("https://host/Cust1"));
+        assert_eq!(url("https://host/Cust1", local).as_deref(), Some("https://host/Cust1"));
+        assert_eq!(url("http://127.0.0.1:9/Cust1", local).as_deref(), Some("http://127.0.0.1:9/Cust1"));
+        for (api, environment) in [("http://host/Cust1", online), ("ftp://host/Cust1", local), ("Cust1", online)] {
+            assert_eq!(url(api, environment), None, "{api}");
+        }
+    }
+
+    #[test]
+    fn errors_of_one_call_and_refusals_are_recognized() {
+        let call = || "GET Webhook".to_owned();
+        let status = |status| ApiError::Status { call: call(), status, message: String::new() };
+        for (error, is_specific, is_refusal) in [
+            (status(400), true, true),
+            (status(499), true, true),
+            (status(500), true, false),
+            (status(302), true, false),
+            (ApiError::Changed { call: call() }, true, true),
+            (ApiError::Unexpected { call: call(), problem: String::new() }, true, false),
+            (ApiError::Unauthorized { call: call() }, false, false),
+            (ApiError::Unavailable { call: call(), status: 429, message: String::new() }, false, false),
+            (ApiError::Timeout { call: call(), seconds: 60 }, false, false),
+        ] {
+            assert_eq!((error.is_specific(), error.is_refusal()), (is_specific, is_refusal), "{error}");
+        }
     }
 
     #[test]

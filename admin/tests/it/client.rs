@@ -1,10 +1,16 @@
 //! Base URL, authentication, retries and errors.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use fake_superoffice::{Fault, TENANT, TOKEN, WEBHOOK_URL};
-use superoffice_webhook_admin::client::{ApiError, Client};
+use fake_superoffice::{Fault, Installation, START, TENANT, TOKEN, WEBHOOK_URL};
+use jiff::{SignedDuration, Timestamp};
+use superoffice_webhook_admin::client::{ApiError, Client, Limits};
+use superoffice_webhook_admin::config::Environment;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::support::TestBed;
 
@@ -12,6 +18,14 @@ const PRIVATE_KEY: &str = include_str!("../keys/system-user.pkcs8.pem");
 
 async fn list(client: &Client) -> Result<(), ApiError> {
     client.webhooks(WEBHOOK_URL).await.map(drop)
+}
+
+fn with_limits(bed: &TestBed, limits: Limits) -> Client {
+    let variables = bed.variables();
+    let lookup = |name: &str| variables.get(name).cloned();
+    let mut environment = Environment::new(&lookup);
+    let connection = environment.connection();
+    Client::with(environment.finish(connection).unwrap(), limits, Arc::new(Timestamp::now)).unwrap()
 }
 
 fn system_user(bed: &TestBed) -> BTreeMap<&'static str, String> {
@@ -182,8 +196,9 @@ async fn attempts_are_bounded() {
 async fn retry_after_is_waited_for() {
     let bed = TestBed::start().await;
     bed.superoffice.script("GET Webhook", [Fault::Throttle(1)]);
+    let client = with_limits(&bed, Limits { longest_wait: Duration::from_secs(1), ..crate::support::limits() });
     let begin = Instant::now();
-    list(&bed.client()).await.unwrap();
+    list(&client).await.unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
     assert_eq!(bed.calls().len(), 2);
 }
@@ -209,15 +224,8 @@ async fn client_errors_are_not_repeated() {
 #[tokio::test]
 async fn slow_response_is_a_timeout() {
     let bed = TestBed::start().await;
-    let mut limits = crate::support::limits();
-    (limits.attempt, limits.attempts) = (Duration::from_millis(200), 2);
-    let variables = bed.variables();
-    let lookup = |name: &str| variables.get(name).cloned();
-    let mut environment = superoffice_webhook_admin::config::Environment::new(&lookup);
-    let connection = environment.connection();
-    let client =
-        Client::with(environment.finish(connection).unwrap(), limits, std::sync::Arc::new(jiff::Timestamp::now))
-            .unwrap();
+    let limits = Limits { attempt: Duration::from_millis(200), attempts: 2, ..crate::support::limits() };
+    let client = with_limits(&bed, limits);
     bed.superoffice.script("GET Webhook", [Fault::Slow(Duration::from_secs(20)); 2]);
     let error = list(&client).await.unwrap_err();
     assert!(matches!(error, ApiError::Timeout { .. }), "{error}");
@@ -230,7 +238,64 @@ async fn unreachable_host_is_named() {
     let client = bed.client();
     drop(bed);
     let error = list(&client).await.unwrap_err().to_string();
-    assert!(error.starts_with("GET Webhook: 127.0.0.1 is unreachable: "), "{error}");
+    assert!(error.starts_with("GET Webhook: 127.0.0.1 is unreachable: Connection refused"), "{error}");
+}
+
+/// Counts the connections of a signal to a server that closes each of them, after it has read the request.
+async fn connections_of_a_signal(bed: &TestBed, scheme: &str) -> usize {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut variables = bed.variables();
+    variables.insert("SUPEROFFICE_URL", format!("{scheme}://{}", listener.local_addr().unwrap()));
+    let client = bed.client_with(&variables);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    let server = tokio::spawn(async move {
+        loop {
+            let mut connection = listener.accept().await.unwrap().0;
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = connection.read(&mut [0; 4096]).await;
+            let _ = connection.shutdown().await;
+        }
+    });
+    client.signal_resync(7).await.unwrap_err();
+    server.abort();
+    connections.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn signal_is_repeated_only_if_the_connection_failed() {
+    let bed = TestBed::start().await;
+    // The request is sent, and its response lost.
+    assert_eq!(connections_of_a_signal(&bed, "http").await, 1);
+    // TLS fails, so no request is sent.
+    assert_eq!(connections_of_a_signal(&bed, "https").await, 4);
+}
+
+#[tokio::test]
+async fn post_without_a_body_has_a_length() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.client().signal_resync(7).await.unwrap();
+    for request in bed.superoffice.requests() {
+        let length = request.headers.get("content-length");
+        assert_eq!(length.is_some(), request.method != "GET", "{}", request.path);
+        assert_eq!(
+            length.is_some_and(|length| length == "0"),
+            request.path.contains("contact.resync"),
+            "{}",
+            request.path
+        );
+    }
+}
+
+#[tokio::test]
+async fn offset_of_the_clock_and_tenant_are_known() {
+    let bed = TestBed::from(Installation::start_at(START.parse().unwrap(), 600).await);
+    let client = bed.client_with(&bed.lookup_variables());
+    list(&client).await.unwrap();
+    assert_eq!(client.clock_offset(), SignedDuration::from_secs(-600));
+    assert_eq!(client.context_identifier(), Some(TENANT));
+    assert_eq!((client.has_base_url(), bed.client().has_base_url()), (false, true));
 }
 
 #[tokio::test]
@@ -250,7 +315,7 @@ async fn signal_is_not_repeated_if_superoffice_may_have_acted_on_it() {
 async fn throttled_signal_is_repeated() {
     let bed = TestBed::start().await;
     bed.register().await;
-    bed.superoffice.script("POST Webhook/contact.resync", [Fault::Throttle(0)]);
+    bed.superoffice.script("POST Webhook/contact.resync", [Fault::Throttle(0), Fault::Status(429)]);
     bed.client().signal_resync(7).await.unwrap();
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events(), [("contact.resync".to_owned(), 7)]);
@@ -260,6 +325,7 @@ async fn throttled_signal_is_repeated() {
 async fn secrets_are_removed_from_errors_and_debug_output() {
     let bed = TestBed::start().await;
     let client = bed.client();
-    assert!(!format!("{client:?}").contains(TOKEN));
+    let debug = format!("{client:?}");
+    assert!(debug.starts_with("Client { connection: Connection") && !debug.contains(TOKEN), "{debug}");
     assert_eq!(client.redact(&format!("a{TOKEN}b")), "a(secret)b");
 }

@@ -179,6 +179,25 @@ async fn pages_of_any_size_are_followed() {
 }
 
 #[tokio::test]
+async fn rows_of_one_contact_may_be_on_two_pages() {
+    let bed = TestBed::start().await;
+    bed.superoffice.set_paging(Paging { rows: 3, ..Paging::default() });
+    let contacts: Vec<i64> = (0..6).map(|_| bed.superoffice.create_contact()).collect();
+    bed.superoffice.idle().await;
+    let [first, second, sources @ ..] = contacts.as_slice() else { panic!("{contacts:?}") };
+    // The third of the four rows ends the first page.
+    for (source, destination) in sources.iter().zip([first, first, second, second]) {
+        bed.pass(60);
+        bed.superoffice.merge_contacts(*source, *destination);
+    }
+    let client = bed.client();
+    let mut changes = Changes::since(&client, START.parse().unwrap(), Some(*first));
+    let contact = changes.next().await.unwrap().unwrap();
+    assert_eq!((contact.primary_key, contact.change, contact.at), (*second, Change::Merged, bed.now()));
+    assert!(format!("{changes:?}").starts_with("Changes { since: "));
+}
+
+#[tokio::test]
 async fn short_page_without_a_link_is_the_last_one() {
     let bed = TestBed::start().await;
     bed.superoffice.import_contacts(3, bed.clock.now());

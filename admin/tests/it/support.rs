@@ -29,6 +29,12 @@ pub(crate) fn limits() -> Limits {
 /// An installation with clients for it.
 pub(crate) struct TestBed(Installation);
 
+impl From<Installation> for TestBed {
+    fn from(installation: Installation) -> Self {
+        Self(installation)
+    }
+}
+
 impl Deref for TestBed {
     type Target = Installation;
 
