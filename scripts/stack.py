@@ -326,8 +326,10 @@ def invoke_file(port: int, file: Path, name: str = FUNCTION_NAME) -> dict:
 
 
 def build(name: str = FUNCTION_NAME, output: IO | None = None) -> Path:
-    """Builds the binary of a package as `cargo lambda watch` does and returns its path."""
-    with Child([CARGO, "build", "--package", name, "--bin", name], base_environment(), output) as cargo:
+    """Builds the binary of a package and returns its path."""
+    # The function is built as `cargo lambda watch` builds it. The other programs share their dependencies.
+    selection = ["--package", name] if name == FUNCTION_NAME else ["--workspace"]
+    with Child([CARGO, "build", *selection, "--bin", name], base_environment(), output) as cargo:
         if cargo.wait() != 0:
             raise StackError(f"{name} does not build")
     metadata = subprocess.run(

@@ -27,6 +27,9 @@ const LIMIT_WITH_FALLBACK: Duration = Duration::from_secs(7);
 /// Less than the time of all attempts of one hanging queue.
 const NO_TIMEOUT: Duration = Duration::from_millis(1900);
 
+/// The time that a busy machine may add to the start of a process, of which the limit leaves half a second.
+const BUSY_MACHINE: Duration = Duration::from_secs(1);
+
 /// Returns the function's process without its queues, except for the fallback.
 fn process(lambda: &RuntimeApi, sqs: &SqsServer, with_fallback: bool) -> Process {
     let fallback = with_fallback.then_some(("FALLBACK_QUEUE_URL", FALLBACK));
@@ -280,7 +283,7 @@ async fn assert_waiting_event_times_out_within_the_limit(sqs: &SqsServer, endpoi
             false => (LIMIT, "queue: timeout"),
         };
         let duration = invocation.completed - function.started();
-        assert!(duration < limit, "{duration:?}");
+        assert!(duration < limit + BUSY_MACHINE, "{duration:?}");
         let log: Value = serde_json::from_str(&function.wait_for_lines(1).await[0]).unwrap();
         assert_eq!((invocation.response().status, &log["reason"]), (503, &json!(reason)));
     };
