@@ -78,8 +78,8 @@ async fn run(config: Config) -> Result<(), lambda_http::Error> {
     run_concurrent(service_fn(move |event: LambdaEvent<_>| Arc::clone(&adapter).invoke(event))).await
 }
 
-/// Sends diagnostics to standard error, as configured by Lambda's logging controls. Standard output has the log lines of
-/// the requests. Levels below `INFO` are not compiled in.
+/// Sends diagnostics to standard error, as configured by Lambda's logging controls. Standard output has the log lines
+/// of the requests. Levels below `INFO` are not compiled in.
 fn start_logging(level: Option<&str>, logs_json: bool) {
     let level = match level.map(str::to_ascii_uppercase).as_deref() {
         Some("WARN") => LevelFilter::WARN,

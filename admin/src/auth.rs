@@ -68,7 +68,7 @@ pub enum KeyError {
     /// Neither of the two PEM forms.
     #[error("is not a PEM text with `BEGIN PRIVATE KEY` or `BEGIN RSA PRIVATE KEY`")]
     NotPem,
-    /// Another kind of key, or a damaged one.
+    /// Another kind of key, or a damaged key.
     #[error("is not an RSA key of 2048 to 4096 bits")]
     NotRsa,
 }

@@ -1,8 +1,8 @@
 //! The contacts that changed in SuperOffice since a point in time.
 //!
-//! Created, changed, deleted and merged contacts are in different lists. Each list is read in the order of its keys, page
-//! by page, and the lists are merged like sorted streams. So a contact that is in several lists is returned once, and
-//! memory does not grow with the number of contacts.
+//! Created, changed, deleted and merged contacts are in different lists. Each list is read in the order of its keys,
+//! page by page, and the lists are merged like sorted streams. So a contact that is in several lists is returned once,
+//! and memory does not grow with the number of contacts.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ pub enum Change {
     Changed,
     /// The contact was created.
     Created,
-    /// The contact was merged with another one: it received the other's data, or it no longer exists.
+    /// The contact was merged with another: it received the other's data, or it no longer exists.
     Merged,
     /// The contact was deleted by a person, who can restore it for some days.
     SoftDeleted,
@@ -130,7 +130,8 @@ impl Source {
         ApiError::Unexpected { call: format!("GET Archive/{}", self.archive), problem: problem.to_owned() }
     }
 
-    /// Reads the key and the time of a row. A row without a time is how SuperOffice writes that the change never happened.
+    /// Reads the key and the time of a row. A row without a time is how SuperOffice writes that the change never
+    /// happened.
     fn read(&self, row: &Value) -> Result<(i64, Option<Timestamp>), ApiError> {
         let row = row.as_object().ok_or_else(|| self.unexpected("a row that is not an object"))?;
         let key = lookup(row, self.key).and_then(integer);
@@ -232,7 +233,7 @@ impl std::fmt::Debug for Changes<'_> {
 }
 
 impl<'a> Changes<'a> {
-    /// Begins to read with the key that follows `after`, or with the first one.
+    /// Begins to read with the key that follows `after`, or with the first key.
     pub fn since(client: &'a Client, since: Timestamp, after: Option<i64>) -> Self {
         let reader = |source| Reader { source, rows: VecDeque::new(), last_key: after, complete: false };
         Self { client, since, readers: Source::all().map(reader).into() }

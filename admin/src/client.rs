@@ -34,7 +34,7 @@ pub struct Limits {
     pub attempt: Duration,
     /// The number of attempts.
     pub attempts: u32,
-    /// The wait before the second attempt; it doubles for each further one.
+    /// The wait before the second attempt; it doubles for each further attempt.
     pub first_wait: Duration,
     /// The longest wait that a `Retry-After` header may ask for.
     pub longest_wait: Duration,
@@ -58,7 +58,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// The outcome of a failed call. No message contains a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// No connection, or one that broke.
+    /// No connection, or a broken connection.
     #[error("{call}: {host} is unreachable: {reason}")]
     Unreachable {
         /// The method and path.
@@ -301,7 +301,8 @@ impl Client {
         (self.clock)()
     }
 
-    /// Returns the time by which SuperOffice's clock is ahead of the local one, negative if it is behind. Known to a second.
+    /// Returns the time by which SuperOffice's clock is ahead of the local clock, negative if it is behind. Known to a
+    /// second.
     pub fn clock_offset(&self) -> SignedDuration {
         SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed))
     }
@@ -364,7 +365,7 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.unexpected(call, error))
     }
 
-    /// Makes attempts until one succeeds or another one makes no sense.
+    /// Makes attempts until one succeeds, or a further attempt makes no sense.
     async fn attempts(
         &self,
         call: &Call<'_>,

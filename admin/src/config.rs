@@ -9,7 +9,7 @@ use superoffice_webhook::webhook::tenant::{MIN_MASTER_SECRET_BYTES, MasterSecret
 use crate::auth::{Credentials, SystemUser};
 use crate::sensitive::Sensitive;
 
-/// The environment that knows a tenant's base URL unless another one is configured.
+/// The environment that knows a tenant's base URL unless another is configured.
 const DEFAULT_ENVIRONMENT_URL: &str = "https://online.superoffice.com";
 
 /// All problems of a configuration, each with its variable.
@@ -193,8 +193,8 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Reads the secret to register: the shared one, or the one derived for the tenant. If both are configured, the path
-    /// of `WEBHOOK_URL` decides, because a tenant's path only accepts the tenant's secret.
+    /// Reads the secret to register: the shared secret, or the secret derived for the tenant. If both are configured,
+    /// the path of `WEBHOOK_URL` decides, because a tenant's path only accepts the tenant's secret.
     pub fn webhook_secret(&mut self) -> Option<Sensitive> {
         let secret = self.optional_webhook_secret();
         if secret.is_none() && self.problems.iter().all(|(variable, _)| !is_secret_variable(variable)) {

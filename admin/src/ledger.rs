@@ -23,7 +23,7 @@ const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
 const OFFSET_PRECISION: SignedDuration = SignedDuration::from_secs(1);
 /// The precision of a line's time. The function logs the delay more precisely.
 const LINE_PRECISION: SignedDuration = SignedDuration::from_millis(1);
-/// The longest plausible delay of a delivery. With a longer one, the event's time cannot be compared with the log's.
+/// The longest plausible delay of a delivery. If it is longer, the event's time cannot be compared with the log's.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// A log group cannot be read.
@@ -131,7 +131,8 @@ pub struct Handled {
     pub primary_key: i64,
     /// The time of the line, by AWS's clock.
     pub written: Timestamp,
-    /// The time from the event to the line. The function does not log it if the event has no time, or one in the future.
+    /// The time from the event to the line. The function does not log it if the event has no time, or a time in the
+    /// future.
     delay: Option<SignedDuration>,
 }
 
@@ -199,8 +200,8 @@ impl Ledger {
             .await
     }
 
-    /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None` if
-    /// there was none.
+    /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None`
+    /// if there was none.
     ///
     /// # Errors
     ///
@@ -227,8 +228,8 @@ impl Ledger {
         let event = line.event.filter(|event| is_contact_event(event))?;
         // The name that on-site installations use, if they name themselves at all.
         let theirs = line.context_identifier.filter(|tenant| tenant != "Default");
-        if let (Some(ours), Some(theirs)) = (&self.tenant, theirs)
-            && !ours.eq_ignore_ascii_case(&theirs)
+        if let (Some(managed), Some(theirs)) = (&self.tenant, theirs)
+            && !managed.eq_ignore_ascii_case(&theirs)
         {
             return None;
         }

@@ -11,8 +11,8 @@ use crate::changes::{ChangedContact, Changes};
 use crate::client::{ApiError, Client};
 use crate::ledger::{Ledger, LogError};
 
-/// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the log
-/// is read once.
+/// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
+/// log is read once.
 const BATCH: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
 const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
@@ -68,7 +68,7 @@ pub struct Missed<'a> {
 }
 
 impl<'a> Missed<'a> {
-    /// Begins a comparison with the contact that follows `after`, or with the first one.
+    /// Begins a comparison with the contact that follows `after`, or with the first contact.
     pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window, after: Option<i64>) -> Self {
         // SuperOffice stores whole seconds.
         let since = whole_seconds(window.since);
@@ -109,8 +109,8 @@ impl<'a> Missed<'a> {
         self.progress.clone()
     }
 
-    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch, or when the
-    /// comparison has stopped.
+    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch, or when
+    /// the comparison has stopped.
     ///
     /// # Errors
     ///

@@ -27,7 +27,7 @@ impl fmt::Debug for Sensitive {
 /// Replaces each of the secrets in a text that comes from elsewhere.
 pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Sensitive>) -> String {
     let mut secrets: Vec<&Sensitive> = secrets.into_iter().filter(|secret| !secret.0.is_empty()).collect();
-    // A secret may begin with another one, whose replacement would leave the rest.
+    // A secret may begin with another secret, whose replacement would leave the rest.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
     secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(&secret.0, "(secret)"))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::client::{ApiError, Client};
 use crate::sensitive::Sensitive;
 
-/// The events that the function receives for contacts. The last one is private: only our webhook subscribes to it, and
+/// The events that the function receives for contacts. The last is private: only this webhook subscribes to it, and
 /// SuperOffice signals it on request.
 pub const CONTACT_EVENTS: [&str; 5] =
     ["contact.created", "contact.changed", "contact.softdeleted", "contact.deleted", RESYNC_EVENT];
@@ -54,8 +54,8 @@ impl State {
     }
 }
 
-/// A webhook as SuperOffice returned it, with every property. Among them are the secret and headers, so its `Debug` output
-/// has only the id and the state.
+/// A webhook as SuperOffice returned it, with every property. Among them are the secret and headers, so its `Debug`
+/// output has only the id and the state.
 #[derive(Clone)]
 pub struct Webhook {
     id: i64,
@@ -158,14 +158,14 @@ pub(crate) fn lookup<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&
 
 /// The webhooks that post to `WEBHOOK_URL`: normally one for contacts, and one for the state of the first.
 #[derive(Clone, Debug, Default)]
-pub struct Ours {
+pub struct ManagedWebhooks {
     /// For contacts, in order of their ids.
     pub contacts: Vec<Webhook>,
     /// For states, in order of their ids.
     pub states: Vec<Webhook>,
 }
 
-impl Ours {
+impl ManagedWebhooks {
     /// Returns all of them, those for contacts first.
     pub fn all(&self) -> impl Iterator<Item = &Webhook> {
         self.contacts.iter().chain(&self.states)
@@ -194,7 +194,7 @@ pub struct TestResult {
 /// The desired registration.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// The name; an existing one is kept if it is `None`.
+    /// The name. If it is `None`, an existing webhook keeps its name.
     pub name: Option<String>,
     /// The URL.
     pub url: String,
@@ -204,7 +204,7 @@ pub struct Desired {
     pub errors_emails: Vec<String>,
 }
 
-/// The name of a new webhook unless another one is chosen.
+/// The name of a new webhook unless another is chosen.
 const DEFAULT_NAME: &str = "superoffice-webhook";
 
 /// An effect of [`Client::register`], for people.
@@ -219,40 +219,41 @@ pub enum Registration {
 }
 
 impl Client {
-    /// Lists the webhooks whose `TargetUrl` is exactly `url`. Webhooks for other entities, and those that watch the state
-    /// of such a webhook, are left out.
+    /// Lists the webhooks whose `TargetUrl` is exactly `url`. Webhooks for other entities, and those that watch the
+    /// state of such a webhook, are left out.
     ///
     /// # Errors
     ///
     /// [`ApiError`] if the list cannot be read.
-    pub async fn webhooks(&self, url: &str) -> Result<Ours, ApiError> {
+    pub async fn webhooks(&self, url: &str) -> Result<ManagedWebhooks, ApiError> {
         let list = self.get("Webhook", &[]).await?;
         let Value::Array(list) = list else {
             return Err(ApiError::Unexpected { call: "GET Webhook".into(), problem: "not an array".into() });
         };
         let mut webhooks = list.into_iter().map(Webhook::read).collect::<Result<Vec<_>, _>>()?;
         webhooks.sort_by_key(Webhook::id);
-        let (ours, others): (Vec<_>, Vec<_>) =
+        let (at_url, others): (Vec<_>, Vec<_>) =
             webhooks.into_iter().partition(|webhook| webhook.target_url() == url && webhook.is_http());
-        let (mut states, ours): (Vec<_>, Vec<_>) = ours.into_iter().partition(Webhook::is_for_states);
-        let (contacts, unrelated): (Vec<_>, Vec<_>) = ours.into_iter().partition(Webhook::is_for_contacts);
+        let (mut states, at_url): (Vec<_>, Vec<_>) = at_url.into_iter().partition(Webhook::is_for_states);
+        let (contacts, unrelated): (Vec<_>, Vec<_>) = at_url.into_iter().partition(Webhook::is_for_contacts);
         let foreign: Vec<i64> = others.iter().chain(&unrelated).map(Webhook::id).collect();
         states.retain(|webhook| !webhook.watches(&foreign));
-        let ours = Ours { contacts, states };
-        self.hide(ours.all().filter_map(|webhook| webhook.text("Secret")));
-        Ok(ours)
+        let managed = ManagedWebhooks { contacts, states };
+        self.hide(managed.all().filter_map(|webhook| webhook.text("Secret")));
+        Ok(managed)
     }
 
-    /// Creates what is missing of a registration, and updates what is different. The state of an existing webhook is kept.
+    /// Creates what is missing of a registration, and updates what is different. The state of an existing webhook is
+    /// kept.
     ///
     /// # Errors
     ///
     /// [`ApiError`] of the first call that fails; repeating the command completes the rest.
-    pub async fn register(&self, desired: &Desired) -> Result<(Ours, [Registration; 2]), ApiError> {
-        let ours = self.webhooks(&desired.url).await?;
-        let name = desired.name.clone().or_else(|| Some(ours.contacts.first()?.name().to_owned()));
+    pub async fn register(&self, desired: &Desired) -> Result<(ManagedWebhooks, [Registration; 2]), ApiError> {
+        let managed = self.webhooks(&desired.url).await?;
+        let name = desired.name.clone().or_else(|| Some(managed.contacts.first()?.name().to_owned()));
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
-        let main = ours.contacts.first();
+        let main = managed.contacts.first();
         // Subscriptions to other entities are not removed.
         let others = main.into_iter().flat_map(Webhook::events).filter(|event| !is_contact_event(event));
         let events: Vec<String> = CONTACT_EVENTS.into_iter().chain(others).map(str::to_owned).collect();
@@ -260,7 +261,7 @@ impl Client {
         let state_name = format!("{name} (state)");
         let events: Vec<String> = STATE_EVENTS.map(|ending| format!("webhook{}.{ending}", main.id)).into();
         let watches_main = |webhook: &&Webhook| webhook.watches(&[main.id]);
-        let state = ours.states.iter().find(watches_main).or(ours.states.first());
+        let state = managed.states.iter().find(watches_main).or(managed.states.first());
         let (_, second) = self.register_one(state, &state_name, desired.name.is_some(), &events, desired).await?;
         Ok((self.webhooks(&desired.url).await?, [first, second]))
     }
@@ -283,7 +284,7 @@ impl Client {
                 "Type": "webhook",
             });
             if let Some(first) = desired.errors_emails.first() {
-                // The one address of older servers, and the list that replaced it.
+                // The single address of older servers, and the list that replaced it.
                 body["ErrorsEmail"] = json!(first);
                 body["ErrorEmails"] = json!(desired.errors_emails);
             }
@@ -297,8 +298,8 @@ impl Client {
         Ok((self.update(existing, changes, None).await?, Registration::Updated))
     }
 
-    /// Makes SuperOffice post its signed test. The stored secret signs it; where the server does not return that, `secret`
-    /// does.
+    /// Makes SuperOffice post its signed test. The stored secret signs it; where the server does not return that,
+    /// `secret` does.
     ///
     /// # Errors
     ///
@@ -320,7 +321,7 @@ impl Client {
         Ok(TestResult { success, message })
     }
 
-    /// Sets a webhook Active, unless its state is no longer the one that was read.
+    /// Sets a webhook Active, unless its state or URL was changed since it was read.
     ///
     /// # Errors
     ///
@@ -334,17 +335,17 @@ impl Client {
     /// # Errors
     ///
     /// [`ApiError`] of the first deletion that fails.
-    pub async fn unregister(&self, url: &str) -> Result<Ours, ApiError> {
-        let ours = self.webhooks(url).await?;
-        // The one for states first, so that it has nothing to report.
-        for webhook in ours.states.iter().chain(&ours.contacts) {
+    pub async fn unregister(&self, url: &str) -> Result<ManagedWebhooks, ApiError> {
+        let managed = self.webhooks(url).await?;
+        // First those for states, so that they have nothing to report.
+        for webhook in managed.states.iter().chain(&managed.contacts) {
             match self.send(Method::DELETE, &format!("Webhook/{}", webhook.id), None).await {
                 Ok(_) => {}
                 Err(error) if error.status() == Some(404) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(ours)
+        Ok(managed)
     }
 
     /// Makes SuperOffice send `contact.resync` for a contact.
@@ -356,7 +357,8 @@ impl Client {
         self.post_once(&format!("Webhook/{RESYNC_EVENT}/{contact}"), None).await.map(drop)
     }
 
-    /// Reads the number of consecutive errors and the last error, from the webhook or, on older servers, by other calls.
+    /// Reads the number of consecutive errors and the last error, from the webhook or, on older servers, by other
+    /// calls.
     ///
     /// # Errors
     ///
@@ -390,8 +392,8 @@ impl Client {
         Ok(row.and_then(|row| lookup(row, "webhook_usage.consecutive_errors")).and_then(integer))
     }
 
-    /// Changes properties of a webhook: by JSON Patch, or by `PUT` on servers that do not know it. The change is refused if
-    /// the URL has changed since it was read or, with `state`, the state.
+    /// Changes properties of a webhook: by JSON Patch, or by `PUT` on servers that do not know it. The change is
+    /// refused if the URL has changed since it was read or, with `state`, the state.
     async fn update(
         &self,
         webhook: &Webhook,

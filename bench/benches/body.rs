@@ -98,8 +98,8 @@ fn cost_by_size(criterion: &mut Criterion) {
     }
 }
 
-/// Measures requests with a forged signature, which anyone can send. With derived secrets, each request names another of
-/// 10,000 tenants.
+/// Measures requests with a forged signature, which anyone can send. With derived secrets, each request names another
+/// of 10,000 tenants.
 fn rejection_by_tenants(criterion: &mut Criterion) {
     let secret = |text: &str| Secret::new(text).unwrap();
     let listed = (0..100).map(|number| (format!("Cust{number}"), vec![secret(&format!("secret {number}"))]));

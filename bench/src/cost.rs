@@ -6,8 +6,8 @@ use crate::report::{markdown, wrap};
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
 
-/// Prices in US dollars in US East (N. Virginia), without free tiers and volume discounts. A price of requests is that of
-/// a million.
+/// Prices in US dollars in US East (N. Virginia), without free tiers and volume discounts. A price of requests is that
+/// of a million.
 mod price {
     /// The month of these prices.
     pub(crate) const DATE: &str = "June 2026";
@@ -34,8 +34,8 @@ const SQS_ROUND_TRIP_MS: f64 = 10.0;
 /// The bytes that CloudWatch adds to each line.
 const LINE_OVERHEAD: f64 = 26.0;
 
-/// Lambda's own lines of an invocation at INFO, `platform.start` and `platform.report`, in bytes. At WARN, the template's
-/// setting, Lambda writes neither.
+/// Lambda's own lines of an invocation at INFO, `platform.start` and `platform.report`, in bytes. At WARN, the
+/// template's setting, Lambda writes neither.
 const PLATFORM_LINES: f64 = 488.0 + 2.0 * LINE_OVERHEAD;
 
 /// The function's metrics, and the API's metric `Throttled`. Only those with data in an hour are billed.

@@ -127,8 +127,8 @@ impl<Q: Queue> WithFallback<Q> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if no queue accepted the message in time. A queue may contain the message nevertheless, because its
-    /// response can be lost.
+    /// [`SendError`] if no queue accepted the message in time. A queue may contain the message nevertheless, because
+    /// its response can be lost.
     pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Sent, SendError> {
         let Some(fallback) = &self.fallback else {
             return match self.primary.send(message, trace_header).await {

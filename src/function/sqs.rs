@@ -1,7 +1,7 @@
 //! The SQS client: connections, credentials, TLS, timeouts and retries. The only user of the AWS SDK.
 //!
-//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries throttling, 5xx responses, broken
-//! connections and hanging attempts.
+//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries throttling, 5xx responses,
+//! broken connections and hanging attempts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 //! The line never contains the body, a secret or a signature. For a rejected request, it contains only values from the
 //! headers, marked as claimed and truncated.
 //!
-//! Format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+//! Format:
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -107,8 +108,8 @@ struct Metric {
     value: Number,
 }
 
-/// Returns the metrics of a request. Zeros are omitted: they cost money, skew statistics, and hide late data points from
-/// alarms.
+/// Returns the metrics of a request. Zeros are omitted: they cost money, skew statistics, and hide late data points
+/// from alarms.
 fn metrics(
     result: &Result<Outcome, HandleError>,
     record: &DeliveryRecord,

@@ -1,7 +1,7 @@
 //! The CloudEvents 1.0 envelope, in the JSON format.
 //!
-//! The envelope ends with `,"data":`, the request body (noncharacters escaped), and `}`. A consumer can therefore extract the signed
-//! bytes as text and verify them again.
+//! The envelope ends with `,"data":`, the request body (noncharacters escaped), and `}`. A consumer can therefore
+//! extract the signed bytes as text and verify them again.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};

@@ -68,7 +68,8 @@ impl ContactEvent {
         self.event.metadata().context_identifier()
     }
 
-    /// The names of the changed database columns. Empty if the contact was permanently deleted, and for `contact.resync`.
+    /// The names of the changed database columns. Empty if the contact was permanently deleted, and for
+    /// `contact.resync`.
     pub fn changes(&self) -> &[String] {
         self.event.changes()
     }

@@ -65,8 +65,8 @@ impl WebhookEvent {
         &self.fields
     }
 
-    /// Returns a column's value from `FieldValues`, otherwise from `Values`. `null` is treated as absent. Letter case is
-    /// ignored, because SuperOffice writes column names inconsistently.
+    /// Returns a column's value from `FieldValues`, otherwise from `Values`. `null` is treated as absent. Letter case
+    /// is ignored, because SuperOffice writes column names inconsistently.
     pub fn column(&self, name: &str) -> Option<&FieldValue> {
         [&self.field_values, &self.values]
             .into_iter()

@@ -16,8 +16,8 @@ use crate::webhook::signature::{Secret, Signature, any_verifies};
 /// The maximum number of tenant secrets. Each costs one MAC over every body, signed or not.
 pub const MAX_TENANT_SECRETS: usize = 100;
 
-/// The secrets of single tenants, by `ContextIdentifier`. A listed tenant's events are accepted only with one of its own
-/// secrets.
+/// The secrets of single tenants, by `ContextIdentifier`. A listed tenant's events are accepted only with one of its
+/// own secrets.
 ///
 /// Parsed from a JSON object: `{"Cust1": "secret", "Cust2": ["secret", "secret"]}`.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! Verification of a request body, and the proof of it.
 //!
-//! [`Verifier::verify`] is the only way to a [`VerifiedBody`], and [`Verifier::authorize`] the only way from there to an
-//! [`AuthorizedBody`]. A queue message is made from nothing else, so an unsigned body cannot be queued.
+//! [`Verifier::verify`] is the only way to a [`VerifiedBody`], and [`Verifier::authorize`] the only way from there to
+//! an [`AuthorizedBody`]. A queue message is made from nothing else, so an unsigned body cannot be queued.
 
 use std::fmt;
 
@@ -117,7 +117,8 @@ impl Verifier {
         Self { previous: Some(previous), ..self }
     }
 
-    /// Also accepts secrets derived from a master secret, on the tenant's path. A second one is accepted during rotation.
+    /// Also accepts secrets derived from a master secret, on the tenant's path. A second one is accepted during
+    /// rotation.
     #[must_use]
     pub fn with_master(mut self, master: MasterSecret) -> Self {
         self.masters.push(master);

@@ -6,8 +6,8 @@ use superoffice_webhook_admin::ledger::{LogError, Logs};
 
 /// Lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
 const FILTER: &str = "{ ($.WatchdogOk = 1) || ($.Reactivated >= 1) }";
-/// The periods that are searched for a completed run, the most likely one first. The last one is longer than the longest
-/// window: a first run sweeps an hour, but a run after a long pause sweeps the whole window.
+/// The periods that are searched for a completed run, the most likely one first. The last one is longer than the
+/// longest window: a first run sweeps an hour, but a run after a long pause sweeps the whole window.
 const PERIODS: [SignedDuration; 3] =
     [SignedDuration::from_hours(1), SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
 /// The longest time that a sweep looks back. After that, SuperOffice deletes soft-deleted contacts by default.

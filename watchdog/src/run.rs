@@ -12,7 +12,7 @@ use superoffice_webhook_admin::client::{ApiError, Client};
 use superoffice_webhook_admin::ledger::{Ledger, LogError, Logs};
 use superoffice_webhook_admin::missed::{Missed, MissedError, Window};
 use superoffice_webhook_admin::sensitive::Sensitive;
-use superoffice_webhook_admin::webhooks::{Ours, RESYNC_EVENT, State, Webhook};
+use superoffice_webhook_admin::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
 use tokio::time::Instant;
 
 use crate::config::{Config, Mode};
@@ -144,15 +144,15 @@ impl Watchdog {
 
         let now = self.client.now();
         let history = History::read(&self.logs, &self.own_log_group, now).await?;
-        let mut ours = self.client.webhooks(&self.webhook_url).await?;
-        self.describe(&ours, report).await;
+        let mut managed = self.client.webhooks(&self.webhook_url).await?;
+        self.describe(&managed, report).await;
         let mut tested = None;
-        if self.mode == Mode::Act && self.needs_reactivation(&ours, &history, now, report) {
-            tested = Some(self.test(&ours, report).await?);
+        if self.mode == Mode::Act && self.needs_reactivation(&managed, &history, now, report) {
+            tested = Some(self.test(&managed, report).await?);
             if tested == Some(true) {
-                self.reactivate(&ours, now, report).await?;
-                ours = self.client.webhooks(&self.webhook_url).await?;
-                report.webhook_active = Some(ours.receives_contacts());
+                self.reactivate(&managed, now, report).await?;
+                managed = self.client.webhooks(&self.webhook_url).await?;
+                report.webhook_active = Some(managed.receives_contacts());
             }
         }
 
@@ -162,7 +162,7 @@ impl Watchdog {
         let window = Window { since: window_begin(history.swept_until, until), until };
         (report.since, report.until) = (Some(window.since), Some(until));
         let sweep = self.sweep(window, history.unfinished, report).await?;
-        if self.mode == Mode::Act && !sweep.missed.is_empty() && self.may_signal(&ours, tested, report).await? {
+        if self.mode == Mode::Act && !sweep.missed.is_empty() && self.may_signal(&managed, tested, report).await? {
             self.signal(&sweep.missed, deadline, report).await?;
         }
         // A signal is a request, not an arrival: the next window includes every contact that was missed in this one.
@@ -177,9 +177,9 @@ impl Watchdog {
     }
 
     /// Reports the state of the webhooks.
-    async fn describe(&self, ours: &Ours, report: &mut Report) {
-        report.webhook_active = Some(ours.receives_contacts());
-        for webhook in &ours.contacts {
+    async fn describe(&self, managed: &ManagedWebhooks, report: &mut Report) {
+        report.webhook_active = Some(managed.receives_contacts());
+        for webhook in &managed.contacts {
             match self.client.consecutive_errors(webhook).await {
                 Ok(count) => report.consecutive_errors = report.consecutive_errors.max(count),
                 // Only a metric, for which older servers have an archive of their own.
@@ -188,22 +188,28 @@ impl Watchdog {
                 }
             }
         }
-        for (webhooks, purpose) in [(&ours.contacts, "contacts"), (&ours.states, "webhook states")] {
+        for (webhooks, purpose) in [(&managed.contacts, "contacts"), (&managed.states, "webhook states")] {
             match webhooks.len() {
                 0 => report.note(format!("no webhook for {purpose} posts to WEBHOOK_URL")),
                 1 => {}
                 many => report.note(format!("{many} webhooks for {purpose} post to WEBHOOK_URL")),
             }
         }
-        for webhook in ours.all().filter(|webhook| webhook.state() != State::Active) {
+        for webhook in managed.all().filter(|webhook| webhook.state() != State::Active) {
             report.note(format!("webhook {} is {}", webhook.id(), webhook.state().as_str()));
         }
     }
 
-    /// Returns `true` if SuperOffice disabled a webhook, and it was not reactivated within the last hour. A webhook that a
-    /// person stopped stays stopped.
-    fn needs_reactivation(&self, ours: &Ours, history: &History, now: Timestamp, report: &mut Report) -> bool {
-        if !ours.all().any(is_disabled) {
+    /// Returns `true` if SuperOffice disabled a webhook, and it was not reactivated within the last hour. A webhook
+    /// that a person stopped stays stopped.
+    fn needs_reactivation(
+        &self,
+        managed: &ManagedWebhooks,
+        history: &History,
+        now: Timestamp,
+        report: &mut Report,
+    ) -> bool {
+        if !managed.all().any(is_disabled) {
             return false;
         }
         let last = history.reactivated.max(*self.own_reactivation());
@@ -215,8 +221,8 @@ impl Watchdog {
     }
 
     /// Makes SuperOffice test the URL.
-    async fn test(&self, ours: &Ours, report: &mut Report) -> Result<bool, ApiError> {
-        let Some(webhook) = ours.contacts.first().or(ours.states.first()) else {
+    async fn test(&self, managed: &ManagedWebhooks, report: &mut Report) -> Result<bool, ApiError> {
+        let Some(webhook) = managed.contacts.first().or(managed.states.first()) else {
             return Ok(false);
         };
         let result = self.client.test(webhook, self.secret.as_ref()).await?;
@@ -226,10 +232,10 @@ impl Watchdog {
         Ok(result.success)
     }
 
-    async fn reactivate(&self, ours: &Ours, now: Timestamp, report: &mut Report) -> Result<(), ApiError> {
+    async fn reactivate(&self, managed: &ManagedWebhooks, now: Timestamp, report: &mut Report) -> Result<(), ApiError> {
         // In advance, because the run may be stopped before the response.
         let before = self.own_reactivation().replace(now);
-        for webhook in ours.all().filter(|webhook| is_disabled(webhook)) {
+        for webhook in managed.all().filter(|webhook| is_disabled(webhook)) {
             match self.client.activate(webhook).await {
                 Ok(_) => report.note(format!("webhook {} was reactivated", webhook.id())),
                 // A person was faster, or SuperOffice's own test failed.
@@ -291,18 +297,23 @@ impl Watchdog {
     }
 
     /// Returns `true` if signals can be expected to arrive. Signals that fail would disable the webhook.
-    async fn may_signal(&self, ours: &Ours, tested: Option<bool>, report: &mut Report) -> Result<bool, ApiError> {
-        if !ours.receives_contacts() {
+    async fn may_signal(
+        &self,
+        managed: &ManagedWebhooks,
+        tested: Option<bool>,
+        report: &mut Report,
+    ) -> Result<bool, ApiError> {
+        if !managed.receives_contacts() {
             report.note("missed contacts are not signaled while the webhook is not Active");
             return Ok(false);
         }
-        if !ours.contacts.iter().any(Webhook::receives_resync) {
+        if !managed.contacts.iter().any(Webhook::receives_resync) {
             report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
             return Ok(false);
         }
         match tested {
             Some(success) => Ok(success),
-            None => self.test(ours, report).await,
+            None => self.test(managed, report).await,
         }
     }
 

@@ -14,19 +14,19 @@ pub(crate) struct Activate {
 impl Activate {
     pub(crate) async fn run(self) -> CommandResult {
         let context = Context::load()?;
-        let ours = context.ours().await?;
-        let Some(result) = context.test(&ours).await? else {
-            report(&ours, &context.url);
+        let managed = context.managed().await?;
+        let Some(result) = context.test(&managed).await? else {
+            report(&managed, &context.url);
             return Ok(exit_code(false));
         };
         report_test(&result);
         if result.success {
-            for webhook in ours.all().filter(|webhook| webhook.state() != State::Active) {
+            for webhook in managed.all().filter(|webhook| webhook.state() != State::Active) {
                 context.client.activate(webhook).await?;
             }
         }
-        let ours = context.ours().await?;
-        self.output.webhooks(&context.client, &ours, &context.url).await?;
-        Ok(exit_code(result.success && ours.is_active()))
+        let managed = context.managed().await?;
+        self.output.webhooks(&context.client, &managed, &context.url).await?;
+        Ok(exit_code(result.success && managed.is_active()))
     }
 }

@@ -17,7 +17,8 @@ use super::{CommandResult, Output, configured, exit_code, lookup, print};
 /// The time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// List the contacts that changed in SuperOffice and that the function's log does not show as forwarded or ignored since
+/// List the contacts that changed in SuperOffice and that the function's log does not show as forwarded or ignored
+/// since
 ///
 /// Fails if a contact was missed, unless all of them were signaled with --resync.
 #[derive(Debug, clap::Args)]
@@ -44,8 +45,8 @@ impl Missed {
         }
         let client = Client::new(connection)?;
         if let (true, Some(url)) = (self.resync, url) {
-            let ours = client.webhooks(&url).await?;
-            if !ours.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync()) {
+            let managed = client.webhooks(&url).await?;
+            if !managed.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync()) {
                 return Err(format!(
                     "no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"
                 )

@@ -22,7 +22,7 @@ use serde_json::json;
 use superoffice_webhook_admin::client::{ApiError, Client};
 use superoffice_webhook_admin::config::{ConfigError, Environment};
 use superoffice_webhook_admin::sensitive::Sensitive;
-use superoffice_webhook_admin::webhooks::{Ours, TestResult, Webhook};
+use superoffice_webhook_admin::webhooks::{ManagedWebhooks, TestResult, Webhook};
 
 /// The exit status of a command, or an error that has no status of its own. Errors never contain a secret.
 pub(crate) type CommandResult = Result<ExitCode, Box<dyn Error + Send + Sync>>;
@@ -94,11 +94,11 @@ impl Output {
     }
 
     /// Prints all of the webhooks at the URL, and reports which are missing.
-    async fn webhooks(self, client: &Client, ours: &Ours, url: &str) -> CommandOutput {
-        for webhook in ours.all() {
+    async fn webhooks(self, client: &Client, managed: &ManagedWebhooks, url: &str) -> CommandOutput {
+        for webhook in managed.all() {
             self.webhook(client, webhook).await?;
         }
-        report(ours, url);
+        report(managed, url);
         Ok(())
     }
 }
@@ -111,14 +111,14 @@ fn print(line: impl std::fmt::Display) -> CommandOutput {
 }
 
 /// Reports missing and surplus webhooks.
-fn report(ours: &Ours, url: &str) {
+fn report(managed: &ManagedWebhooks, url: &str) {
     let count = |webhooks: &[Webhook], purpose: &str| match webhooks.len() {
         0 => eprintln!("no webhook for {purpose} posts to {url}; `register` creates it"),
         1 => {}
         many => eprintln!("{many} webhooks for {purpose} post to {url}: each event arrives {many} times"),
     };
-    count(&ours.contacts, "contacts");
-    count(&ours.states, "webhook states");
+    count(&managed.contacts, "contacts");
+    count(&managed.states, "webhook states");
 }
 
 /// Reports the result of a test.
@@ -155,13 +155,13 @@ impl Context {
         Ok(Self { client, url, secret })
     }
 
-    async fn ours(&self) -> Result<Ours, ApiError> {
+    async fn managed(&self) -> Result<ManagedWebhooks, ApiError> {
         self.client.webhooks(&self.url).await
     }
 
     /// Makes SuperOffice test the URL with the first webhook for contacts.
-    async fn test(&self, ours: &Ours) -> Result<Option<TestResult>, ApiError> {
-        match ours.contacts.first() {
+    async fn test(&self, managed: &ManagedWebhooks) -> Result<Option<TestResult>, ApiError> {
+        match managed.contacts.first() {
             Some(webhook) => Ok(Some(self.client.test(webhook, self.secret.as_ref()).await?)),
             None => Ok(None),
         }

@@ -113,7 +113,8 @@ struct Run<D, W> {
 }
 
 impl<D: Queue, W: Write> Run<D, W> {
-    /// Redrives all messages, until none is visible. A message that was kept long ago may be visible, and received, again.
+    /// Redrives all messages, until none is visible. A message that was kept long ago may be visible, and received,
+    /// again.
     async fn all<Q: QuarantineQueue>(
         &mut self,
         quarantine: &Quarantine<Q>,
@@ -129,14 +130,17 @@ impl<D: Queue, W: Write> Run<D, W> {
                     return Err("interrupted; the remaining messages stay in quarantine".into());
                 }
                 if self.seen.insert(message.id().to_owned()) {
-                    self.one(message).await?;
+                    self.redrive(message).await?;
                 }
             }
         }
     }
 
     /// Redrives one message.
-    async fn one<Q: QuarantineQueue>(&mut self, message: InFlight<'_, Q>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn redrive<Q: QuarantineQueue>(
+        &mut self,
+        message: InFlight<'_, Q>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let id = message.id().to_owned();
         let decision = self.decide(message.message()).await;
         let report = decision.report(&id, self.options.dry_run);

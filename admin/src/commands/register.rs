@@ -1,4 +1,4 @@
-//! `register`: the webhook for contact events, and the one for its state.
+//! `register`: the webhook for contact events, and the webhook for its state.
 
 use superoffice_webhook_admin::client::Client;
 use superoffice_webhook_admin::webhooks::{Desired, Registration};
@@ -7,8 +7,8 @@ use super::{CommandResult, Output, configured, exit_code};
 
 /// Create the webhooks for contact events and for their state, or update what is different
 ///
-/// SuperOffice posts its signed test first, and refuses to save a webhook that does not respond with 200. The state of an
-/// existing webhook is not changed; `activate` does that.
+/// SuperOffice posts its signed test first, and refuses to save a webhook that does not respond with 200. The state of
+/// an existing webhook is not changed; `activate` does that.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Register {
     /// The webhook's name [default: superoffice-webhook for a new one]
@@ -27,7 +27,7 @@ impl Register {
             configured(|env| env.connection().zip(env.webhook_url()).zip(env.webhook_secret()))?;
         let client = Client::new(connection)?.hiding(Some(&secret));
         let desired = Desired { name: self.name, url, secret, errors_emails: self.errors_emails };
-        let (ours, registrations) = client.register(&desired).await?;
+        let (managed, registrations) = client.register(&desired).await?;
         for (purpose, registration) in ["contacts", "webhook states"].into_iter().zip(registrations) {
             let effect = match registration {
                 Registration::Created => "created",
@@ -36,10 +36,10 @@ impl Register {
             };
             eprintln!("webhook for {purpose}: {effect}");
         }
-        self.output.webhooks(&client, &ours, &desired.url).await?;
-        if !ours.is_active() {
+        self.output.webhooks(&client, &managed, &desired.url).await?;
+        if !managed.is_active() {
             eprintln!("not every webhook is Active; `activate` tests and activates them");
         }
-        Ok(exit_code(ours.is_active()))
+        Ok(exit_code(managed.is_active()))
     }
 }

@@ -1,4 +1,4 @@
-//! `status`: the state of our webhooks.
+//! `status`: the state of the managed webhooks.
 
 use super::{CommandResult, Context, Output, exit_code};
 
@@ -12,8 +12,8 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) async fn run(self) -> CommandResult {
         let context = Context::load()?;
-        let ours = context.ours().await?;
-        self.output.webhooks(&context.client, &ours, &context.url).await?;
-        Ok(exit_code(ours.is_active()))
+        let managed = context.managed().await?;
+        self.output.webhooks(&context.client, &managed, &context.url).await?;
+        Ok(exit_code(managed.is_active()))
     }
 }

@@ -9,9 +9,9 @@ pub(crate) struct Test {}
 impl Test {
     pub(crate) async fn run(self) -> CommandResult {
         let context = Context::load()?;
-        let ours = context.ours().await?;
-        let Some(result) = context.test(&ours).await? else {
-            report(&ours, &context.url);
+        let managed = context.managed().await?;
+        let Some(result) = context.test(&managed).await? else {
+            report(&managed, &context.url);
             return Ok(exit_code(false));
         };
         report_test(&result);

@@ -14,7 +14,7 @@ use superoffice_webhook_admin::config::Environment;
 use superoffice_webhook_admin::ledger::Ledger;
 use superoffice_webhook_admin::missed::{Missed, Window};
 use superoffice_webhook_admin::sensitive::Sensitive;
-use superoffice_webhook_admin::webhooks::{Desired, Ours};
+use superoffice_webhook_admin::webhooks::{Desired, ManagedWebhooks};
 
 /// Short waits, so that tests of retries are fast.
 pub(crate) fn limits() -> Limits {
@@ -72,7 +72,7 @@ impl TestBed {
         Ledger::new(logs, LOG_GROUP, Some(TENANT))
     }
 
-    pub(crate) async fn register(&self) -> Ours {
+    pub(crate) async fn register(&self) -> ManagedWebhooks {
         self.client().register(&desired()).await.unwrap().0
     }
 

@@ -13,7 +13,7 @@ fn by_id(bed: &TestBed, id: i64) -> Webhook {
     bed.superoffice.webhooks().into_iter().find(|webhook| webhook.id == id).unwrap()
 }
 
-/// Webhooks of other integrations, some of which look like ours.
+/// Webhooks of other integrations, some of which look like managed.
 fn add_others(bed: &TestBed) -> Vec<String> {
     let other = |properties| {
         bed.superoffice.add_webhook(properties);
@@ -36,13 +36,13 @@ fn add_others(bed: &TestBed) -> Vec<String> {
 }
 
 fn snapshot(bed: &TestBed) -> Vec<String> {
-    let ours = |webhook: &Webhook| {
+    let managed = |webhook: &Webhook| {
         webhook.text("TargetUrl") == WEBHOOK_URL
             && webhook.text("Type") == "webhook"
             && !webhook.text("Name").starts_with("sales")
     };
     let webhooks = bed.superoffice.webhooks();
-    webhooks.iter().filter(|webhook| !ours(webhook)).map(|webhook| format!("{webhook:?}")).collect()
+    webhooks.iter().filter(|webhook| !managed(webhook)).map(|webhook| format!("{webhook:?}")).collect()
 }
 
 #[tokio::test]
@@ -50,9 +50,9 @@ async fn registration_creates_a_webhook_for_contacts_and_one_for_its_state() {
     let bed = TestBed::start().await;
     let emails = vec!["a@example.com".to_owned(), "b@example.com".to_owned()];
     let desired = Desired { name: Some("Events".into()), errors_emails: emails.clone(), ..desired() };
-    let (ours, effects) = bed.client().register(&desired).await.unwrap();
+    let (managed, effects) = bed.client().register(&desired).await.unwrap();
     assert_eq!(effects, [Registration::Created; 2]);
-    assert!(ours.is_active());
+    assert!(managed.is_active());
 
     let webhooks = bed.superoffice.webhooks();
     let [main, state] = webhooks.as_slice() else { panic!("{webhooks:?}") };
@@ -81,9 +81,9 @@ async fn second_registration_changes_nothing() {
         bed.register().await;
         let before = format!("{:?}", bed.superoffice.webhooks());
         bed.superoffice.clear_requests();
-        let (ours, effects) = bed.client().register(&desired()).await.unwrap();
+        let (managed, effects) = bed.client().register(&desired()).await.unwrap();
         assert_eq!(effects, [Registration::Unchanged; 2]);
-        assert!(ours.is_active());
+        assert!(managed.is_active());
         assert_eq!(format!("{:?}", bed.superoffice.webhooks()), before);
         assert_eq!(bed.calls(), ["GET Webhook", "GET Webhook"]);
     }
@@ -94,8 +94,8 @@ async fn registration_updates_what_is_different() {
     for version in VERSIONS {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
-        let ours = bed.register().await;
-        let id = ours.contacts[0].id();
+        let managed = bed.register().await;
+        let id = managed.contacts[0].id();
         bed.superoffice.set_property(id, "Events", json!(["contact.created"]));
         bed.superoffice.set_property(id, "Secret", json!("an old secret"));
         bed.superoffice.set_property(id, "Headers", json!({"X-Api-Key": "kept"}));
@@ -133,12 +133,12 @@ async fn lost_response_of_a_creation_creates_nothing_twice() {
 #[tokio::test]
 async fn registration_does_not_start_a_stopped_webhook() {
     let bed = TestBed::start().await;
-    let ours = bed.register().await;
+    let managed = bed.register().await;
     for state in ["Stopped", "TooManyErrors"] {
-        bed.superoffice.set_property(ours.contacts[0].id(), "State", json!(state));
-        let (ours, _) = bed.client().register(&desired()).await.unwrap();
-        assert!(!ours.is_active());
-        assert_eq!(by_id(&bed, ours.contacts[0].id()).state(), state);
+        bed.superoffice.set_property(managed.contacts[0].id(), "State", json!(state));
+        let (managed, _) = bed.client().register(&desired()).await.unwrap();
+        assert!(!managed.is_active());
+        assert_eq!(by_id(&bed, managed.contacts[0].id()).state(), state);
     }
 }
 
@@ -161,10 +161,10 @@ async fn other_webhooks_are_never_modified() {
         bed.superoffice.set_version(version);
         let others = add_others(&bed);
         assert_eq!(others.len(), 6);
-        let ours = bed.register().await;
+        let managed = bed.register().await;
         assert_eq!(snapshot(&bed), others);
         bed.client().register(&Desired { name: Some("renamed".into()), ..desired() }).await.unwrap();
-        for webhook in ours.all() {
+        for webhook in managed.all() {
             bed.superoffice.set_property(webhook.id(), "State", json!("TooManyErrors"));
         }
         for webhook in bed.client().webhooks(WEBHOOK_URL).await.unwrap().all() {
@@ -196,16 +196,16 @@ async fn registration_reuses_the_state_webhook_of_one_that_was_deleted() {
     let orphan = bed.superoffice.add_webhook(json!({
         "Name": "superoffice-webhook (state)", "Events": ["webhook999.errors"], "TargetUrl": WEBHOOK_URL,
     }));
-    let (ours, effects) = bed.client().register(&desired()).await.unwrap();
+    let (managed, effects) = bed.client().register(&desired()).await.unwrap();
     assert_eq!(effects, [Registration::Created, Registration::Updated]);
-    assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", ours.contacts[0].id()).as_str()));
+    assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", managed.contacts[0].id()).as_str()));
     // Another one with a lower id does not take its place.
-    let ours_before = ours.states[0].id();
+    let state_webhook = managed.states[0].id();
     bed.superoffice.set_property(orphan, "Events", json!(["webhook999.errors"]));
-    let copy = format!("webhook{}.errors", ours.contacts[0].id());
+    let copy = format!("webhook{}.errors", managed.contacts[0].id());
     let second = bed.superoffice.add_webhook(json!({"Name": "copy", "Events": [copy], "TargetUrl": WEBHOOK_URL}));
     bed.client().register(&desired()).await.unwrap();
-    assert_eq!(ours_before, orphan);
+    assert_eq!(state_webhook, orphan);
     assert_eq!(by_id(&bed, orphan).events(), ["webhook999.errors"]);
     assert_eq!(by_id(&bed, second).events().len(), 3);
 }
@@ -235,13 +235,13 @@ async fn unregistering_leaves_nothing_behind() {
 #[tokio::test]
 async fn test_uses_the_stored_secret() {
     let bed = TestBed::start().await;
-    let ours = bed.register().await;
-    let result = bed.client().test(&ours.contacts[0], None).await.unwrap();
+    let managed = bed.register().await;
+    let result = bed.client().test(&managed.contacts[0], None).await.unwrap();
     assert!(result.success, "{result:?}");
 
-    bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!("another secret"));
-    let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-    let result = bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap();
+    bed.superoffice.set_property(managed.contacts[0].id(), "Secret", json!("another secret"));
+    let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+    let result = bed.client().test(&managed.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap();
     assert!(!result.success);
     assert!(result.message.starts_with("HTTP 401"), "{result:?}");
 }
@@ -249,11 +249,11 @@ async fn test_uses_the_stored_secret() {
 #[tokio::test]
 async fn test_uses_the_configured_secret_if_the_server_hides_the_stored_one() {
     let bed = TestBed::start().await;
-    let ours = bed.register().await;
-    bed.superoffice.set_property(ours.contacts[0].id(), "Secret", json!(null));
-    let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-    assert!(bed.client().test(&ours.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap().success);
-    assert!(!bed.client().test(&ours.contacts[0], None).await.unwrap().success);
+    let managed = bed.register().await;
+    bed.superoffice.set_property(managed.contacts[0].id(), "Secret", json!(null));
+    let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+    assert!(bed.client().test(&managed.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap().success);
+    assert!(!bed.client().test(&managed.contacts[0], None).await.unwrap().success);
 }
 
 #[tokio::test]
@@ -263,8 +263,8 @@ async fn activation_sets_the_state() {
         bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
         bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
-        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        assert_eq!(bed.client().activate(&ours.contacts[0]).await.unwrap().state(), State::Active);
+        let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+        assert_eq!(bed.client().activate(&managed.contacts[0]).await.unwrap().state(), State::Active);
         assert_eq!(by_id(&bed, id).state(), "Active");
     }
 }
@@ -278,11 +278,11 @@ async fn activation_is_refused_if_the_state_or_the_url_has_changed() {
         bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
         bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
-        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+        let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
         // A person changes it in the meantime.
         bed.superoffice.set_property(id, name, json!(value));
         let before = format!("{:?}", by_id(&bed, id));
-        let error = bed.client().activate(&ours.contacts[0]).await.unwrap_err();
+        let error = bed.client().activate(&managed.contacts[0]).await.unwrap_err();
         assert!(error.is_refusal() && error.is_specific(), "{error}");
         assert_eq!(format!("{:?}", by_id(&bed, id)), before);
     }
@@ -293,13 +293,13 @@ async fn errors_are_read_on_every_version() {
     for version in VERSIONS {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
-        let ours = bed.register().await;
-        assert_eq!(bed.client().errors(&ours.contacts[0]).await.unwrap(), (Some(0), None));
+        let managed = bed.register().await;
+        assert_eq!(bed.client().errors(&managed.contacts[0]).await.unwrap(), (Some(0), None));
         bed.function.set_outage(Outage::Queue);
         bed.superoffice.create_contact();
         bed.superoffice.idle().await;
-        let ours = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        let (consecutive, last) = bed.client().errors(&ours.contacts[0]).await.unwrap();
+        let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+        let (consecutive, last) = bed.client().errors(&managed.contacts[0]).await.unwrap();
         assert_eq!(consecutive, Some(3));
         let last = last.unwrap();
         assert!(last.starts_with("HTTP 503") && last.contains("The event could not be queued."), "{last}");

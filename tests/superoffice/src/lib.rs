@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! [`Logs`] plays `FilterLogEvents` of CloudWatch Logs, and [`Function`] is the real function in this process. Everything runs on the caller's Tokio runtime, listens on loopback
-//! only, and ends when it is dropped.
+//! [`Logs`] plays `FilterLogEvents` of CloudWatch Logs, and [`Function`] is the real function in this process.
+//! Everything runs on the caller's Tokio runtime, listens on loopback only, and ends when it is dropped.
 
 mod api;
 mod archive;

@@ -2,8 +2,8 @@
 //!
 //! SuperOffice's clock differs in half of them.
 //!
-//! Liveness: after the last fault has cleared, every changed contact arrives. Safety: nothing is sent for a contact whose
-//! change has arrived, no other webhook is modified, and no webhook is activated without a successful test.
+//! Liveness: after the last fault has cleared, every changed contact arrives. Safety: nothing is sent for a contact
+//! whose change has arrived, no other webhook is modified, and no webhook is activated without a successful test.
 
 use std::collections::BTreeMap;
 
@@ -88,8 +88,8 @@ type Changes = BTreeMap<i64, Timestamp>;
 
 struct History {
     bed: TestBed,
-    /// The seconds between two steps. SuperOffice stores whole seconds: two changes of a contact within one cannot be told
-    /// apart. If its clock is ahead, the offset is known to a second only.
+    /// The seconds between two steps. SuperOffice stores whole seconds: two changes of a contact within one cannot be
+    /// told apart. If its clock is ahead, the offset is known to a second only.
     gap: i64,
     /// SuperOffice's clock is ahead.
     is_ahead: bool,
@@ -234,8 +234,8 @@ impl History {
         }
     }
 
-    /// The contacts without an event in the queue that is as young as their last change. An older event that is late does
-    /// not count.
+    /// The contacts without an event in the queue that is as young as their last change. An older event that is late
+    /// does not count.
     fn missing(&self) -> Changes {
         let mut missing = self.changes.clone();
         for arrival in self.bed.function.arrivals() {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use superoffice_webhook_admin::client::{Client, Limits};
 use superoffice_webhook_admin::ledger::Logs;
 use superoffice_webhook_admin::sensitive::Sensitive;
-use superoffice_webhook_admin::webhooks::{Desired, Ours};
+use superoffice_webhook_admin::webhooks::{Desired, ManagedWebhooks};
 use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::{Pace, Watchdog};
 use superoffice_webhook_watchdog::telemetry::{self, Report};
@@ -73,7 +73,7 @@ impl TestBed {
         bed
     }
 
-    pub(crate) async fn register(&self) -> Ours {
+    pub(crate) async fn register(&self) -> ManagedWebhooks {
         let desired = Desired {
             name: None,
             url: WEBHOOK_URL.to_owned(),

@@ -1,6 +1,6 @@
 //! The same work on bare sockets: the queue check at startup, the message with ten attributes, the check of its digest,
-//! and the line of log and metrics. A lower bound for any implementation that does this work. Not for production, because
-//! it has no timeouts, no retries, no fallback, and only credentials from the environment.
+//! and the line of log and metrics. A lower bound for any implementation that does this work. Not for production,
+//! because it has no timeouts, no retries, no fallback, and only credentials from the environment.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
