@@ -306,6 +306,17 @@ mod tests {
     }
 
     #[test]
+    fn value_with_a_problem_is_an_error() {
+        let lookup = |_: &str| None;
+        let mut environment = Environment::new(&lookup);
+        environment.problem("WEBHOOK_URL", "is wrong");
+        let debug = format!("{environment:?}");
+        assert_eq!(debug, r#"Environment { problems: [("WEBHOOK_URL", "is wrong")], .. }"#);
+        let error = environment.finish(Some(())).unwrap_err().to_string();
+        assert_eq!(error, "invalid configuration:\n  WEBHOOK_URL is wrong");
+    }
+
+    #[test]
     fn empty_values_count_as_unset() {
         let error =
             with(&[("SUPEROFFICE_URL", ""), ("SUPEROFFICE_TENANT", ""), ("SUPEROFFICE_ACCESS_TOKEN", "")], |env| {

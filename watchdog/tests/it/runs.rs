@@ -1,6 +1,6 @@
 //! Single rules of a run.
 
-use fake_superoffice::{Fault, Outage, START, Version};
+use fake_superoffice::{Fault, Outage, START, TOKEN, Version};
 use serde_json::json;
 
 use crate::support::{OWN_LOG_GROUP, TestBed};
@@ -517,6 +517,12 @@ async fn other_webhooks_are_never_modified() {
     let reports = bed.run_every_five_minutes(2).await;
     assert_eq!(reports[0].reactivated, 1);
     assert_eq!(format!("{:?}", &bed.superoffice.webhooks()[2..]), others);
+}
+
+#[tokio::test]
+async fn debug_output_hides_the_credentials() {
+    let debug = TestBed::start().await.debug();
+    assert!(debug.starts_with("Watchdog { client: Client { connection: ") && !debug.contains(TOKEN), "{debug}");
 }
 
 #[tokio::test]

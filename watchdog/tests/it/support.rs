@@ -51,6 +51,11 @@ impl TestBed {
         Self::at(Installation::start().await, variables)
     }
 
+    /// The watchdog's `Debug` output.
+    pub(crate) fn debug(&self) -> String {
+        format!("{:?}", self.watchdog)
+    }
+
     fn at(installation: Installation, variables: &[(&'static str, &str)]) -> Self {
         installation.logs.create(OWN_LOG_GROUP);
         let mut all = installation.lookup_variables();
