@@ -171,7 +171,6 @@ impl<'a> Environment<'a> {
         let text = self.required(variable)?;
         let problem = match Url::parse(text.trim().trim_end_matches('/')) {
             Err(_) => "is not a URL",
-            Ok(url) if url.host_str().is_none() => "is not a URL with a host",
             Ok(url) if url.query().is_some() || url.fragment().is_some() => "contains a query or a fragment",
             Ok(url) if !url.username().is_empty() || url.password().is_some() => "contains a user or a password",
             Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => return Some(url),
@@ -185,7 +184,7 @@ impl<'a> Environment<'a> {
     pub fn webhook_url(&mut self) -> Option<String> {
         let text = self.required("WEBHOOK_URL")?;
         match Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "https" | "http") && url.host_str().is_some() => Some(text),
+            Ok(url) if matches!(url.scheme(), "https" | "http") => Some(text),
             _ => {
                 self.problem("WEBHOOK_URL", "is not a URL that begins with https://");
                 None
@@ -314,6 +313,40 @@ mod tests {
         assert_eq!(debug, r#"Environment { problems: [("WEBHOOK_URL", "is wrong")], .. }"#);
         let error = environment.finish(Some(())).unwrap_err().to_string();
         assert_eq!(error, "invalid configuration:\n  WEBHOOK_URL is wrong");
+    }
+
+    #[test]
+    fn urls_are_checked() {
+        let api = |url| with(&[("SUPEROFFICE_URL", url)], |env| env.api_url("SUPEROFFICE_URL")).map(String::from);
+        let error = |problem| Err(format!("invalid configuration:\n  SUPEROFFICE_URL {problem}"));
+        assert_eq!(api("https://host/Cust1/"), Ok("https://host/Cust1".into()));
+        assert_eq!(api("http://localhost:8080/Cust1"), Ok("http://localhost:8080/Cust1".into()));
+        for (url, problem) in [
+            ("host/Cust1", "is not a URL"),
+            ("https://", "is not a URL"),
+            ("https://host/?a", "contains a query or a fragment"),
+            ("https://host/#a", "contains a query or a fragment"),
+            ("https://user@host/", "contains a user or a password"),
+            ("https://:password@host/", "contains a user or a password"),
+            ("file:///Cust1", "does not begin with https:// (http:// is accepted for localhost only)"),
+            ("ftp://localhost/Cust1", "does not begin with https:// (http:// is accepted for localhost only)"),
+        ] {
+            assert_eq!(api(url), error(problem), "{url}");
+        }
+        let webhook = |url| with(&[("WEBHOOK_URL", url)], |env| env.webhook_url());
+        for url in ["https://host/webhook", "http://127.0.0.1:9000/webhook"] {
+            assert_eq!(webhook(url), Ok(url.into()));
+        }
+        for url in ["host/webhook", "https://", "ftp://host/webhook"] {
+            let expected = "invalid configuration:\n  WEBHOOK_URL is not a URL that begins with https://";
+            assert_eq!(webhook(url), Err(expected.into()), "{url}");
+        }
+    }
+
+    #[test]
+    fn shared_secret_needs_no_master_secret() {
+        let variables = [("SUPEROFFICE_WEBHOOK_SECRET", "shared"), ("SUPEROFFICE_TENANT", "Cust1")];
+        assert_eq!(secret(&variables), Ok("shared".into()));
     }
 
     #[test]
