@@ -107,8 +107,8 @@ impl Logs {
                 }
             }
             match page.next_token {
-                Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(()),
+                Some(token) => next = Some(token),
+                None => return Ok(()),
             }
         }
     }
@@ -118,7 +118,6 @@ impl Logs {
 fn reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
         _ => with_causes(error),
     }
 }

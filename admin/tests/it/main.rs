@@ -4,6 +4,7 @@
 
 mod client;
 mod commands;
+mod ledger;
 mod missed;
 mod support;
 mod webhooks;

@@ -111,6 +111,10 @@ async fn window_limits_the_changes() {
     let last = bed.superoffice.create_contact();
     bed.pass(1);
     let after = bed.superoffice.create_contact();
+    for _ in 0..3 {
+        let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": last + 100});
+        bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
+    }
     let (client, ledger) = (bed.client(), bed.ledger());
     let mut missed = Missed::new(&client, &ledger, Window { since, until }, None);
     let keys: Vec<i64> =
@@ -118,7 +122,7 @@ async fn window_limits_the_changes() {
     assert_eq!(keys, [inside, last]);
     assert!(!keys.contains(&before) && !keys.contains(&after));
     assert_eq!(missed.next_batch().await.unwrap(), None);
-    assert_eq!(missed.progress().listed(), 2);
+    assert_eq!((missed.progress().listed(), missed.progress().lines()), (2, 3));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use superoffice_webhook_admin::changes::Change;
 use superoffice_webhook_admin::client::{Client, Limits};
 use superoffice_webhook_admin::config::Environment;
-use superoffice_webhook_admin::ledger::Ledger;
+use superoffice_webhook_admin::ledger::{Ledger, Logs};
 use superoffice_webhook_admin::missed::{Missed, Window};
 use superoffice_webhook_admin::sensitive::Sensitive;
 use superoffice_webhook_admin::webhooks::{Desired, ManagedWebhooks};
@@ -61,6 +61,10 @@ impl TestBed {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::new(self.client_of_logs(), LOG_GROUP, Some(TENANT))
+    }
+
+    pub(crate) fn client_of_logs(&self) -> Logs {
         let config = aws_sdk_cloudwatchlogs::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(aws_sdk_cloudwatchlogs::config::Region::new("eu-north-1"))
@@ -68,8 +72,7 @@ impl TestBed {
             .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
-        let logs = superoffice_webhook_admin::ledger::Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config));
-        Ledger::new(logs, LOG_GROUP, Some(TENANT))
+        Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
     }
 
     pub(crate) async fn register(&self) -> ManagedWebhooks {
