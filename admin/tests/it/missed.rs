@@ -244,6 +244,7 @@ async fn comparison_is_continued_after_a_pause() {
             keys.extend(batch.into_iter().map(|contact| contact.primary_key));
         }
         rounds.push(count);
+        assert!(rounds.len() < 10, "{rounds:?}");
         after = missed.paused_after();
         if after.is_none() {
             break;
