@@ -111,6 +111,10 @@ async fn disabled_webhook_is_shown_and_activated_only_after_a_successful_test() 
     assert_eq!(activation.status, 0, "{}", activation.stderr);
     assert_eq!(activation.lines()[0]["state"], "Active");
     assert_eq!(bed.superoffice.webhooks()[0].state(), "Active");
+
+    // Active, but the test fails.
+    bed.function.set_outage(Outage::Endpoint);
+    assert_eq!(run(&bed, &["activate"]).await.status, 1);
 }
 
 #[tokio::test]
@@ -178,6 +182,20 @@ async fn failed_signal_is_reported_and_the_others_are_sent() {
     assert!(run.stderr.ends_with("2 contacts changed, 2 missed, 1 signaled\n"), "{}", run.stderr);
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events(), [("contact.resync".to_owned(), second)]);
+}
+
+#[tokio::test]
+async fn window_that_ends_before_it_begins_is_an_error() {
+    let bed = TestBed::start().await;
+    let (early, late) = ("2026-11-24T09:00:00Z", "2026-11-24T09:00:01Z");
+    for (since, until, message) in [
+        (late, early, "--since is later than --until\n"),
+        (early, early, "0 contacts changed, 0 missed\n"),
+        (early, late, "0 contacts changed, 0 missed\n"),
+    ] {
+        let missed = run(&bed, &["missed", "--since", since, "--until", until]).await;
+        assert_eq!(missed.stderr, message, "{since} {until}");
+    }
 }
 
 #[tokio::test]

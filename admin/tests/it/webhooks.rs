@@ -233,6 +233,28 @@ async fn unregistering_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn webhook_that_is_gone_is_unregistered() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.script("DELETE Webhook/", [Fault::Status(404)]);
+    bed.client().unregister(WEBHOOK_URL).await.unwrap();
+    assert_eq!(bed.superoffice.webhooks().len(), 1);
+    bed.superoffice.script("DELETE Webhook/", [Fault::Status(400)]);
+    let error = bed.client().unregister(WEBHOOK_URL).await.unwrap_err();
+    assert_eq!(error.to_string().split(": ").nth(1), Some("status 400"));
+}
+
+#[tokio::test]
+async fn refused_change_is_not_made_in_another_way() {
+    let bed = TestBed::start().await;
+    let managed = bed.register().await;
+    bed.superoffice.script("PATCH Webhook/", [Fault::Status(400)]);
+    bed.superoffice.clear_requests();
+    bed.client().activate(&managed.contacts[0]).await.unwrap_err();
+    assert_eq!(bed.calls(), [format!("PATCH Webhook/{}", managed.contacts[0].id())]);
+}
+
+#[tokio::test]
 async fn test_uses_the_stored_secret() {
     let bed = TestBed::start().await;
     let managed = bed.register().await;
@@ -294,7 +316,10 @@ async fn errors_are_read_on_every_version() {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
         let managed = bed.register().await;
+        bed.superoffice.clear_requests();
         assert_eq!(bed.client().errors(&managed.contacts[0]).await.unwrap(), (Some(0), None));
+        // The current version returns them with the webhook.
+        assert_eq!(bed.calls().len(), if version == Version::Current { 0 } else { 2 }, "{version:?} {:?}", bed.calls());
         bed.function.set_outage(Outage::Queue);
         bed.superoffice.create_contact();
         bed.superoffice.idle().await;
