@@ -235,6 +235,21 @@ async fn status_does_not_need_the_number_of_errors() {
 }
 
 #[tokio::test]
+async fn error_that_concerns_every_signal_ends_the_command() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.pause_sender(true);
+    bed.superoffice.create_contact();
+    bed.superoffice.create_contact();
+    bed.superoffice.forbid("contact.resync");
+    bed.superoffice.clear_requests();
+    let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(resync.status, 1);
+    assert!(resync.stderr.contains("access denied (403)"), "{}", resync.stderr);
+    assert_eq!(bed.calls().iter().filter(|call| call.contains("contact.resync")).count(), 1);
+}
+
+#[tokio::test]
 async fn missed_only_needs_the_archives() {
     let bed = TestBed::start().await;
     bed.superoffice.forbid("Webhook");

@@ -183,3 +183,90 @@ where
 {
     format!("{operation}: {}", DisplayErrorContext(error)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::error::ErrorMetadata;
+    use aws_sdk_sqs::operation::change_message_visibility::{
+        ChangeMessageVisibilityError, ChangeMessageVisibilityOutput,
+    };
+    use aws_sdk_sqs::operation::delete_message::DeleteMessageOutput;
+    use aws_sdk_sqs::operation::receive_message::ReceiveMessageOutput;
+    use aws_sdk_sqs::operation::send_message::SendMessageOutput;
+    use aws_sdk_sqs::types::MessageAttributeValue;
+    use aws_sdk_sqs::types::error::MessageNotInflight;
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+
+    use super::*;
+
+    const URL: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/quarantine.fifo";
+
+    fn queue(rules: &[&Rule]) -> SqsQuarantine {
+        let client = mock_client!(aws_sdk_sqs, RuleMode::Sequential, rules);
+        SqsQuarantine { client, url: QueueUrl::parse(URL, None).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn messages_are_received_with_attributes_and_hidden() {
+        let received = Message::builder().message_id("m1").build();
+        let output = ReceiveMessageOutput::builder().messages(received.clone()).build();
+        let rule = mock!(Client::receive_message)
+            .match_requests(|request| {
+                (request.queue_url(), request.max_number_of_messages()) == (Some(URL), Some(10))
+                    && request.message_attribute_names() == ["All"]
+                    && (request.visibility_timeout(), request.wait_time_seconds()) == (Some(600), Some(1))
+            })
+            .then_output(move || output.clone());
+        assert_eq!(queue(&[&rule]).receive().await.unwrap(), [received]);
+    }
+
+    #[tokio::test]
+    async fn message_is_deleted_by_its_receipt_handle() {
+        let rule = mock!(Client::delete_message)
+            .match_requests(|request| (request.queue_url(), request.receipt_handle()) == (Some(URL), Some("r1")))
+            .then_output(|| DeleteMessageOutput::builder().build());
+        queue(&[&rule]).delete("r1").await.unwrap();
+        assert_eq!(rule.num_calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn copy_has_the_body_the_attributes_and_an_id_of_its_own() {
+        let attribute = MessageAttributeValue::builder().data_type("String").string_value("utf-8").build().unwrap();
+        let message =
+            Message::builder().message_id("m1").body("{}").message_attributes("Encoding", attribute.clone()).build();
+        let sent = mock!(Client::send_message)
+            .match_requests(move |request| {
+                (request.queue_url(), request.message_body()) == (Some(URL), Some("{}"))
+                    && request.message_attributes().unwrap()["Encoding"] == attribute
+                    && request.message_group_id() == Some("quarantine")
+                    && request.message_deduplication_id() == Some("redrive/m1")
+            })
+            .then_output(|| SendMessageOutput::builder().message_id("m2").build());
+        let without_id = mock!(Client::send_message).then_output(|| SendMessageOutput::builder().build());
+        let queue = queue(&[&sent, &without_id]);
+        assert_eq!(queue.send_copy(&message).await.unwrap(), "m2");
+        let error = queue.send_copy(&message).await.unwrap_err();
+        assert_eq!(error.to_string(), "SendMessage: the response has no message id");
+    }
+
+    #[tokio::test]
+    async fn message_that_is_visible_already_is_no_error() {
+        let visible = mock!(Client::change_message_visibility)
+            .match_requests(|request| {
+                (request.receipt_handle(), request.visibility_timeout()) == (Some("r1"), Some(0))
+                    && request.queue_url() == Some(URL)
+            })
+            .then_output(|| ChangeMessageVisibilityOutput::builder().build());
+        let not_in_flight = mock!(Client::change_message_visibility)
+            .then_error(|| ChangeMessageVisibilityError::MessageNotInflight(MessageNotInflight::builder().build()));
+        let denied = mock!(Client::change_message_visibility).then_error(|| {
+            ChangeMessageVisibilityError::generic(ErrorMetadata::builder().code("AccessDenied").build())
+        });
+        let queue = queue(&[&visible, &not_in_flight, &denied]);
+        queue.make_visible("r1").await.unwrap();
+        queue.make_visible("r1").await.unwrap();
+        let error = queue.make_visible("r1").await.unwrap_err().to_string();
+        assert!(error.starts_with("ChangeMessageVisibility: ") && error.contains("AccessDenied"), "{error}");
+        assert_eq!((visible.num_calls(), not_in_flight.num_calls(), denied.num_calls()), (1, 1, 1));
+    }
+}
