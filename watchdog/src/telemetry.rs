@@ -178,10 +178,15 @@ mod tests {
 
     #[test]
     fn failed_run_is_not_ok_and_inactive_webhook_is_zero() {
-        let report =
-            Report { mode: "report", webhook_active: Some(false), error: Some("no".into()), ..Report::default() };
+        let report = Report {
+            mode: "report",
+            webhook_active: Some(false),
+            consecutive_errors: Some(0),
+            error: Some("no".into()),
+            ..Report::default()
+        };
         let line = read(&report);
-        assert_eq!(line.get("WatchdogOk"), None);
+        assert_eq!((line.get("WatchdogOk"), line.get("ConsecutiveErrors")), (None, None));
         assert_eq!((&line["WebhookActive"], &line["error"]), (&json!(0), &json!("no")));
         assert_eq!(
             line["_aws"]["CloudWatchMetrics"][0]["Metrics"],
