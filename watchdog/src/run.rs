@@ -156,8 +156,7 @@ impl Watchdog {
             }
         }
 
-        // SuperOffice's time, like that of the changes. The calls before have told the offset.
-        let latest = now.saturating_add(self.client.clock_offset() - GRACE).unwrap_or(now);
+        let latest = now.saturating_sub(GRACE).unwrap_or(now);
         let until = history.unfinished.map_or(latest, |unfinished| unfinished.until);
         let window = Window { since: window_begin(history.swept_until, until), until };
         (report.since, report.until) = (Some(window.since), Some(until));

@@ -117,7 +117,7 @@ async fn disabled_webhook_is_reactivated_and_every_change_recovered() {
 
 #[tokio::test]
 async fn clocks_may_differ() {
-    for slow_by in [4000, 600, 90, 5, -1, -5, -90, -4000] {
+    for slow_by in [600, 90, 5, -1, -5, -90] {
         let bed = TestBed::start_slow(START.parse().unwrap(), slow_by, &[]).await;
         let unchanged = bed.superoffice.create_contact();
         bed.superoffice.idle().await;
