@@ -189,30 +189,25 @@ impl Reader {
         let rows = page.get("value").and_then(Value::as_array);
         let rows = rows.ok_or_else(|| self.source.unexpected("no array `value`"))?;
         let has_next = page.get("odata.nextLink").and_then(Value::as_str).is_some_and(|link| !link.is_empty());
-        let is_last_page = rows.len() < PAGE && !has_next;
         let mut rows = rows.iter().map(|row| self.source.read(row)).collect::<Result<Vec<_>, _>>()?;
+        self.complete = rows.len() < PAGE && !has_next;
         rows.retain(|(key, _)| self.last_key.is_none_or(|last| *key > last));
         let keys = || rows.iter().map(|(key, _)| *key);
         let (Some(first), Some(last)) = (keys().min(), keys().max()) else {
             // Without this check, a server that does not know the condition would return the same page for ever.
-            if !is_last_page {
-                return Err(self.source.unexpected(&format!("the condition on {} has no effect", self.source.key)));
-            }
-            self.complete = true;
-            return Ok(());
+            let problem = format!("the condition on {} has no effect", self.source.key);
+            return if self.complete { Ok(()) } else { Err(self.source.unexpected(&problem)) };
         };
-        self.complete = is_last_page;
         self.last_key = Some(last);
-        if !is_last_page && first < last {
+        if !self.complete && first < last {
             // Further rows with the last key, of which there can be several merges, may be on the next page.
             self.last_key = keys().filter(|key| *key < last).max();
             rows.retain(|(key, _)| *key < last);
         }
         let change = self.source.change;
         let changed =
-            rows.into_iter().filter_map(|(primary_key, at)| Some((primary_key, at.filter(|at| *at >= since)?)));
-        let mut contacts: Vec<_> =
-            changed.map(|(primary_key, at)| ChangedContact { primary_key, change, at }).collect();
+            rows.into_iter().filter_map(|(primary_key, at)| Some(ChangedContact { primary_key, change, at: at? }));
+        let mut contacts: Vec<_> = changed.filter(|contact| contact.at >= since).collect();
         contacts.sort_by_key(|contact| contact.primary_key);
         self.rows = contacts.into();
         Ok(())

@@ -327,8 +327,7 @@ impl Client {
         let body = self.attempts(&call, async || Ok((url.clone(), HeaderMap::new()))).await?;
         let state: TenantState = serde_json::from_slice(&body).map_err(|error| self.unexpected(&call, error))?;
         if self.connection.url.is_none() {
-            *self.base.lock().await =
-                state.api.as_deref().and_then(|api| base_url(api, &self.connection.environment_url));
+            *self.base.lock().await = self.stated_base_url(&state);
         }
         Ok(Some(state))
     }
@@ -460,15 +459,18 @@ impl Client {
         if let Some(url) = &*self.base.lock().await {
             return Ok(url.clone());
         }
-        let api = self.tenant_state().await?.and_then(|state| state.api);
-        let url = api.as_deref().and_then(|api| base_url(api, &self.connection.environment_url)).ok_or_else(|| {
-            ApiError::NoBaseUrl {
-                tenant: self.connection.tenant.clone().unwrap_or_default(),
-                url: self.connection.environment_url.to_string(),
-            }
+        let state = self.tenant_state().await?;
+        let url = state.and_then(|state| self.stated_base_url(&state)).ok_or_else(|| ApiError::NoBaseUrl {
+            tenant: self.connection.tenant.clone().unwrap_or_default(),
+            url: self.connection.environment_url.to_string(),
         })?;
         *self.base.lock().await = Some(url.clone());
         Ok(url)
+    }
+
+    /// Returns the base URL in a tenant's state, if it may receive the credentials.
+    fn stated_base_url(&self, state: &TenantState) -> Option<Url> {
+        base_url(state.api.as_deref()?, &self.connection.environment_url)
     }
 
     async fn headers(&self) -> Result<HeaderMap, ApiError> {

@@ -226,9 +226,9 @@ impl Ledger {
         let line: Line = serde_json::from_str(line.trim()).ok()?;
         let event = line.event.filter(|event| is_contact_event(event))?;
         // The name that on-site installations use, if they name themselves at all.
-        let theirs = line.context_identifier.filter(|tenant| tenant != "Default");
-        if let (Some(managed), Some(theirs)) = (&self.tenant, theirs)
-            && !managed.eq_ignore_ascii_case(&theirs)
+        let named = line.context_identifier.filter(|tenant| tenant != "Default");
+        if let (Some(tenant), Some(named)) = (&self.tenant, named)
+            && !tenant.eq_ignore_ascii_case(&named)
         {
             return None;
         }
@@ -306,7 +306,11 @@ mod tests {
 
     #[test]
     fn other_tenants_are_passed_over() {
-        let line = |tenant: serde_json::Value| json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "contextIdentifier": tenant});
+        let line = |tenant: serde_json::Value| {
+            let mut line = json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7});
+            line["contextIdentifier"] = tenant;
+            line
+        };
         assert!(read(Some("Cust1"), &line(json!("cust1")).to_string()).is_some());
         assert!(read(Some("Cust1"), &line(json!("Cust2")).to_string()).is_none());
         assert!(read(None, &line(json!("Cust2")).to_string()).is_some());

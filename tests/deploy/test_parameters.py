@@ -219,7 +219,7 @@ def shown_secrets(template: dict) -> set[str]:
     assert secrets, "no secret at all"
     shown = secrets ^ hidden
     for name, path in references(template):
-        # Rules compare secrets with an empty text, and show nothing but their own descriptions.
+        # A rule may compare a secret, because it shows its own description only.
         if name in secrets and path[: len(environment)] != environment and path[0] != "Rules":
             shown.add(name)
     return shown

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,11 +85,6 @@ impl TestBed {
         let observed = Observed { invocation, log, attempts: (after.0 - before.0, after.1 - before.1) };
         observed.assert_consistent(if self.with_fallback { LIMIT_WITH_FALLBACK } else { LIMIT });
         observed
-    }
-
-    fn signal(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.function.pid());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
     }
 }
 
@@ -382,12 +376,12 @@ async fn connection_closed_while_the_process_is_frozen_is_replaced() {
         let test_bed = TestBed::start_with(sqs, false, "events.fifo").await;
         test_bed.deliver(&event(1)).await.assert_queued((1, 0));
 
-        test_bed.signal("STOP");
+        test_bed.function.signal("STOP");
         test_bed.sqs.close_idle_after(Duration::ZERO);
         test_bed.sqs.all_connections_closed().await;
         test_bed.sqs.close_idle_after(None);
         let second = test_bed.lambda.send(WebhookRequest::signed(event(2), SECRET).http_api());
-        test_bed.signal("CONT");
+        test_bed.function.signal("CONT");
         let invocation = second.completed().await;
         assert_eq!(invocation.response().status, 200);
         assert!(invocation.duration() < NO_TIMEOUT, "{:?}", invocation.duration());

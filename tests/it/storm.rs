@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -173,15 +172,11 @@ async fn storm(events: usize, processes: usize, variables: &[(&str, &str)]) {
     assert!(counts.received > events as u64 * 4 / 3, "{counts:?}");
 
     for function in &mut functions {
-        terminate(function).await;
+        // Ended, so that the output is complete.
+        function.signal("TERM");
+        function.wait().await;
     }
     assert_eq!(logged_statuses(&functions), statuses);
-}
-
-/// Ends a process, so that its output is complete.
-async fn terminate(function: &mut RunningProcess) {
-    assert!(Command::new("kill").arg(function.pid().to_string()).status().unwrap().success());
-    function.wait().await;
 }
 
 /// Returns the statuses in the log, of which there is one per request. Lines never contain the secret, and lines of

@@ -291,8 +291,8 @@ impl Watchdog {
                 }
             }
         }
-        let missed_keys = chosen.into_sorted_vec().into_iter().map(|(_, _, key)| key).collect();
-        Ok(Sweep { missed: missed_keys, oldest, paused_after: missed.paused_after() })
+        let chosen = chosen.into_sorted_vec().into_iter().map(|(_, _, key)| key).collect();
+        Ok(Sweep { missed: chosen, oldest, paused_after: missed.paused_after() })
     }
 
     /// Returns `true` if signals can be expected to arrive. Signals that fail would disable the webhook.

@@ -12,7 +12,7 @@ use superoffice_webhook_admin::ledger::{Ledger, Logs};
 use superoffice_webhook_admin::missed::{Missed as Comparison, Progress, Window};
 use superoffice_webhook_admin::webhooks::{RESYNC_EVENT, State};
 
-use super::{CommandResult, Output, configured, exit_code, lookup, print};
+use super::{CommandResult, Output, configured, exit_code, print};
 
 /// The time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -38,8 +38,8 @@ pub(crate) struct Missed {
 
 impl Missed {
     pub(crate) async fn run(self) -> CommandResult {
-        let url = lookup("WEBHOOK_URL").filter(|url| !url.is_empty());
-        let (connection, log_group) = configured(|env| env.connection().zip(env.log_group()))?;
+        let (url, (connection, log_group)) =
+            configured(|env| Some(env.optional("WEBHOOK_URL")).zip(env.connection().zip(env.log_group())))?;
         if self.since > self.until.unwrap_or_else(Timestamp::now) {
             return Err("--since is later than --until".into());
         }

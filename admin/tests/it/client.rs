@@ -5,27 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use fake_superoffice::{Fault, Installation, START, TENANT, TOKEN, WEBHOOK_URL};
-use jiff::{SignedDuration, Timestamp};
+use fake_superoffice::{Fault, TENANT, TOKEN, WEBHOOK_URL};
+use jiff::SignedDuration;
 use superoffice_webhook_admin::client::{ApiError, Client, Limits};
-use superoffice_webhook_admin::config::Environment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::TestBed;
+use crate::support::{TestBed, limits};
 
 const PRIVATE_KEY: &str = include_str!("../keys/system-user.pkcs8.pem");
 
 async fn list(client: &Client) -> Result<(), ApiError> {
     client.webhooks(WEBHOOK_URL).await.map(drop)
-}
-
-fn with_limits(bed: &TestBed, limits: Limits) -> Client {
-    let variables = bed.variables();
-    let lookup = |name: &str| variables.get(name).cloned();
-    let mut environment = Environment::new(&lookup);
-    let connection = environment.connection();
-    Client::with(environment.finish(connection).unwrap(), limits, Arc::new(Timestamp::now)).unwrap()
 }
 
 fn system_user(bed: &TestBed) -> BTreeMap<&'static str, String> {
@@ -196,7 +187,8 @@ async fn attempts_are_bounded() {
 async fn retry_after_is_waited_for() {
     let bed = TestBed::start().await;
     bed.superoffice.script("GET Webhook", [Fault::Throttle(1)]);
-    let client = with_limits(&bed, Limits { longest_wait: Duration::from_secs(1), ..crate::support::limits() });
+    let limits = Limits { longest_wait: Duration::from_secs(1), ..limits() };
+    let client = bed.client_with_limits(&bed.variables(), limits);
     let begin = Instant::now();
     list(&client).await.unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
@@ -224,8 +216,8 @@ async fn client_errors_are_not_repeated() {
 #[tokio::test]
 async fn slow_response_is_a_timeout() {
     let bed = TestBed::start().await;
-    let limits = Limits { attempt: Duration::from_millis(200), attempts: 2, ..crate::support::limits() };
-    let client = with_limits(&bed, limits);
+    let limits = Limits { attempt: Duration::from_millis(200), attempts: 2, ..limits() };
+    let client = bed.client_with_limits(&bed.variables(), limits);
     bed.superoffice.script("GET Webhook", [Fault::Slow(Duration::from_secs(20)); 2]);
     let error = list(&client).await.unwrap_err();
     assert!(matches!(error, ApiError::Timeout { .. }), "{error}");
@@ -290,7 +282,7 @@ async fn post_without_a_body_has_a_length() {
 
 #[tokio::test]
 async fn offset_of_the_clock_and_tenant_are_known() {
-    let bed = TestBed::from(Installation::start_at(START.parse().unwrap(), 600).await);
+    let bed = TestBed::start_slow(600).await;
     let client = bed.client_with(&bed.lookup_variables());
     list(&client).await.unwrap();
     assert_eq!(client.clock_offset(), SignedDuration::from_secs(-600));

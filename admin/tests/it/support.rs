@@ -29,12 +29,6 @@ pub(crate) fn limits() -> Limits {
 /// An installation with clients for it.
 pub(crate) struct TestBed(Installation);
 
-impl From<Installation> for TestBed {
-    fn from(installation: Installation) -> Self {
-        Self(installation)
-    }
-}
-
 impl Deref for TestBed {
     type Target = Installation;
 
@@ -48,16 +42,25 @@ impl TestBed {
         Self(Installation::start().await)
     }
 
+    /// Starts an installation whose tenant has a clock that is behind by a number of seconds.
+    pub(crate) async fn start_slow(seconds: i64) -> Self {
+        Self(Installation::start_at(START.parse().unwrap(), seconds).await)
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.client_with(&self.variables())
     }
 
     pub(crate) fn client_with(&self, variables: &BTreeMap<&'static str, String>) -> Client {
+        self.client_with_limits(variables, limits())
+    }
+
+    pub(crate) fn client_with_limits(&self, variables: &BTreeMap<&'static str, String>, limits: Limits) -> Client {
         let lookup = |name: &str| variables.get(name).cloned();
         let mut environment = Environment::new(&lookup);
         let connection = environment.connection();
         let clock = self.clock.clone();
-        Client::with(environment.finish(connection).unwrap(), limits(), Arc::new(move || clock.now())).unwrap()
+        Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
     }
 
     pub(crate) fn ledger(&self) -> Ledger {

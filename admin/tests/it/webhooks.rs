@@ -13,7 +13,7 @@ fn by_id(bed: &TestBed, id: i64) -> Webhook {
     bed.superoffice.webhooks().into_iter().find(|webhook| webhook.id == id).unwrap()
 }
 
-/// Webhooks of other integrations, some of which look like managed.
+/// Webhooks of other integrations, some of which look like managed webhooks.
 fn add_others(bed: &TestBed) -> Vec<String> {
     let other = |properties| {
         bed.superoffice.add_webhook(properties);

@@ -50,9 +50,9 @@ pub enum Version {
 pub struct Paging {
     /// The largest number of rows of a page.
     pub rows: usize,
-    /// Whether a page has the link to the next one.
+    /// A page has a link to the next page.
     pub has_links: bool,
-    /// Whether conditions on keys have an effect.
+    /// Conditions on keys have an effect.
     pub filters_keys: bool,
 }
 

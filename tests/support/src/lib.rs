@@ -73,9 +73,9 @@ pub fn outcome_metric(log: &Value) -> &'static str {
     let [metric] = counted.as_slice() else { panic!("counted outcomes: {counted:?} in {log}") };
     assert_eq!(log[metric], 1, "{log}");
     // CloudWatch reads only the properties that are declared as metrics.
-    let declared = log["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap_or_else(|| panic!("{log}"));
-    let declared: Vec<_> = declared.iter().filter_map(|metric| metric["Name"].as_str()).collect();
-    let declared: Vec<_> = declared.into_iter().filter(|name| all.contains(name)).collect();
+    let metrics = log["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap_or_else(|| panic!("{log}"));
+    let names = metrics.iter().filter_map(|metric| metric["Name"].as_str());
+    let declared: Vec<_> = names.filter(|name| all.contains(name)).collect();
     assert_eq!(declared, [*metric], "{log}");
     metric
 }

@@ -137,6 +137,16 @@ impl RunningProcess {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Sends a signal to the process: `TERM`, `STOP` or `CONT`.
+    ///
+    /// # Panics
+    /// If the process does not run.
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.pid());
+        let status = std::process::Command::new("sh").args(["-c", &kill]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{kill}");
+    }
+
     /// Kills the process and waits for its end.
     pub async fn kill(mut self) {
         let _ = self.child.kill().await;

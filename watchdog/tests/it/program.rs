@@ -62,19 +62,18 @@ async fn failed_run_is_an_error_of_the_invocation() {
     assert!(line["error"].as_str().unwrap().contains("access denied (403)"), "{line}");
 }
 
+/// Starts the program with nothing but these variables, which do not suffice, and returns its diagnostics.
+async fn configuration_error(variables: &[(&str, &str)]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_watchdog"));
+    let output = program.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
 #[tokio::test]
 async fn invalid_configuration_ends_the_process_before_any_invocation() {
-    let output = Command::new(env!("CARGO_BIN_EXE_watchdog"))
-        .env_clear()
-        .env("SUPEROFFICE_ACCESS_TOKEN", "hunter2")
-        .env("WATCHDOG_MODE", "attack")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
     assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
+        configuration_error(&[("SUPEROFFICE_ACCESS_TOKEN", "hunter2"), ("WATCHDOG_MODE", "attack")]).await,
         "invalid configuration:\
          \n  SUPEROFFICE_URL is not set, nor is SUPEROFFICE_TENANT\
          \n  WEBHOOK_URL is not set\
@@ -86,15 +85,7 @@ async fn invalid_configuration_ends_the_process_before_any_invocation() {
 
 #[tokio::test]
 async fn configuration_error_is_one_line_if_the_log_format_is_json() {
-    let output = Command::new(env!("CARGO_BIN_EXE_watchdog"))
-        .env_clear()
-        .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let line = String::from_utf8(output.stderr).unwrap();
+    let line = configuration_error(&[("AWS_LAMBDA_LOG_FORMAT", "JSON")]).await;
     assert_eq!(line.lines().count(), 1, "{line}");
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "ERROR");

@@ -1,6 +1,5 @@
 //! An installation with a watchdog, whose log it keeps.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -95,7 +94,8 @@ impl TestBed {
 
     /// Runs a watchdog of its own once, whose time suffices for one contact.
     pub(crate) async fn run_briefly(&self) -> Report {
-        self.finish(watchdog(&self.installation, &self.variables, Duration::ZERO), Duration::from_secs(300)).await
+        let watchdog = watchdog(&self.installation, &self.variables, Duration::ZERO);
+        self.finish(&watchdog, Duration::from_secs(300)).await
     }
 
     /// Runs the watchdog once, delivers every event, and writes the watchdog's log line.
@@ -107,8 +107,8 @@ impl TestBed {
         self.finish(&self.watchdog, time).await
     }
 
-    async fn finish(&self, watchdog: impl Borrow<Watchdog>, time: Duration) -> Report {
-        let report = watchdog.borrow().run(Instant::now() + time).await;
+    async fn finish(&self, watchdog: &Watchdog, time: Duration) -> Report {
+        let report = watchdog.run(Instant::now() + time).await;
         self.superoffice.idle().await;
         self.write(&report);
         report
