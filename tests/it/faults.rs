@@ -357,6 +357,7 @@ async fn stalled_and_reset_connections_fail_within_the_limit() {
     let test_bed = TestBed::start_with(SqsServer::start_tls().await, true, "events.fifo").await;
     test_bed.sqs.set_accept_mode(AcceptMode::Stall);
     test_bed.sqs.close_idle_after(Duration::ZERO);
+    test_bed.sqs.all_connections_closed().await;
     test_bed.deliver(&event(1)).await.assert_not_queued((0, 0), "queue: timeout; fallback: timeout");
     test_bed.sqs.set_accept_mode(AcceptMode::Reset);
     let observed = test_bed.deliver(&event(1)).await;
