@@ -71,6 +71,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use superoffice_webhook::Secret;
+    use test_support::ClosedPort;
 
     use super::*;
 
@@ -132,8 +133,8 @@ mod tests {
 
     #[tokio::test]
     async fn invalid_url_and_closed_port_are_errors_with_url_and_cause() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}/");
+        let port = ClosedPort::bind();
+        let url = format!("{}/", port.url());
         let error = post(&url, BODY.to_vec(), &signature()).await.unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("refused"), "{error}");
         assert!(post("no url", BODY.to_vec(), &signature()).await.is_err());

@@ -12,7 +12,7 @@ use test_support::{
     WebhookRequest, outcome_metric,
 };
 
-use crate::function_process;
+use crate::{check_timed_out, function_process};
 
 const SECRET: &str = "faults-secret";
 
@@ -373,8 +373,13 @@ async fn stalled_and_reset_connections_fail_within_the_limit() {
 #[tokio::test]
 async fn connection_closed_while_the_process_is_frozen_is_replaced() {
     for tls in [false, true] {
-        let sqs = if tls { SqsServer::start_tls().await } else { SqsServer::start().await };
-        let test_bed = TestBed::start_with(sqs, false, "events.fifo").await;
+        let test_bed = loop {
+            let sqs = if tls { SqsServer::start_tls().await } else { SqsServer::start().await };
+            let test_bed = TestBed::start_with(sqs, false, "events.fifo").await;
+            if !check_timed_out(&test_bed.function.stderr_lines()) {
+                break test_bed;
+            }
+        };
         test_bed.deliver(&event(1)).await.assert_queued((1, 0));
 
         test_bed.function.signal("STOP");

@@ -28,6 +28,11 @@ fn function_process(lambda: &RuntimeApi, sqs: &SqsServer) -> Process {
     Process::new(env!("CARGO_BIN_EXE_superoffice-webhook")).envs(lambda.environment()).envs(sqs.environment())
 }
 
+/// Whether the function abandoned its check of the queue, which can happen on a busy machine.
+fn check_timed_out(diagnostics: &[String]) -> bool {
+    diagnostics.iter().any(|line| line.contains("queue could not be checked") && line.contains("timeout"))
+}
+
 /// Returns a file in `events/payloads/`.
 fn payload(name: &str) -> Vec<u8> {
     fs::read(project_root().join("events/payloads").join(name)).unwrap()

@@ -4,8 +4,9 @@ use fake_superoffice::LOG_GROUP;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use superoffice_webhook_admin::ledger::Ledger;
+use test_support::ClosedPort;
 
-use crate::support::TestBed;
+use crate::support::{TestBed, client_of_logs};
 
 fn write(bed: &TestBed, at: Timestamp, outcome: &str, event: &str) {
     let line = json!({"outcome": outcome, "event": event, "primaryKey": 7});
@@ -43,7 +44,8 @@ async fn log_group_that_does_not_exist_is_distinguished_from_other_errors() {
     let denied = bed.ledger().last_succeeded(bed.now()).await.unwrap_err();
     assert!(!denied.is_missing(), "{denied}");
     bed.logs.clear_failures();
-    let missing = Ledger::new(bed.client_of_logs(), "/other", None).last_succeeded(bed.now()).await.unwrap_err();
+    let missing =
+        Ledger::new(client_of_logs(bed.logs.url()), "/other", None).last_succeeded(bed.now()).await.unwrap_err();
     assert!(missing.is_missing(), "{missing}");
     let expected =
         "the log group /other cannot be read: ResourceNotFoundException: The specified log group does not exist.";
@@ -52,9 +54,8 @@ async fn log_group_that_does_not_exist_is_distinguished_from_other_errors() {
 
 #[tokio::test]
 async fn service_that_cannot_be_reached_is_an_error_with_its_cause() {
-    let bed = TestBed::start().await;
-    let (ledger, now) = (bed.ledger(), bed.now());
-    drop(bed);
-    let error = ledger.last_succeeded(now).await.unwrap_err().to_string();
+    let port = ClosedPort::bind();
+    let ledger = Ledger::new(client_of_logs(port.url()), LOG_GROUP, None);
+    let error = ledger.last_succeeded(Timestamp::UNIX_EPOCH).await.unwrap_err().to_string();
     assert!(error.contains("dispatch failure: ") && error.contains("Connection refused"), "{error}");
 }

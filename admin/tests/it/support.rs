@@ -64,18 +64,7 @@ impl TestBed {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::new(self.client_of_logs(), LOG_GROUP, Some(TENANT))
-    }
-
-    pub(crate) fn client_of_logs(&self) -> Logs {
-        let config = aws_sdk_cloudwatchlogs::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(aws_sdk_cloudwatchlogs::config::Region::new("eu-north-1"))
-            .endpoint_url(self.logs.url())
-            .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
-        Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
+        Ledger::new(client_of_logs(self.logs.url()), LOG_GROUP, Some(TENANT))
     }
 
     pub(crate) async fn register(&self) -> ManagedWebhooks {
@@ -101,6 +90,17 @@ impl TestBed {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+pub(crate) fn client_of_logs(url: impl Into<String>) -> Logs {
+    let config = aws_sdk_cloudwatchlogs::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(aws_sdk_cloudwatchlogs::config::Region::new("eu-north-1"))
+        .endpoint_url(url)
+        .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
 }
 
 pub(crate) fn desired() -> Desired {

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -34,6 +34,23 @@ pub enum AcceptMode {
     Reset,
     /// Accept them and send nothing, so that a TLS handshake never completes.
     Stall,
+}
+
+/// A port of the loopback interface that refuses connections. Nobody else can get it before it is dropped.
+pub struct ClosedPort(TcpSocket);
+
+impl ClosedPort {
+    /// Binds a free port without listening.
+    pub fn bind() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self(socket)
+    }
+
+    /// The URL that refuses connections, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
 }
 
 /// Returns the response to a request on a connection, or `None` to reset the connection.

@@ -47,7 +47,7 @@ use std::time::Duration;
 pub use api_gateway::{WebhookRequest, sign};
 #[cfg(feature = "function")]
 pub use function::{Delivery, Function, RecordingQueue, SentMessage};
-pub use http::AcceptMode;
+pub use http::{AcceptMode, ClosedPort};
 pub use process::{Process, RunningProcess};
 pub use runtime_api::{CompletedInvocation, HttpResponse, Invocation, RuntimeApi};
 use serde_json::Value;

@@ -45,7 +45,7 @@ async fn any_invocation_is_a_run_with_one_log_line() {
     let invocation = lambda.invoke("null").await;
     let response: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
     assert_eq!(response["missed"], 0);
-    assert_eq!(process.stdout_line_count(), 2);
+    assert_eq!(process.wait_for_lines(2).await.len(), 2);
     assert_eq!(process.stderr_lines(), Vec::<String>::new());
 }
 
