@@ -9,13 +9,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stack import Server, StackError, base_environment, build
+from stack import Server, StackError, base_environment, build, opener
 
 USER, PASSWORD = "admin", "a password"
 START_TIMEOUT = 60
-
-# Ignores the proxy settings of the environment.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FakeSuperOffice(Server):
@@ -74,9 +71,7 @@ class FakeSuperOffice(Server):
 
     def _control(self, method: str, path: str, timeout: float = 30) -> Any:
         base = self.url.rpartition("/")[0]
-        with _opener.open(
-            urllib.request.Request(f"{base}/_control/{path}", method=method), timeout=timeout
-        ) as response:
+        with opener.open(urllib.request.Request(f"{base}/_control/{path}", method=method), timeout=timeout) as response:
             body = response.read()
         return json.loads(body) if body else None
 

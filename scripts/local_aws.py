@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from stack import Server, StackError, base_environment, free_port
+from stack import Server, StackError, base_environment, free_ports
 
 REGION = "eu-north-1"
 ACCOUNT = "123456789012"
@@ -43,10 +43,9 @@ class LocalAws(Server):
         if not PYTHON.exists():
             raise StackError(f"{PYTHON} does not exist; `make` installs MiniStack there")
         self.folder = folder
-        self.port = free_port()
+        self.port, insecure_port = free_ports(2)
         self.url = f"https://localhost:{self.port}"
         # The same AWS without TLS, to show that the queues reject such requests.
-        insecure_port = free_port()
         self.insecure_url = f"http://localhost:{insecure_port}"
         self.ca_file = folder / "ca.pem"
         certificate, key = create_certificates(folder)

@@ -1,12 +1,13 @@
 """Serves MiniStack with TLS. Runs in MiniStack's own environment, .tools/ministack.
 
-MiniStack's own program would also listen on port 443, and it differs from AWS in three ways that matter here. Its
-CloudFormation does not know two kinds of resources of the template, and an update ends functions in the middle of a
-request.
+MiniStack's own program would also listen on port 443, and it differs from AWS in four ways that matter here. Its
+CloudFormation does not know two kinds of resources of the template, an update ends functions in the middle of a
+request, and a log line that is late by milliseconds is not in the log.
 """
 
 import asyncio
 import os
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from ministack.services.cloudformation import provisioners
 
 # No request takes longer: the function's own time limits are shorter.
 MAX_REQUEST_SECONDS = 10
+# A function has written its line before it responds. Only a busy machine delays the thread that reads the line.
+MAX_LOG_SECONDS = 10
 
 
 def record_saved_queries() -> None:
@@ -62,8 +65,24 @@ def finish_requests_before_updates() -> None:
     lambda_runtime.kill_workers = lambda workers: threading.Thread(target=finish_and_kill, args=[workers]).start()
 
 
+def wait_for_log_lines() -> None:
+    """Waits for the JSON line that a function writes before it responds. MiniStack waits for 50 milliseconds."""
+    drain = lambda_runtime.ProvidedWorker._drain_stderr_bounded
+
+    def drain_json_line(worker: lambda_runtime.ProvidedWorker, **limits: float) -> str:
+        deadline, lines = time.monotonic() + MAX_LOG_SECONDS, ""
+        while True:
+            lines = "\n".join(filter(None, [lines, drain(worker, **limits)]))
+            # With limits, these are the lines of a start that failed.
+            if limits or re.search(r"^\{", lines, re.MULTILINE) or time.monotonic() > deadline:
+                return lines
+
+    lambda_runtime.ProvidedWorker._drain_stderr_bounded = drain_json_line
+
+
 def main() -> None:
     finish_requests_before_updates()
+    wait_for_log_lines()
     record_saved_queries()
     record_alarms_on_expressions()
     config = Config()

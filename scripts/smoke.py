@@ -233,13 +233,13 @@ def configured_secret(url: SplitResult) -> str:
     secret = os.environ.get("SUPEROFFICE_WEBHOOK_SECRET", "")
     if secret:
         return secret
-    if is_local(url):
+    if is_local(url.hostname):
         return SAMPLE_SECRET
     raise SmokeError("Set SUPEROFFICE_WEBHOOK_SECRET to the deployed secret.")
 
 
-def is_local(url: SplitResult) -> bool:
-    return url.hostname == "localhost" or url.hostname.endswith(".localhost")
+def is_local(host: str) -> bool:
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def post(url: SplitResult, body: bytes, signature: str | None) -> Response:
@@ -248,7 +248,7 @@ def post(url: SplitResult, body: bytes, signature: str | None) -> Response:
     if signature:
         headers["X-SuperOffice-Signature"] = signature
     context = ssl.create_default_context()
-    if is_local(url) and LOCAL_CA.exists():
+    if is_local(url.hostname) and LOCAL_CA.exists():
         context.load_verify_locations(LOCAL_CA)
     connection = Connection(url.hostname, url.port, timeout=TIMEOUT, context=context)
     path = url.path + (f"?{url.query}" if url.query else "")
@@ -266,10 +266,10 @@ def post(url: SplitResult, body: bytes, signature: str | None) -> Response:
 
 
 class Connection(http.client.HTTPSConnection):
-    """Resolves every name in .localhost to the loopback address, as RFC 6761 demands. Not every resolver does."""
+    """Resolves localhost and every name in it to 127.0.0.1. Not every resolver does, although RFC 6761 demands it."""
 
     def connect(self) -> None:
-        host = "127.0.0.1" if self.host.endswith(".localhost") else self.host
+        host = "127.0.0.1" if is_local(self.host) else self.host
         self.sock = socket.create_connection((host, self.port), self.timeout)
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
 

@@ -280,7 +280,7 @@ class WatchedFunction:
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
         url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/{self._name}/invocations"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with _opener.open(request, timeout=timeout) as response:
+        with opener.open(request, timeout=timeout) as response:
             return json.load(response)
 
     def _wait_until_ready(self, seconds: float = 300) -> bool:
@@ -371,17 +371,27 @@ def base_environment() -> dict[str, str]:
     """Returns this process's environment without the variables of the function and the AWS SDK."""
     kept = {name: value for name, value in os.environ.items() if name not in FUNCTION_VARIABLES}
     # Cargo may need a proxy to download crates; local servers never do.
-    return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    given = kept.get("no_proxy") or kept.get("NO_PROXY")
+    direct = ",".join(filter(None, [given, "127.0.0.1", "localhost", ".localhost"]))
+    return {**kept, "NO_PROXY": direct, "no_proxy": direct}
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns different ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 # Ignores the proxy settings of the environment.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def running_in(session: int) -> list[psutil.Process]:

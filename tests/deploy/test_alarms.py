@@ -63,9 +63,11 @@ def lines(webhook, aws, binary):
         found["fallback"] = function.lines[-1]
     webhook.queue().drain()
     webhook.queue("QuarantineQueueUrl").drain()
-    slow = dict(found["forwarded"])
-    slow["EnqueueLatency"] = 1500
-    return {**found, "slow": slow}
+    for line in found.values():
+        # The measured latency would depend on this machine.
+        if "EnqueueLatency" in line:
+            line["EnqueueLatency"] = 20
+    return {**found, "slow": {**found["forwarded"], "EnqueueLatency": 1500}}
 
 
 @pytest.fixture(scope="module")

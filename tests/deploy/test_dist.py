@@ -14,6 +14,7 @@ import boto3
 import make_dist as dist
 import pytest
 import sbom
+from botocore.config import Config
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from moto.server import ThreadedMotoServer
@@ -71,10 +72,10 @@ def test_second_release_is_byte_identical(release, metadata, tmp_path):
 
 
 def test_release_does_not_contain_paths_of_the_machine(release):
+    home = {f"{Path.home()}/"} - {"//"}
     for path in release.iterdir():
         content = path.read_bytes()
-        assert str(dist.ROOT).encode() not in content, path.name
-        assert str(Path.home()).encode() + b"/" not in content, path.name
+        assert [text for text in {str(dist.ROOT), *home} if text.encode() in content] == [], path.name
 
 
 def test_checksums_cover_all_other_files(release):
@@ -248,6 +249,7 @@ def test_sam_uploads_the_zip_as_it_is(release, tmp_path):
             region_name="eu-north-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",
+            config=Config(proxies={}),
         )
         s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
         packaged = tmp_path / "packaged.yaml"

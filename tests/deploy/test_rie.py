@@ -15,7 +15,7 @@ import pytest
 import samcli.local.rapid
 from deliveries import delivery, event
 from signing import SAMPLE_SECRET
-from stack import Child, base_environment, free_port
+from stack import Child, base_environment, free_ports, opener
 
 RIE = (
     Path(samcli.local.rapid.__path__[0]) / f"aws-lambda-rie-{'arm64' if platform.machine() == 'aarch64' else 'x86_64'}"
@@ -33,7 +33,7 @@ def emulator(binary, aws, tmp_path):
         executable = tmp_path / "aws-lambda-rie"
         executable.write_bytes(RIE.read_bytes())
         executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
-        address, runtime_api = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        address, runtime_api = (f"127.0.0.1:{port}" for port in free_ports(2))
         arguments = ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_api]
         environment = {
             **base_environment(),
@@ -51,7 +51,7 @@ def emulator(binary, aws, tmp_path):
             deadline = time.monotonic() + 60
             while True:
                 try:
-                    with urllib.request.urlopen(url, json.dumps(payload).encode(), timeout=30) as response:
+                    with opener.open(url, json.dumps(payload).encode(), timeout=30) as response:
                         return json.load(response)
                 except urllib.error.HTTPError:
                     raise

@@ -22,6 +22,14 @@ LOCAL = [sys.executable, "scripts/local.py"]
 SECONDS = 300
 
 
+def is_running(process: psutil.Process) -> bool:
+    """Returns `True` if a process is more than a zombie. In some containers, nobody removes zombies."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Started:
     """scripts/local.py as make starts it, and all processes it has started so far."""
 
@@ -57,7 +65,7 @@ class Started:
         return self.process.returncode
 
     def still_running(self) -> list[psutil.Process]:
-        return [process for process in self.descendants if process.is_running()]
+        return [process for process in self.descendants if is_running(process)]
 
     def _read(self) -> str:
         if self.process.poll() is None:
