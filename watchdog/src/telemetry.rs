@@ -89,17 +89,20 @@ pub fn line(report: &Report, function_name: &str, request_id: &str, now: Timesta
     .collect();
     let definitions: Vec<Value> = metrics.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})).collect();
     let mut line = Map::new();
-    line.insert(
-        "_aws".into(),
-        json!({
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": "SuperOfficeWebhook",
-                "Dimensions": [["FunctionName"]],
-                "Metrics": definitions,
-            }],
-        }),
-    );
+    // A failed run can have no metrics, and a directive needs at least one.
+    if !metrics.is_empty() {
+        line.insert(
+            "_aws".into(),
+            json!({
+                "Timestamp": now.as_millisecond(),
+                "CloudWatchMetrics": [{
+                    "Namespace": "SuperOfficeWebhook",
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": definitions,
+                }],
+            }),
+        );
+    }
     line.insert("FunctionName".into(), json!(function_name));
     line.extend(metrics.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
     line.insert("requestId".into(), json!(request_id));
@@ -192,5 +195,7 @@ mod tests {
             line["_aws"]["CloudWatchMetrics"][0]["Metrics"],
             json!([{"Name": "WebhookActive", "Unit": "Count"}])
         );
+        let line = read(&Report { webhook_active: None, ..report });
+        assert_eq!((line.get("_aws"), &line["error"]), (None, &json!("no")));
     }
 }
