@@ -11,6 +11,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use superoffice_webhook::function::has_empty_endpoint;
 
 use crate::client::with_causes;
 use crate::webhooks::{RESYNC_EVENT, integer, is_contact_event};
@@ -62,7 +63,11 @@ impl Logs {
             .retry_config(RetryConfig::standard().with_max_attempts(5))
             .load()
             .await;
-        Self::new(aws_sdk_cloudwatchlogs::Client::new(&config))
+        let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(&config);
+        if has_empty_endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", |name| std::env::var(name).ok()) {
+            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
+        }
+        Self::new(aws_sdk_cloudwatchlogs::Client::from_conf(builder.build()))
     }
 
     /// Uses a client that is configured already.
@@ -95,7 +100,7 @@ impl Logs {
                 .await
                 .map_err(|error| LogError {
                     log_group: log_group.to_owned(),
-                    reason: reason(&error),
+                    reason: aws_reason(&error),
                     is_missing: error.code() == Some("ResourceNotFoundException"),
                 })?;
             for event in page.events() {
@@ -114,8 +119,8 @@ impl Logs {
     }
 }
 
-/// Returns the service's code and message, or the chain of causes if the service did not respond.
-fn reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
+/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
+pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => with_causes(error),

@@ -23,4 +23,4 @@ pub use outcome::{DeliveryRecord, HandleError, Outcome};
 pub use queue::{FallbackReason, Queue, QueueError, SendError, Sent, WithFallback};
 pub use queue_url::{QueueUrl, QueueUrlError};
 pub use request::{InvalidEvent, Request};
-pub use sqs::{SqsClients, SqsQueue};
+pub use sqs::{SqsClients, SqsQueue, has_empty_endpoint};

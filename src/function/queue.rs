@@ -29,7 +29,7 @@ pub enum QueueError {
     /// No response in time.
     #[error("timeout")]
     Timeout,
-    /// No connection.
+    /// No connection, or a connection that was closed before the response.
     #[error("unreachable")]
     Unreachable,
     /// A server error (5xx), with its code.

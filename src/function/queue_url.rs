@@ -68,8 +68,23 @@ impl QueueUrl {
     }
 }
 
-/// The domains of AWS endpoints.
-const AWS_DOMAINS: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"];
+/// The domains of AWS endpoints: the two of each partition, as the SDK knows them.
+const AWS_DOMAINS: [&str; 14] = [
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".api.amazonwebservices.com.cn",
+    ".api.amazonwebservices.eu",
+    ".api.aws",
+    ".api.aws.hci.ic.gov",
+    ".api.aws.ic.gov",
+    ".api.aws.scloud",
+    ".api.cloud-aws.adc-e.uk",
+    ".c2s.ic.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+    ".sc2s.sgov.gov",
+];
 
 /// Returns the region that an AWS host names.
 fn aws_region(host: &str) -> Option<&str> {
@@ -101,7 +116,11 @@ mod tests {
             ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
             ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
             ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+            ("https://sqs.cn-north-1.api.amazonwebservices.com.cn/1/q", "cn-north-1"),
             ("https://sqs.eu-west-3.api.aws/1/q", "eu-west-3"),
+            ("https://sqs.eusc-de-east-1.amazonaws.eu/1/q", "eusc-de-east-1"),
+            ("https://sqs.eusc-de-east-1.api.amazonwebservices.eu/1/q", "eusc-de-east-1"),
+            ("https://sqs.us-iso-east-1.c2s.ic.gov/1/q", "us-iso-east-1"),
             ("https://vpce-0a1-b2c.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
             ("https://vpce-0a1-b2c-us-east-2a.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
             ("http://127.0.0.1:5000/1/q", "xx-home-9"),

@@ -47,7 +47,8 @@ impl<E: ProvideErrorMetadata> From<&SdkError<E>> for QueueError {
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
-            SdkError::DispatchFailure(failure) if failure.is_io() => Self::Unreachable,
+            // The SDK does not count a connection that was closed before the response as an I/O error.
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => Self::Unreachable,
             SdkError::ServiceError(_) | SdkError::ResponseError(_) => match (code, status) {
                 (code, Some(status)) if status.is_server_error() => {
                     Self::Unavailable(code.unwrap_or_else(|| format!("HTTP {status}")))
@@ -172,8 +173,11 @@ impl SqsClients {
         // The SDK's default token bucket is shared by the whole process and is exhausted by about twenty failed sends.
         // Then even a closed connection would not be retried.
         let unlimited = RetryPartition::custom("unlimited").token_bucket(TokenBucket::unlimited()).build();
-        let config = aws_sdk_sqs::config::Builder::from(&config).retry_partition(unlimited).build();
-        Self { client: aws_sdk_sqs::Client::from_conf(config) }
+        let mut builder = aws_sdk_sqs::config::Builder::from(&config).retry_partition(unlimited);
+        if has_empty_endpoint("AWS_ENDPOINT_URL_SQS", |name| std::env::var(name).ok()) {
+            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
+        }
+        Self { client: aws_sdk_sqs::Client::from_conf(builder.build()) }
     }
 
     /// Returns a queue with an optional fallback, each with its time limits.
@@ -198,6 +202,12 @@ impl Limits {
     fn timeout_config(self) -> TimeoutConfig {
         TimeoutConfig::builder().operation_attempt_timeout(self.attempt).operation_timeout(self.all_attempts).build()
     }
+}
+
+/// Returns `true` if the endpoint of an AWS service is empty: its own variable or, without one, `AWS_ENDPOINT_URL`. It
+/// counts as unset, but the SDK for Rust would use it and panic.
+pub fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
+    lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
 }
 
 /// Returns a client with one HTTPS connector. By default, the SDK creates a connector for each client and each set of
@@ -339,6 +349,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn endpoint_of_a_service_precedes_the_endpoint_of_all() {
+        for (service, all, expected) in [
+            (None, None, false),
+            (None, Some("https://all"), false),
+            (None, Some(""), true),
+            (Some(""), None, true),
+            (Some(""), Some("https://all"), true),
+            (Some("https://sqs"), Some(""), false),
+        ] {
+            let lookup = |name: &str| if name == "AWS_ENDPOINT_URL" { all } else { service }.map(str::to_owned);
+            assert_eq!(has_empty_endpoint("AWS_ENDPOINT_URL_SQS", lookup), expected, "{service:?} {all:?}");
+        }
+    }
+
     fn rejected(code: &str) -> QueueError {
         QueueError::Rejected(code.into())
     }
@@ -352,6 +377,7 @@ mod tests {
             (Error::timeout_error("t"), QueueError::Timeout),
             (Error::dispatch_failure(ConnectorError::timeout("t".into())), QueueError::Timeout),
             (Error::dispatch_failure(ConnectorError::io("i".into())), QueueError::Unreachable),
+            (Error::dispatch_failure(ConnectorError::other("o".into(), None)), QueueError::ConstructionFailure),
             (Error::dispatch_failure(ConnectorError::user("u".into())), QueueError::ConstructionFailure),
             (Error::construction_failure("c"), QueueError::ConstructionFailure),
         ] {

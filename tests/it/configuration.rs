@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use superoffice_webhook::function::Config;
-use test_support::{Fault, RuntimeApi, SqsServer};
+use test_support::{Fault, RuntimeApi, SqsServer, WebhookRequest};
 
-use crate::{check_timed_out, function_process};
+use crate::{STARTS, check_timed_out, function_process};
 
 const QUEUE: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo";
 
@@ -98,7 +98,7 @@ async fn configuration_error_is_one_line_in_the_json_log_format() {
 
 /// Starts the function with another variable, ends it, and returns its diagnostics.
 async fn startup_lines(sqs: &SqsServer, variable: Option<(&str, &str)>) -> Vec<String> {
-    loop {
+    for _ in 0..STARTS {
         let lambda = RuntimeApi::start().await;
         let mut function = function_process(&lambda, sqs)
             .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
@@ -113,6 +113,7 @@ async fn startup_lines(sqs: &SqsServer, variable: Option<(&str, &str)>) -> Vec<S
             return diagnostics;
         }
     }
+    panic!("the function never checked the queue in time")
 }
 
 /// The check of the queue writes a line whose level depends on the error.
@@ -134,6 +135,21 @@ async fn log_level_can_be_raised() {
             assert_eq!(lines.iter().any(expected), is_logged, "{fault:?} {level:?}: {lines:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn empty_endpoint_counts_as_unset() {
+    let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
+    let queue = sqs.queue_url("events");
+    let _function = function_process(&lambda, &sqs)
+        .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
+        .env("QUEUE_URL", &queue)
+        .env("AWS_ENDPOINT_URL", sqs.endpoint())
+        .env("AWS_ENDPOINT_URL_SQS", "")
+        .start();
+    let event = r#"{"EventId":"1","Event":"contact.created","PrimaryKey":1}"#;
+    let invocation = lambda.invoke(WebhookRequest::signed(event, "s").http_api()).await;
+    assert_eq!((invocation.response().status, sqs.messages(&queue).len()), (200, 1));
 }
 
 #[tokio::test]

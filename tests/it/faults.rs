@@ -12,7 +12,7 @@ use test_support::{
     WebhookRequest, outcome_metric,
 };
 
-use crate::{check_timed_out, function_process};
+use crate::{STARTS, check_timed_out, function_process};
 
 const SECRET: &str = "faults-secret";
 
@@ -60,6 +60,18 @@ impl TestBed {
 
     async fn start_with_fallback() -> Self {
         Self::start_with(SqsServer::start().await, true, "events.fifo").await
+    }
+
+    /// Starts a function that has checked its queue, and so has an open connection.
+    async fn start_checked(tls: bool) -> Self {
+        for _ in 0..STARTS {
+            let sqs = if tls { SqsServer::start_tls().await } else { SqsServer::start().await };
+            let test_bed = Self::start_with(sqs, false, "events.fifo").await;
+            if !check_timed_out(&test_bed.function.stderr_lines()) {
+                return test_bed;
+            }
+        }
+        panic!("the function never checked the queue in time")
     }
 
     async fn start_with(sqs: SqsServer, with_fallback: bool, queue: &str) -> Self {
@@ -210,6 +222,7 @@ async fn transient_fault_is_retried() {
         Fault::ServiceUnavailable,
         Fault::Throttle,
         Fault::Reset,
+        Fault::Close,
         Fault::Status(502),
         Fault::Status(504),
     ] {
@@ -234,6 +247,7 @@ async fn failing_queue_gets_three_attempts() {
     assert_fails(Fault::InternalFailure, 3, "InternalFailure", NO_TIMEOUT).await;
     assert_fails(Fault::Throttle, 3, "RequestThrottled", NO_TIMEOUT).await;
     assert_fails(Fault::Reset, 3, "unreachable", NO_TIMEOUT).await;
+    assert_fails(Fault::Close, 3, "unreachable", NO_TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -373,13 +387,7 @@ async fn stalled_and_reset_connections_fail_within_the_limit() {
 #[tokio::test]
 async fn connection_closed_while_the_process_is_frozen_is_replaced() {
     for tls in [false, true] {
-        let test_bed = loop {
-            let sqs = if tls { SqsServer::start_tls().await } else { SqsServer::start().await };
-            let test_bed = TestBed::start_with(sqs, false, "events.fifo").await;
-            if !check_timed_out(&test_bed.function.stderr_lines()) {
-                break test_bed;
-            }
-        };
+        let test_bed = TestBed::start_checked(tls).await;
         test_bed.deliver(&event(1)).await.assert_queued((1, 0));
 
         test_bed.function.signal("STOP");

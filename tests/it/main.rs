@@ -28,7 +28,10 @@ fn function_process(lambda: &RuntimeApi, sqs: &SqsServer) -> Process {
     Process::new(env!("CARGO_BIN_EXE_superoffice-webhook")).envs(lambda.environment()).envs(sqs.environment())
 }
 
-/// Whether the function abandoned its check of the queue, which can happen on a busy machine.
+/// The number of starts, of which one checks the queue in time even on a busy machine.
+const STARTS: usize = 5;
+
+/// Returns `true` if the function abandoned its check of the queue.
 fn check_timed_out(diagnostics: &[String]) -> bool {
     diagnostics.iter().any(|line| line.contains("queue could not be checked") && line.contains("timeout"))
 }

@@ -1,5 +1,7 @@
 //! A small HTTP/1.1 server, plain or TLS, with connection faults.
 
+use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -53,9 +55,28 @@ impl ClosedPort {
     }
 }
 
-/// Returns the response to a request on a connection, or `None` to reset the connection.
-pub(crate) type Handler =
-    Arc<dyn Fn(u64, Request<Incoming>) -> BoxFuture<'static, Option<Response<Full<Bytes>>>> + Send + Sync>;
+/// The response to a request, or the way in which the connection ends instead.
+pub(crate) type HandlerResult = Result<Response<Full<Bytes>>, End>;
+
+/// Handles a request on a connection.
+pub(crate) type Handler = Arc<dyn Fn(u64, Request<Incoming>) -> BoxFuture<'static, HandlerResult> + Send + Sync>;
+
+/// The end of a connection without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A TCP reset, which the peer sees as an error.
+    Reset,
+    /// An orderly end.
+    Close,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl Error for End {}
 
 /// A listening server. Dropping it closes the listener and all connections.
 pub(crate) struct Server {
@@ -178,7 +199,7 @@ async fn serve(number: u64, stream: Stream, idle_limit: watch::Receiver<Option<D
         let response = handler(number, request);
         let idle_since = Arc::clone(&idle_since);
         async move {
-            let response = response.await.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset));
+            let response = response.await;
             idle_since.send_replace(Some(Instant::now()));
             response
         }
@@ -189,7 +210,7 @@ async fn serve(number: u64, stream: Stream, idle_limit: watch::Receiver<Option<D
         tokio::select! {
             // The connection is polled first, so that a response is written before the connection counts as idle.
             biased;
-            result = &mut connection => result.is_err_and(|error| error.is_user()),
+            result = &mut connection => result.is_err_and(|error| is_reset(&error)),
             () = &mut idle_too_long => false,
         }
     };
@@ -214,6 +235,11 @@ async fn idle_too_long(mut limit: watch::Receiver<Option<Duration>>, mut idle: w
             else => future::pending().await,
         }
     }
+}
+
+/// Returns `true` if the handler ended the connection with a reset.
+fn is_reset(error: &hyper::Error) -> bool {
+    error.source().and_then(|source| source.downcast_ref()) == Some(&End::Reset)
 }
 
 /// Makes the following close a TCP reset, which the peer sees as an error instead of an orderly end.

@@ -155,7 +155,7 @@ impl RuntimeApi {
             init_errors: Mutex::default(),
         });
         let shared = Arc::clone(&state);
-        let handler: Handler = Arc::new(move |_, request| respond(Arc::clone(&shared), request).map(Some).boxed());
+        let handler: Handler = Arc::new(move |_, request| respond(Arc::clone(&shared), request).map(Ok).boxed());
         let server = Server::start(None, handler).await;
         Self { server, state, queue, invocations: AtomicU64::new(0), constant_trace_id: AtomicBool::new(false) }
     }

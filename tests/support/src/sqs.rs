@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::http::{AcceptMode, Handler, Server};
+use crate::http::{AcceptMode, End, Handler, HandlerResult, Server};
 use crate::tls::Certificate;
 use crate::{TIMEOUT, lock};
 
@@ -45,6 +45,8 @@ pub enum Fault {
     AcceptThenHang,
     /// Resets the connection without accepting the message.
     Reset,
+    /// Closes the connection without accepting the message.
+    Close,
     /// Never responds and does not accept the message.
     Hang,
     /// Responds with a status and an HTML page, as a proxy would.
@@ -304,16 +306,12 @@ impl SqsServer {
     }
 }
 
-async fn respond(
-    state: Arc<State>,
-    connection: u64,
-    request: hyper::Request<Incoming>,
-) -> Option<Response<Full<Bytes>>> {
+async fn respond(state: Arc<State>, connection: u64, request: hyper::Request<Incoming>) -> HandlerResult {
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = header("x-amz-target").strip_prefix("AmazonSQS.").unwrap_or_default().to_owned();
     let region = header("authorization").split('/').nth(2).map(str::to_owned);
-    let body = body.collect().await.ok()?.to_bytes();
+    let body = body.collect().await.map_err(|_| End::Reset)?.to_bytes();
     let received = Instant::now();
 
     #[derive(Deserialize)]
@@ -322,11 +320,11 @@ async fn respond(
         queue_url: String,
     }
     let Ok(Addressed { queue_url }) = serde_json::from_slice(&body) else {
-        return Some(error_response("SerializationException", "Sender", 400));
+        return Ok(error_response("SerializationException", "Sender", 400));
     };
     let message = if action == "SendMessage" {
         let Ok(mut message) = serde_json::from_slice::<Message>(&body) else {
-            return Some(error_response("SerializationException", "Sender", 400));
+            return Ok(error_response("SerializationException", "Sender", 400));
         };
         let number = state.message_count.fetch_add(1, Ordering::Relaxed) + 1;
         message.id = message_id(number);
@@ -344,16 +342,16 @@ async fn respond(
     };
     let fault = state.record(&request);
     let response = match fault {
-        Some(Fault::Hang) => None,
-        Some(Fault::Reset) => return None,
-        Some(Fault::Status(code)) => Some(html_response(code)),
-        Some(Fault::InternalFailure) => Some(error_response("InternalFailure", "Receiver", 500)),
-        Some(Fault::ServiceUnavailable) => Some(error_response("ServiceUnavailable", "Receiver", 503)),
-        Some(Fault::Throttle) => Some(error_response("RequestThrottled", "Sender", 400)),
-        Some(Fault::AccessDenied) => Some(error_response("AccessDeniedException", "Sender", 400)),
-        Some(Fault::QueueDoesNotExist) => Some(error_response("QueueDoesNotExist", "Sender", 400)),
+        Some(Fault::Hang | Fault::Reset) => Err(End::Reset),
+        Some(Fault::Close) => Err(End::Close),
+        Some(Fault::Status(code)) => Ok(html_response(code)),
+        Some(Fault::InternalFailure) => Ok(error_response("InternalFailure", "Receiver", 500)),
+        Some(Fault::ServiceUnavailable) => Ok(error_response("ServiceUnavailable", "Receiver", 503)),
+        Some(Fault::Throttle) => Ok(error_response("RequestThrottled", "Sender", 400)),
+        Some(Fault::AccessDenied) => Ok(error_response("AccessDeniedException", "Sender", 400)),
+        Some(Fault::QueueDoesNotExist) => Ok(error_response("QueueDoesNotExist", "Sender", 400)),
         None | Some(Fault::Delay(_) | Fault::WrongMd5 | Fault::AcceptThenReset | Fault::AcceptThenHang) => {
-            Some(match (request.action.as_str(), message) {
+            Ok(match (request.action.as_str(), message) {
                 ("SendMessage", Some((number, message))) => {
                     state.accept(&request.queue_url, number, message, fault == Some(Fault::WrongMd5))
                 }
@@ -364,7 +362,7 @@ async fn respond(
     };
     state.changed.notify_waiters();
     match fault {
-        Some(Fault::AcceptThenReset) => None,
+        Some(Fault::AcceptThenReset) => Err(End::Reset),
         Some(Fault::Hang | Fault::AcceptThenHang) => future::pending().await,
         Some(Fault::Delay(delay)) => {
             tokio::time::sleep(delay).await;

@@ -172,18 +172,22 @@ async fn sqs_server_injects_faults_until_the_script_ends() {
     assert_eq!(client.send_message(&message).await.unwrap().json()["MD5OfMessageBody"], md5);
     assert_eq!(sqs.counts(&queue).accepted, 2);
 
-    for (fault, accepted) in [(Fault::Reset, 2), (Fault::AcceptThenReset, 3)] {
+    for (fault, end, accepted) in [
+        (Fault::Reset, io::ErrorKind::ConnectionReset, 2),
+        (Fault::Close, io::ErrorKind::UnexpectedEof, 2),
+        (Fault::AcceptThenReset, io::ErrorKind::ConnectionReset, 3),
+    ] {
         sqs.script(&queue, [fault]);
         let mut client = Client::connect(&sqs.endpoint()).await;
         let error = client.send_message(&message).await.err().unwrap();
-        assert_eq!((error.kind(), sqs.counts(&queue).accepted), (io::ErrorKind::ConnectionReset, accepted));
+        assert_eq!((error.kind(), sqs.counts(&queue).accepted), (end, accepted));
     }
 
     // A hanging request does not delay others.
     sqs.script(&queue, [Fault::Hang]);
     let mut hanging = Client::connect(&sqs.endpoint()).await;
     hanging.send("POST", "/", &message.to_string()).await.unwrap();
-    sqs.wait_until(|sqs| sqs.counts(&queue).received == 8).await;
+    sqs.wait_until(|sqs| sqs.counts(&queue).received == 9).await;
     client.send_message(&message).await.unwrap();
     assert_eq!(sqs.counts(&queue).accepted, 4);
 }
