@@ -36,13 +36,18 @@ pub enum Credentials {
 
 impl Credentials {
     /// The values that must not appear in any output.
-    pub fn secrets(&self) -> Vec<&Sensitive> {
+    pub fn secrets(&self) -> Vec<Sensitive> {
         match self {
-            Self::Bearer(token) => vec![token],
-            Self::Basic { password, .. } => vec![password],
-            Self::SystemUser(user) => vec![&user.token, &user.client_secret],
+            Self::Bearer(token) => vec![token.clone()],
+            Self::Basic { user, password } => vec![password.clone(), basic(user, password)],
+            Self::SystemUser(user) => vec![user.token.clone(), user.client_secret.clone()],
         }
     }
+}
+
+/// Returns the credentials in a header of Basic authentication (RFC 7617).
+pub(crate) fn basic(user: &str, password: &Sensitive) -> Sensitive {
+    Sensitive::new(STANDARD.encode(format!("{user}:{}", password.expose())))
 }
 
 /// The system user of an Online app for one tenant.
@@ -234,6 +239,13 @@ mod tests {
         for body in ["", "{}", r#"{"IsSuccessful":true,"Token":"x.e30.y"}"#, r#"{"IsSuccessful":true,"Token":"x"}"#] {
             assert_eq!(read_ticket(body.as_bytes()).unwrap_err(), TicketError::NoTicket, "{body}");
         }
+    }
+
+    #[test]
+    fn basic_credentials_are_secret_in_every_form() {
+        // printf admin:hunter2 | base64
+        let credentials = Credentials::Basic { user: "admin".into(), password: Sensitive::new("hunter2") };
+        assert_eq!(credentials.secrets(), ["hunter2", "YWRtaW46aHVudGVyMg=="].map(Sensitive::new));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::auth::{Credentials, TicketError, read_ticket};
+use crate::auth::{Credentials, TicketError, basic, read_ticket};
 use crate::config::{Connection, without_api_path};
 use crate::sensitive::{Sensitive, redact};
 
@@ -310,7 +310,7 @@ impl Client {
     /// Replaces every secret in a text that comes from SuperOffice.
     pub fn redact(&self, text: &str) -> String {
         let known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        redact(text, self.connection.credentials.secrets().into_iter().chain(known.iter()))
+        redact(text, self.connection.credentials.secrets().iter().chain(known.iter()))
     }
 
     /// Reads the state of the tenant; `None` if `SUPEROFFICE_TENANT` is not set.
@@ -324,7 +324,8 @@ impl Client {
         };
         let url = under(&self.connection.environment_url, &format!("api/state/{tenant}"));
         let call = Call { method: Method::GET, path: "api/state", query: &[], body: None, repeat: Repeat::Always };
-        let body = self.attempts(&call, async || Ok((url.clone(), HeaderMap::new()))).await?;
+        let headers = accept_json();
+        let body = self.attempts(&call, async || Ok((url.clone(), headers.clone()))).await?;
         let state: TenantState = serde_json::from_slice(&body).map_err(|error| self.unexpected(&call, error))?;
         if self.connection.url.is_none() {
             *self.base.lock().await = self.stated_base_url(&state);
@@ -474,16 +475,11 @@ impl Client {
     }
 
     async fn headers(&self) -> Result<HeaderMap, ApiError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let mut headers = accept_json();
         headers.insert(TIME_ZONE, HeaderValue::from_static("UTC"));
         let authorization = match &self.connection.credentials {
             Credentials::Bearer(token) => format!("Bearer {}", token.expose()),
-            Credentials::Basic { user, password } => {
-                use base64::Engine;
-                let pair = format!("{user}:{}", password.expose());
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-            }
+            Credentials::Basic { user, password } => format!("Basic {}", basic(user, password).expose()),
             Credentials::SystemUser(user) => {
                 headers.insert(APP_TOKEN, sensitive(user.client_secret().expose())?);
                 format!("SOTicket {}", self.ticket().await?.expose())
@@ -509,7 +505,7 @@ impl Client {
         let path = "Login/api/PartnerSystemUser/Authenticate";
         let call = Call { method: Method::POST, path, query: &[], body: Some(&body), repeat: Repeat::Always };
         let url = under(&self.connection.environment_url, path);
-        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let headers = accept_json();
         let response = self.attempts(&call, async || Ok((url.clone(), headers.clone()))).await?;
         let value = read_ticket(&response).map_err(|error| match error {
             TicketError::Rejected(reason) => TicketError::Rejected(self.redact(&reason)),
@@ -581,6 +577,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+fn accept_json() -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))])
 }
 
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {

@@ -156,8 +156,8 @@ impl<'a> Environment<'a> {
         if tenant.is_none() {
             self.problem("SUPEROFFICE_TENANT", "is not set; a system user authenticates for a tenant");
         }
-        let (token, client_secret, private_key) = (token?, client_secret?, private_key?);
-        match SystemUser::new(&token, &client_secret, &private_key) {
+        // A missing value is a problem already; the key is checked nevertheless.
+        match SystemUser::new(&token.unwrap_or_default(), &client_secret.unwrap_or_default(), &private_key?) {
             Ok(system_user) => Some(Credentials::SystemUser(system_user)),
             Err(problem) => {
                 self.problem("SUPEROFFICE_PRIVATE_KEY", problem.to_string());
@@ -210,12 +210,11 @@ impl<'a> Environment<'a> {
         let shared = self.optional("SUPEROFFICE_WEBHOOK_SECRET");
         if shared.as_deref().is_some_and(|secret| secret.trim().is_empty()) {
             self.problem("SUPEROFFICE_WEBHOOK_SECRET", "contains only whitespace");
-            return None;
         }
         let tenant = self.optional("SUPEROFFICE_TENANT");
         let has_master = self.optional("SUPEROFFICE_TENANT_MASTER_SECRET").is_some();
         let derived = match &tenant {
-            Some(tenant) if has_master => Some(Sensitive::new(self.master_secret()?.derive_text(tenant))),
+            Some(tenant) if has_master => self.master_secret().map(|master| Sensitive::new(master.derive_text(tenant))),
             _ => None,
         };
         let on_tenant_path = tenant.is_some_and(|tenant| {
@@ -379,6 +378,36 @@ mod tests {
              \n  SUPEROFFICE_PRIVATE_KEY is not set\
              \n  SUPEROFFICE_TENANT is not set; a system user authenticates for a tenant"
         );
+
+        let error = with(
+            &[
+                ("SUPEROFFICE_URL", "https://online3.superoffice.com/Cust1"),
+                ("SUPEROFFICE_TENANT", "Cust1"),
+                ("SUPEROFFICE_PRIVATE_KEY", "hunter2"),
+            ],
+            |env| env.connection(),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            "invalid configuration:\
+             \n  SUPEROFFICE_SYSTEM_TOKEN is not set\
+             \n  SUPEROFFICE_CLIENT_SECRET is not set\
+             \n  SUPEROFFICE_PRIVATE_KEY is not a PEM text with `BEGIN PRIVATE KEY` or `BEGIN RSA PRIVATE KEY`"
+        );
+    }
+
+    #[test]
+    fn both_webhook_secrets_are_checked() {
+        let error = secret(&[
+            ("SUPEROFFICE_WEBHOOK_SECRET", " "),
+            ("SUPEROFFICE_TENANT_MASTER_SECRET", "short"),
+            ("SUPEROFFICE_TENANT", "Cust1"),
+        ]);
+        let expected = "invalid configuration:\
+             \n  SUPEROFFICE_WEBHOOK_SECRET contains only whitespace\
+             \n  SUPEROFFICE_TENANT_MASTER_SECRET is shorter than 32 bytes, or only whitespace";
+        assert_eq!(error, Err(expected.into()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -138,6 +139,12 @@ def test_all_messages_are_kept_when_no_queue_accepts_events(quarantine):
     assert code == 1, out
     assert err.startswith("no queue accepts events (queue: ")
     assert quarantine.kept() == sorted(event(number).decode() for number in range(3))
+
+
+def test_quarantine_that_does_not_exist_is_an_error(quarantine):
+    code, _, err = quarantine.run(QUARANTINE_QUEUE_URL=quarantine.url.replace("redrive-quarantine", "nonexistent"))
+    assert code == 1
+    assert re.fullmatch(r"ReceiveMessage: \S*NonExistentQueue: .*does not exist.*\n", err), err
 
 
 def test_interrupted_run_loses_nothing(quarantine):

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::json;
 use superoffice_webhook_admin::changes::ChangedContact;
 use superoffice_webhook_admin::client::Client;
@@ -23,7 +23,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Fails if a contact was missed, unless all of them were signaled with --resync.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Missed {
-    /// The begin: a time such as 2026-11-24T09:00:00Z or 2026-11-24 (UTC), or how long ago, such as 36h
+    /// The begin: a time such as 2026-11-24T09:00:00Z or 2026-11-24 (UTC), or how long ago, such as 36h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Timestamp,
     /// The end, in the same forms [default: now]
@@ -104,8 +104,9 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
         return Offset::UTC.to_timestamp(time).map_err(|error| error.to_string());
     }
-    let ago = text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
-    let ago = ago.ok_or("expected a time such as 2026-11-24T09:00:00Z, or a duration such as 36h")?;
+    let ago = text.parse::<Span>().ok().and_then(|ago| ago.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    let ago = ago.filter(SignedDuration::is_positive);
+    let ago = ago.ok_or("expected a time such as 2026-11-24T09:00:00Z, or a duration such as 36h or 7d")?;
     Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())
 }
 
@@ -117,10 +118,12 @@ mod tests {
     fn times_dates_and_durations_are_accepted() {
         assert_eq!(parse_time("2026-11-24T10:00:00+01:00").unwrap().to_string(), "2026-11-24T09:00:00Z");
         assert_eq!(parse_time("2026-11-24").unwrap().to_string(), "2026-11-24T00:00:00Z");
-        let ago = Timestamp::now().duration_since(parse_time("36h").unwrap());
-        assert!((ago - SignedDuration::from_hours(36)).abs() < SignedDuration::from_mins(1), "{ago}");
+        for (text, hours) in [("36h", 36), ("7d", 168), ("2 weeks 1h", 337)] {
+            let ago = Timestamp::now().duration_since(parse_time(text).unwrap());
+            assert!((ago - SignedDuration::from_hours(hours)).abs() < SignedDuration::from_mins(1), "{ago}");
+        }
         assert_eq!(parse_time("2026-11-24T09:00:00").unwrap().to_string(), "2026-11-24T09:00:00Z");
-        for wrong in ["", "yesterday", "-1h"] {
+        for wrong in ["", "yesterday", "-1h", "1 month"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
     }

@@ -52,7 +52,12 @@ struct Options {
 impl Redrive {
     /// Runs the command.
     pub(crate) async fn run(self) -> CommandResult {
-        let config = Config::from_lookup(lookup)?;
+        let config = match Config::from_lookup(lookup) {
+            Err(error) if lookup("QUARANTINE_QUEUE_URL").is_none_or(|url| url.is_empty()) => {
+                return Err(format!("{error}\n  QUARANTINE_QUEUE_URL: not set").into());
+            }
+            config => config?,
+        };
         let quarantine_url = config.quarantine_queue.ok_or("QUARANTINE_QUEUE_URL is not set")?;
         let clients = SqsClients::load(&config.queue).await;
         let queues = clients.with_fallback(&config.queue, config.fallback_queue.as_ref());

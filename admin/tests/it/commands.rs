@@ -250,6 +250,38 @@ async fn error_that_concerns_every_signal_ends_the_command() {
 }
 
 #[tokio::test]
+async fn redrive_reports_missing_queues_together() {
+    let queue = ("QUEUE_URL", "https://sqs.eu-north-1.amazonaws.com/1/events");
+    let quarantine = ("QUARANTINE_QUEUE_URL", "https://sqs.eu-north-1.amazonaws.com/1/quarantine");
+    for (variables, error) in [
+        (vec![], "invalid configuration:\n  QUEUE_URL: not set\n  QUARANTINE_QUEUE_URL: not set\n"),
+        (
+            vec![("QUARANTINE_QUEUE_URL", "")],
+            "invalid configuration:\n  QUEUE_URL: not set\n  QUARANTINE_QUEUE_URL: not set\n",
+        ),
+        (vec![quarantine], "invalid configuration:\n  QUEUE_URL: not set\n"),
+        (vec![queue], "QUARANTINE_QUEUE_URL is not set\n"),
+    ] {
+        let variables = variables.into_iter().chain([("SUPEROFFICE_WEBHOOK_SECRET", "s")]);
+        let run = run_with(variables.map(|(name, value)| (name, value.to_owned())).collect(), &["redrive"]).await;
+        assert_eq!((run.status, run.stderr.as_str()), (1, error));
+    }
+}
+
+#[tokio::test]
+async fn empty_endpoint_counts_as_unset() {
+    let bed = TestBed::start().await;
+    let mut variables = bed.variables();
+    variables.extend(bed.aws_variables());
+    variables.insert("AWS_ENDPOINT_URL", bed.logs.url());
+    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", String::new());
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let missed = run_with(variables, &["missed", "--since", START]).await;
+    assert_eq!(missed.stderr, "1 contacts changed, 1 missed\n");
+}
+
+#[tokio::test]
 async fn missed_only_needs_the_archives() {
     let bed = TestBed::start().await;
     bed.superoffice.forbid("Webhook");

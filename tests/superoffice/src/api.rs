@@ -242,6 +242,9 @@ async fn state(State(host): State<Host>, Path(tenant): Path<String>, uri: Uri, h
     if let Err(response) = record(&host, request, &Method::GET).await {
         return response;
     }
+    if headers.get(header::ACCEPT).is_none_or(|accept| accept != "application/json") {
+        return error(StatusCode::NOT_ACCEPTABLE, "The request does not accept JSON");
+    }
     if !tenant.eq_ignore_ascii_case(TENANT) {
         return error(StatusCode::NOT_FOUND, "There is no such tenant");
     }

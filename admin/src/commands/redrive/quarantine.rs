@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::fmt::Debug;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::error::{DisplayErrorContext, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::Message;
 use superoffice_webhook::function::QueueUrl;
+use superoffice_webhook_admin::ledger::aws_reason;
 
 /// The period for which SQS hides a received message. A run that is killed leaves its messages hidden for this long.
 const VISIBILITY_TIMEOUT_SECONDS: i32 = 600;
@@ -139,13 +139,13 @@ impl QuarantineQueue for SqsQuarantine {
             .wait_time_seconds(WAIT_SECONDS)
             .send()
             .await
-            .map_err(|error| sqs_error("ReceiveMessage", error))?;
+            .map_err(|error| sqs_error("ReceiveMessage", &error))?;
         Ok(response.messages.unwrap_or_default())
     }
 
     async fn delete(&self, receipt_handle: &str) -> Result<()> {
         let request = self.client.delete_message().queue_url(self.url.as_str());
-        request.receipt_handle(receipt_handle).send().await.map_err(|error| sqs_error("DeleteMessage", error))?;
+        request.receipt_handle(receipt_handle).send().await.map_err(|error| sqs_error("DeleteMessage", &error))?;
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl QuarantineQueue for SqsQuarantine {
             .message_deduplication_id(format!("redrive/{}", message.message_id().unwrap_or_default()))
             .send()
             .await
-            .map_err(|error| sqs_error("SendMessage", error))?;
+            .map_err(|error| sqs_error("SendMessage", &error))?;
         response.message_id.ok_or_else(|| "SendMessage: the response has no message id".into())
     }
 
@@ -170,18 +170,16 @@ impl QuarantineQueue for SqsQuarantine {
             Ok(_) => Ok(()),
             // It is visible already: the run took longer than the visibility timeout.
             Err(SdkError::ServiceError(error)) if error.err().is_message_not_inflight() => Ok(()),
-            Err(error) => Err(sqs_error("ChangeMessageVisibility", error)),
+            Err(error) => Err(sqs_error("ChangeMessageVisibility", &error)),
         }
     }
 }
 
-/// Returns an error of the SDK with its causes.
-fn sqs_error<E, R>(operation: &str, error: SdkError<E, R>) -> Box<dyn Error + Send + Sync>
+fn sqs_error<E>(operation: &str, error: &E) -> Box<dyn Error + Send + Sync>
 where
-    E: Error + Send + Sync + 'static,
-    R: Debug + Send + Sync + 'static,
+    E: ProvideErrorMetadata + Error,
 {
-    format!("{operation}: {}", DisplayErrorContext(error)).into()
+    format!("{operation}: {}", aws_reason(error)).into()
 }
 
 #[cfg(test)]
