@@ -282,7 +282,7 @@ def released(folder: Path) -> list[str]:
 
 
 def replace(old: Path, new: Path) -> None:
-    """Replaces the files of a release, and keeps all others: `sam deploy --guided` writes samconfig.toml."""
+    """Replaces the files of a release, and keeps all others: SAM can write samconfig.toml there."""
     old.mkdir(exist_ok=True)
     for name in released(old):
         (old / name).unlink(missing_ok=True)
