@@ -240,7 +240,7 @@ class WatchedFunction:
         self._output = output
         self._name = name
         for _ in range(5):
-            self.port = free_port()
+            (self.port,) = free_ports(1)
             self._child = Child(
                 [
                     *[str(CARGO_LAMBDA), "lambda", "watch", "--package", name, "--bin", name],
@@ -376,11 +376,6 @@ def base_environment() -> dict[str, str]:
     return {**kept, "NO_PROXY": direct, "no_proxy": direct}
 
 
-def free_port() -> int:
-    (port,) = free_ports(1)
-    return port
-
-
 def free_ports(count: int) -> list[int]:
     """Returns different ports that are free now."""
     with contextlib.ExitStack() as stack:
@@ -399,10 +394,17 @@ def running_in(session: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            is_member = session in (process.pid, os.getsid(process.pid))
-            if is_member and process.status() != psutil.STATUS_ZOMBIE:
+            if session in (process.pid, os.getsid(process.pid)) and is_running(process):
                 found.append(process)
     return found
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Returns `True` if a process is more than a zombie. In some containers, nobody removes zombies."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_session(session: int) -> None:

@@ -47,7 +47,7 @@ fn redact_one(text: &str, secret: &str) -> String {
     redacted
 }
 
-/// Returns the text after a secret with which it begins. JSON encoders differ in the characters that they escape.
+/// Returns the rest of a text that begins with a secret. JSON encoders differ in the characters that they escape.
 fn strip_escaped<'a>(text: &'a str, secret: &str) -> Option<&'a str> {
     secret.chars().try_fold(text, |text, expected| {
         let (found, rest) = split_json_char(text)?;

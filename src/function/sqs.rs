@@ -204,8 +204,8 @@ impl Limits {
     }
 }
 
-/// Returns `true` if the endpoint of an AWS service is empty: its own variable or, without one, `AWS_ENDPOINT_URL`. It
-/// counts as unset, but the SDK for Rust would use it and panic.
+/// Returns `true` if the variable for the endpoint of an AWS service is empty. If the service's own variable does not
+/// exist, `AWS_ENDPOINT_URL` is the one. Empty means unset, but the SDK for Rust would panic.
 pub fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
     lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
 }

@@ -14,20 +14,12 @@ import make_vectors
 import psutil
 import pytest
 import stack
-from stack import ROOT, base_environment
+from stack import ROOT, base_environment, is_running
 
 LOCAL = [sys.executable, "scripts/local.py"]
 
 # Generous, because other processes may use the machine.
 SECONDS = 300
-
-
-def is_running(process: psutil.Process) -> bool:
-    """Returns `True` if a process is more than a zombie. In some containers, nobody removes zombies."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class Started:

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use superoffice_webhook::function::Config;
 use test_support::{Fault, RuntimeApi, SqsServer, WebhookRequest};
 
-use crate::{STARTS, check_timed_out, function_process};
+use crate::{function_process, start_checked};
 
 const QUEUE: &str = "https://sqs.eu-north-1.amazonaws.com/123456789012/events.fifo";
 
@@ -98,7 +98,7 @@ async fn configuration_error_is_one_line_in_the_json_log_format() {
 
 /// Starts the function with another variable, ends it, and returns its diagnostics.
 async fn startup_lines(sqs: &SqsServer, variable: Option<(&str, &str)>) -> Vec<String> {
-    for _ in 0..STARTS {
+    let run = async || {
         let lambda = RuntimeApi::start().await;
         let mut function = function_process(&lambda, sqs)
             .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
@@ -108,12 +108,9 @@ async fn startup_lines(sqs: &SqsServer, variable: Option<(&str, &str)>) -> Vec<S
         lambda.first_poll().await;
         drop(lambda);
         function.wait().await;
-        let diagnostics = function.stderr_lines();
-        if !check_timed_out(&diagnostics) {
-            return diagnostics;
-        }
-    }
-    panic!("the function never checked the queue in time")
+        function.stderr_lines()
+    };
+    start_checked(run, Vec::clone).await
 }
 
 /// The check of the queue writes a line whose level depends on the error.

@@ -12,7 +12,7 @@ use test_support::{
     WebhookRequest, outcome_metric,
 };
 
-use crate::{STARTS, check_timed_out, function_process};
+use crate::{function_process, start_checked};
 
 const SECRET: &str = "faults-secret";
 
@@ -64,14 +64,11 @@ impl TestBed {
 
     /// Starts a function that has checked its queue, and so has an open connection.
     async fn start_checked(tls: bool) -> Self {
-        for _ in 0..STARTS {
+        let start = async || {
             let sqs = if tls { SqsServer::start_tls().await } else { SqsServer::start().await };
-            let test_bed = Self::start_with(sqs, false, "events.fifo").await;
-            if !check_timed_out(&test_bed.function.stderr_lines()) {
-                return test_bed;
-            }
-        }
-        panic!("the function never checked the queue in time")
+            Self::start_with(sqs, false, "events.fifo").await
+        };
+        start_checked(start, |test_bed| test_bed.function.stderr_lines()).await
     }
 
     async fn start_with(sqs: SqsServer, with_fallback: bool, queue: &str) -> Self {

@@ -28,12 +28,16 @@ fn function_process(lambda: &RuntimeApi, sqs: &SqsServer) -> Process {
     Process::new(env!("CARGO_BIN_EXE_superoffice-webhook")).envs(lambda.environment()).envs(sqs.environment())
 }
 
-/// The number of starts, of which one checks the queue in time even on a busy machine.
-const STARTS: usize = 5;
-
-/// Returns `true` if the function abandoned its check of the queue.
-fn check_timed_out(diagnostics: &[String]) -> bool {
-    diagnostics.iter().any(|line| line.contains("queue could not be checked") && line.contains("timeout"))
+/// Repeats the start of a function whose check of the queue timed out, as it can on a busy machine.
+async fn start_checked<T>(start: impl AsyncFn() -> T, diagnostics: impl Fn(&T) -> Vec<String>) -> T {
+    for _ in 0..5 {
+        let started = start().await;
+        let timed_out = |line: &String| line.contains("queue could not be checked") && line.contains("timeout");
+        if !diagnostics(&started).iter().any(timed_out) {
+            return started;
+        }
+    }
+    panic!("the function never checked the queue in time")
 }
 
 /// Returns a file in `events/payloads/`.

@@ -62,7 +62,7 @@ async fn failed_run_is_an_error_of_the_invocation() {
     assert!(line["error"].as_str().unwrap().contains("access denied (403)"), "{line}");
 }
 
-/// Starts the program with nothing but these variables, which do not suffice, and returns its diagnostics.
+/// Starts the program with these variables only. It must fail. Returns its diagnostics.
 async fn configuration_error(variables: &[(&str, &str)]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_watchdog"));
     let output = program.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).output().await.unwrap();
