@@ -17,11 +17,13 @@ DELAYS = [0, 90, 5 * MINUTE, 10 * MINUTE]
 
 @pytest.fixture(scope="module")
 def alarms(webhook):
-    """The alarms of a stack with every alarm that needs no custom domain, by name without the stack's."""
-    webhook.update(SilenceHours="72")
-    pages = webhook.stack.aws.client("cloudwatch").get_paginator("describe_alarms")
+    """The alarms of a stack that has all of them, by name without the stack's."""
+    aws, host = webhook.stack.aws, "webhooks.example.com"
+    certificate = aws.client("acm").request_certificate(DomainName=host)["CertificateArn"]
+    webhook.update(SilenceHours="72", DomainName=host, CertificateArn=certificate)
+    pages = aws.client("cloudwatch").get_paginator("describe_alarms")
     found = [alarm for page in pages.paginate(AlarmNamePrefix="webhook-") for alarm in page["MetricAlarms"]]
-    webhook.update(SilenceHours="0")
+    webhook.update(SilenceHours="0", DomainName="", CertificateArn="")
     return {alarm["AlarmName"].removeprefix("webhook-"): alarm for alarm in found}
 
 
@@ -138,6 +140,8 @@ AWS_METRICS = [
 ]
 # An old message is more than one problem.
 ALSO = {"events-expire": {"event-age"}}
+# They need hours or days, and are breaching without data.
+CONDITIONAL = {"silence", "certificate-expires"}
 INCIDENT = HOUR
 
 
@@ -153,8 +157,8 @@ def raised(alarms: dict, metrics: Metrics, start: float, end: float, extra_perio
 
 @pytest.fixture(scope="module")
 def loss_alarms(alarms):
-    """All alarms but the one on silence, which needs days."""
-    return {name: alarm for name, alarm in alarms.items() if name != "silence"}
+    """The alarms that react within minutes."""
+    return {name: alarm for name, alarm in alarms.items() if name not in CONDITIONAL}
 
 
 @pytest.mark.parametrize("extra_periods", [0, 2])
@@ -210,6 +214,7 @@ def test_noise_of_the_internet_raises_no_alarm(lines, of, loss_alarms):
 def test_quiet_day_raises_no_alarm(lines, of, alarms):
     # No delivery from evening to morning, and then a few.
     metrics = usual_day(lines, of, hours=10, start=4 * DAY + 8 * HOUR)
+    put_days_to_expiry(metrics, alarms["certificate-expires"], 300)
     for number in range(4):
         metrics.put_line(lines["forwarded"], 4 * DAY - (number + 1) * 17 * HOUR)
     assert raised(alarms, metrics, 4 * DAY, 5 * DAY) == {}
@@ -230,11 +235,27 @@ def test_silence_raises_its_alarm_after_the_configured_hours(lines, alarms):
     assert times[-1] >= last + 89 * HOUR
 
 
+def put_days_to_expiry(metrics: Metrics, alarm: dict, days: int) -> None:
+    """Puts what ACM reports twice a day, until the certificate expires."""
+    dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+    for day in range(days):
+        for at in (day * DAY, day * DAY + 12 * HOUR):
+            metrics.put("AWS/CertificateManager", "DaysToExpiry", dimensions, days - day, at, 0)
+
+
+def test_certificate_alarm_remains_after_the_certificate_has_expired(alarms):
+    metrics, alarm = Metrics(), alarms["certificate-expires"]
+    put_days_to_expiry(metrics, alarm, 60)
+    # After day 40, the certificate has 20 days left. After day 60, there is no data.
+    states = [state(alarm, metrics, day * DAY) for day in range(3, 70)]
+    assert states == ["OK"] * 38 + ["ALARM"] * 29
+
+
 def test_every_alarm_is_covered_and_has_a_description(alarms):
-    covered = {case[0] for case in LINES + AWS_METRICS} | {"enqueue-latency", "silence"}
+    covered = {case[0] for case in LINES + AWS_METRICS} | {"enqueue-latency"} | CONDITIONAL
     assert alarms.keys() == covered
     for name, alarm in alarms.items():
-        assert alarm["TreatMissingData"] == ("breaching" if name == "silence" else "notBreaching")
+        assert alarm["TreatMissingData"] == ("breaching" if name in CONDITIONAL else "notBreaching")
         assert alarm["AlarmDescription"], name
 
 
@@ -281,7 +302,7 @@ def test_dashboard_shows_existing_metrics_and_every_unconditional_alarm(webhook,
         "Throttled"
     }
     (arns,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
-    assert sorted(arns) == sorted(alarm["AlarmArn"] for name, alarm in alarms.items() if name != "silence")
+    assert sorted(arns) == sorted(alarm["AlarmArn"] for name, alarm in alarms.items() if name not in CONDITIONAL)
 
 
 def test_saved_queries_use_fields_of_the_log(lines):

@@ -179,11 +179,35 @@ def test_pattern_agrees_with_the_function(binary, name, value, expected):
     assert template_accepts(name, value) == (expected == BOTH), f"the template, {name}={value!r}"
 
 
-def test_every_text_parameter_of_the_function_has_a_pattern():
-    for name in VARIABLES:
-        assert PARAMETERS[name].keys() & {"AllowedPattern", "AllowedValues"}, name
+def test_every_text_parameter_has_a_pattern_with_a_description():
     for name, parameter in PARAMETERS.items():
-        assert "AllowedPattern" not in parameter or "ConstraintDescription" in parameter, name
+        if parameter["Type"] != "Number" and "AllowedValues" not in parameter:
+            assert parameter.keys() >= {"AllowedPattern", "ConstraintDescription"}, name
+
+
+@pytest.mark.parametrize(
+    ("principal", "accepted"),
+    [
+        ("123456789012", True),
+        ("020222070707", True),
+        ("arn:aws:iam::123456789012:root", True),
+        ("arn:aws:iam::123456789012:role/consumer", True),
+        ("arn:aws-us-gov:iam::123456789012:role/path/to/consumer", True),
+        ("arn:aws:iam::123456789012:user/consumer", True),
+        # Everyone.
+        ("*", False),
+        ("arn:aws:iam::*:root", False),
+        # A YAML number that has lost its first zero.
+        ("20222070707", False),
+        ("1234567890123", False),
+        ("arn:aws:iam::123456789012:role/", False),
+        ("arn:aws:iam::123456789012:group/consumers", False),
+        ("arn:aws:sts::123456789012:assumed-role/consumer/session", False),
+        ("consumer.example.com", False),
+    ],
+)
+def test_consumer_principal_is_an_account_a_role_or_a_user(principal, accepted):
+    assert template_accepts("ConsumerPrincipals", principal) == accepted
 
 
 def test_defaults_are_accepted():
@@ -277,6 +301,7 @@ def test_secret_in_the_description_of_the_function_is_found():
         ({"DomainName": "webhooks.example.com"}, "DomainName needs CertificateArn"),
         ({"CertificateArn": "arn:aws:acm:eu-north-1:123456789012:certificate/1"}, "CertificateArn needs DomainName"),
         ({"DefaultEndpoint": "disabled"}, "DefaultEndpoint can only be disabled with a DomainName"),
+        ({"ConsumerPrincipals": "123456789012,*"}, "ConsumerPrincipals"),
         ({"TenantSecrets": "{"}, "TenantSecrets"),
         ({"ForwardEvents": "*.created"}, "ForwardEvents"),
         ({"MessageFormat": "xml"}, "MessageFormat"),

@@ -4,12 +4,13 @@ import json
 import re
 
 import pytest
-from sam_stack import CONSUMER_TEMPLATE, TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 from stack import ROOT
 
 TEMPLATE_YAML = yaml_parse(TEMPLATE.read_text())
 CONSUMER_YAML = yaml_parse(CONSUMER_TEMPLATE.read_text())
+WATCHDOG_YAML = yaml_parse(WATCHDOG_TEMPLATE.read_text())
 RESOURCES = TEMPLATE_YAML["Resources"]
 
 
@@ -64,18 +65,24 @@ def test_access_log_is_json_that_the_metric_filter_finds():
     assert not re.search(r"context\.(path|protocol|httpMethod|identity\.userAgent)", form)
 
 
-def test_alarms_notify_both_kinds_of_recipients():
-    for name, alarm in of_type("AWS::CloudWatch::Alarm").items():
-        assert alarm["AlarmActions"] == [
-            {"Fn::If": ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}]},
-            {"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]},
-        ], name
+@pytest.mark.parametrize("template", [TEMPLATE_YAML, WATCHDOG_YAML], ids=["function", "watchdog"])
+def test_alarms_notify_both_kinds_of_recipients(template):
+    alarms = [item for item in template["Resources"].values() if item["Type"] == "AWS::CloudWatch::Alarm"]
+    assert len(alarms) >= 4
+    for alarm in alarms:
+        assert alarm["Properties"]["AlarmActions"] == [
+            {"Ref": "AlarmTopic"},
+            {"Fn::If": ["HasAlarmTopicArn", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}]},
+        ], alarm
 
 
 def test_runbooks_in_alarm_descriptions_exist():
-    for alarm in of_type("AWS::CloudWatch::Alarm").values():
-        for document in re.findall(r"docs/[\w/-]+\.md", alarm["AlarmDescription"]):
-            assert (ROOT / document).exists(), document
+    documents = re.findall(
+        r"docs/\S+", " ".join(alarm["AlarmDescription"] for alarm in of_type("AWS::CloudWatch::Alarm").values())
+    )
+    assert len(documents) == 4
+    for document in documents:
+        assert (ROOT / document.removesuffix(".")).is_file(), document
 
 
 def test_every_log_group_expires_and_every_queue_and_log_remains():
@@ -85,6 +92,15 @@ def test_every_log_group_expires_and_every_queue_and_log_remains():
         if resource["Type"] in ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "AWS::Logs::LogGroup"):
             assert resource["DeletionPolicy"] == "RetainExceptOnCreate", name
             assert resource["UpdateReplacePolicy"] == "Retain", name
+
+
+@pytest.mark.parametrize(
+    "template", [TEMPLATE_YAML, WATCHDOG_YAML, CONSUMER_YAML], ids=["function", "watchdog", "consumer"]
+)
+def test_every_role_can_have_a_permissions_boundary(template):
+    roles = [item["Properties"] for item in template["Resources"].values() if item["Type"] == "AWS::IAM::Role"]
+    boundary = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]}
+    assert [role["PermissionsBoundary"] for role in roles] == [boundary]
 
 
 def test_parameters_are_grouped_for_the_console():
