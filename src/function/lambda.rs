@@ -12,15 +12,14 @@ use futures_util::FutureExt;
 use lambda_http::Body;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use lambda_http::http::Response;
-use lambda_http::request::LambdaRequest;
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::function::handler::Handler;
-use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
+use crate::function::outcome::{DeliveryRecord, HandleError};
 use crate::function::queue::Queue;
-use crate::function::request::{InvalidEvent, Request};
+use crate::function::request::{Event, Request};
 use crate::function::response::response;
 use crate::function::telemetry::{self, Invocation, UnverifiedHeaders};
 
@@ -52,19 +51,18 @@ impl<Q: Queue> LambdaAdapter<Q> {
     pub async fn respond(&self, event: LambdaEvent<Box<RawValue>>) -> (ApiGatewayResponse, String) {
         let LambdaEvent { payload, context } = event;
         let trace_header = context.xray_trace_id.as_deref().filter(|header| !header.is_empty());
-        let event = serde_json::from_str::<LambdaRequest>(payload.get()).map_err(|_| InvalidEvent::NotApiGateway);
-        drop(payload);
-        let is_rest_api = matches!(event, Ok(LambdaRequest::ApiGatewayV1(_)));
+        let event = Event::new(&payload);
+        let is_payload_1 = event.is_payload_1();
 
         let mut record = DeliveryRecord::default();
         let mut headers = UnverifiedHeaders::default();
-        let result = match event.and_then(Request::try_from) {
-            Ok(request) => {
-                headers = UnverifiedHeaders::from_headers(&request.headers);
-                self.handle(request, trace_header, &mut record).await
-            }
-            Err(error) => Err(HandleError::InvalidEvent(error)),
-        };
+        // A panic must neither end the process nor leave the sender without a response.
+        let result = AssertUnwindSafe(async {
+            let request = Request::try_from(event)?;
+            headers = UnverifiedHeaders::from_headers(&request.headers);
+            self.handler.handle(request, trace_header, &mut record).await
+        });
+        let result = result.catch_unwind().await.unwrap_or(Err(HandleError::Panic));
 
         let response = response(&result);
         let invocation = Invocation {
@@ -81,20 +79,7 @@ impl<Q: Queue> LambdaAdapter<Q> {
                 "SuperOffice disabled or stopped the webhook; no events will arrive until it is active again"
             );
         }
-        (ApiGatewayResponse::new(response, is_rest_api), line)
-    }
-
-    /// Handles a request. A panic must neither end the process nor leave the sender without a response.
-    async fn handle(
-        &self,
-        request: Request,
-        trace_header: Option<&str>,
-        record: &mut DeliveryRecord,
-    ) -> Result<Outcome, HandleError> {
-        AssertUnwindSafe(self.handler.handle(request, trace_header, record))
-            .catch_unwind()
-            .await
-            .unwrap_or(Err(HandleError::Panic))
+        (ApiGatewayResponse::new(response, is_payload_1), line)
     }
 }
 
@@ -109,10 +94,10 @@ pub enum ApiGatewayResponse {
 }
 
 impl ApiGatewayResponse {
-    fn new(response: Response<String>, is_rest_api: bool) -> Self {
+    fn new(response: Response<String>, is_payload_1: bool) -> Self {
         let (parts, body) = response.into_parts();
         let (status, body) = (i64::from(parts.status.as_u16()), Some(Body::Text(body)));
-        if is_rest_api {
+        if is_payload_1 {
             let mut response = ApiGatewayProxyResponse::default();
             (response.status_code, response.headers, response.body) = (status, parts.headers, body);
             Self::V1(response)

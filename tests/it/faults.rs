@@ -201,6 +201,28 @@ async fn assert_fails(fault: Fault, attempts: u64, reason: &str, limit: Duration
     assert_eq!(with_fallback.sqs.counts(&with_fallback.events).accepted, accepted);
 }
 
+/// The Lambda runtime accepts every JSON text, and the function decodes only the fields of an HTTP request.
+#[tokio::test]
+async fn invocation_with_any_json_has_a_response_and_a_log_line() {
+    let test_bed = TestBed::start().await;
+    let delivery = WebhookRequest::signed(event(1), SECRET).header("X-Other", "other").http_api().to_string();
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    for (number, (payload, status)) in [
+        (delivery.replace(r#""other""#, r#""\ud800""#), 200),
+        (delivery.replace(r#""other""#, "1e999"), 200),
+        (delivery.replace(r#""other""#, &deep), 200),
+        (r#""\ud800""#.into(), 500),
+        (deep, 500),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(test_bed.lambda.invoke(payload).await.response().status, status);
+        let line = test_bed.function.wait_for_lines(number as u64 + 1).await.pop().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["status"], status);
+    }
+}
+
 #[tokio::test]
 async fn hanging_attempt_is_retried() {
     assert_recovers(&[Fault::Hang], Duration::from_secs(4)).await;

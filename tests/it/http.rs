@@ -278,22 +278,25 @@ async fn method_other_than_post_returns_405() {
     }
 }
 
+/// `src/function/request.rs` tests every field and any header.
 #[tokio::test]
 async fn path_query_and_other_headers_have_no_effect() {
     let function = Function::new();
     let expected = function.invoke(&signed(EVENT).http_api()).await.message().message.clone();
-    for path in ["/", "/webhook", "/a/b%20c/æ", "//", "/a b/ø//%zz"] {
-        let request = signed(EVENT).path(path).header("X-Own", "blåbær").header("Host", "no host: at/all");
-        let mut http_api = request.http_api();
-        http_api["rawQueryString"] = json!("a=\"{}<>\"&b=ø");
-        http_api["requestContext"]["http"]["sourceIp"] = json!("192.0.2.1");
-        assert_eq!(function.invoke(&http_api).await.message().message, expected, "{path}");
-
-        let mut rest_api = request.rest_api();
-        rest_api["queryStringParameters"] = json!({"a\"": "<ø>"});
-        rest_api["multiValueQueryStringParameters"] = json!({"a\"": ["<ø>", " "]});
-        rest_api["requestContext"]["identity"]["sourceIp"] = json!("192.0.2.1");
-        assert_eq!(function.invoke(&rest_api).await.message().message, expected, "{path}");
+    let request = signed(EVENT).path("/a b/ø//%zz").header("X-Own", "blåbær").header("Host", "no host: at/all");
+    let odd_name = request.clone().header("x-é", "1");
+    for (mut event, path, value) in [
+        (request.http_api(), "/rawQueryString", json!("a=\"{}<>\"&b=ø")),
+        (request.http_api(), "/headers/user-agent", json!("A\u{7f}B")),
+        (request.http_api(), "/headers/user-agent", Value::Null),
+        (request.http_api(), "/requestContext/timeEpoch", json!("1773648863204")),
+        (odd_name.http_api(), "/requestContext/http/sourceIp", json!(7)),
+        (odd_name.rest_api(), "/queryStringParameters", json!({"a\"": "<ø>"})),
+        (request.rest_api(), "/requestContext/identity", Value::Null),
+        (request.rest_api(), "/multiValueHeaders/User-Agent", json!([null, 7, "A\u{7f}B"])),
+    ] {
+        *event.pointer_mut(path).unwrap() = value;
+        assert_eq!(function.invoke(&event).await.message().message, expected, "{event}");
     }
 }
 
