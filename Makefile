@@ -49,7 +49,7 @@ send: $(INSTALLED) ## send an event to the stack of `make watch`: make send EVEN
 	@$(BIN)/python scripts/local.py send "$(EVENT)"
 
 redrive: ## forward quarantined messages that can be parsed: make redrive ARGS=--dry-run
-	$(CARGO) run --quiet --package superoffice-webhook-admin -- redrive $(ARGS)
+	$(CARGO) run --quiet --package so-webhook -- redrive $(ARGS)
 
 events: ## regenerate events/*.json and tests/vectors from events/payloads
 	$(CARGO) run --quiet --package test-support --bin sample-events

@@ -77,9 +77,9 @@ class FakeSuperOffice(Server):
 
 
 def run_admin(arguments: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess:
-    """Runs superoffice-webhook-admin with these arguments and variables."""
+    """Runs so-webhook with these arguments and variables."""
     return subprocess.run(
-        [str(build("superoffice-webhook-admin")), *arguments],
+        [str(build("so-webhook")), *arguments],
         env={**base_environment(), **variables},
         capture_output=True,
         text=True,

@@ -200,7 +200,7 @@ Secret         {SAMPLE_SECRET}
 In another terminal:
   make send EVENT=contact-created
   SUPEROFFICE_WEBHOOK_SECRET={SAMPLE_SECRET} \\
-    cargo run -p superoffice-webhook-admin -- post {function.url} events/payloads/contact-created.json
+    cargo run -p so-webhook -- post {function.url} events/payloads/contact-created.json
 
 The function is rebuilt when its code changes. Ctrl-C stops everything.
 """,

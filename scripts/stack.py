@@ -29,7 +29,7 @@ from signing import SAMPLE_SECRET
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_NAME = "superoffice-webhook"
 CONSUMER_NAME = "consumer"
-ADMIN_NAME = "superoffice-webhook-admin"
+ADMIN_NAME = "so-webhook"
 CARGO = os.environ.get("CARGO", "cargo")
 CARGO_LAMBDA = Path(sys.executable).parent / "cargo-lambda"
 

@@ -24,11 +24,13 @@
 //!
 //! - [`webhook`]: SuperOffice's deliveries — signatures, tenants, events. No AWS.
 //! - [`message`]: the queue message, encoded and decoded. No AWS.
+//! - [`env`]: environment variables, read with all problems together.
 #![cfg_attr(
     feature = "lambda",
     doc = "- [`function`]: the Lambda function, in the order in which a delivery passes through it."
 )]
 
+pub mod env;
 pub mod message;
 pub mod webhook;
 

@@ -1,7 +1,6 @@
 //! The configuration, from the environment.
 
-use std::fmt;
-
+use crate::env::{ConfigError, Environment};
 use crate::function::filter::EventFilter;
 use crate::function::queue_url::QueueUrl;
 use crate::message::MessageFormat;
@@ -59,7 +58,7 @@ impl Config {
     ///
     /// [`ConfigError`] with all problems. No text contains a secret.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut env = Env::new(lookup);
+        let mut env = Environment::new(&lookup);
         let current = env.parse(SECRET, |text| secret(SECRET, text));
         let previous = env.parse(SECRET_PREVIOUS, |text| secret(SECRET_PREVIOUS, text));
         let tenants: TenantSecrets = env.parse(TENANT_SECRETS, str::parse).unwrap_or_default();
@@ -71,17 +70,15 @@ impl Config {
         let is_invalid =
             [TENANT_SECRETS, MASTER_SECRET, MASTER_SECRET_PREVIOUS].iter().any(|name| env.has_problem(name));
         if !has_secret && !is_invalid {
-            env.problem(SECRET, "not set");
+            env.required(SECRET);
         }
 
         let default_region = env.get("AWS_REGION");
         let queue_url = |url: &str| QueueUrl::parse(url, default_region.as_deref());
         let quarantine_queue = env.parse(QUARANTINE_QUEUE, queue_url);
         let mut fallback_queue = env.parse(FALLBACK_QUEUE, queue_url);
+        env.required(QUEUE);
         let queue = env.parse(QUEUE, queue_url);
-        if !env.is_set(QUEUE) {
-            env.problem(QUEUE, "not set");
-        }
         // Not an error: the template cannot detect it, and deliveries succeed without a fallback.
         if fallback_queue.is_some() && fallback_queue == queue {
             tracing::warn!("{FALLBACK_QUEUE} is ignored, because it is {QUEUE}");
@@ -90,19 +87,17 @@ impl Config {
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
 
-        match queue {
-            Some(queue) if env.problems.is_empty() => Ok(Self {
-                verifier: masters
-                    .into_iter()
-                    .fold(Verifier::with_tenants(current, previous, tenants), Verifier::with_master),
-                queue,
-                quarantine_queue,
-                fallback_queue,
-                filter,
-                format,
-            }),
-            _ => Err(ConfigError { problems: env.problems }),
-        }
+        let config = queue.map(|queue| Self {
+            verifier: masters
+                .into_iter()
+                .fold(Verifier::with_tenants(current, previous, tenants), Verifier::with_master),
+            queue,
+            quarantine_queue,
+            fallback_queue,
+            filter,
+            format,
+        });
+        env.finish(config)
     }
 }
 
@@ -114,57 +109,6 @@ fn secret(name: &str, text: &str) -> Result<Secret, <Secret as std::str::FromStr
     }
     Ok(secret)
 }
-
-/// A reader of environment variables that collects all problems.
-struct Env<L> {
-    lookup: L,
-    problems: Vec<(&'static str, String)>,
-}
-
-impl<L: Fn(&str) -> Option<String>> Env<L> {
-    fn new(lookup: L) -> Self {
-        Self { lookup, problems: Vec::new() }
-    }
-
-    fn get(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).filter(|value| !value.is_empty())
-    }
-
-    fn is_set(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    /// Returns the parsed value, or `None` if the variable is not set or has a problem.
-    fn parse<T, E: fmt::Display>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        parse(&self.get(name)?).map_err(|error| self.problem(name, error)).ok()
-    }
-
-    fn problem(&mut self, name: &'static str, problem: impl ToString) {
-        self.problems.push((name, problem.to_string()));
-    }
-
-    fn has_problem(&self, name: &str) -> bool {
-        self.problems.iter().any(|(variable, _)| *variable == name)
-    }
-}
-
-/// An invalid configuration, with the problem of each variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<(&'static str, String)>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid configuration:")?;
-        for (variable, problem) in &self.problems {
-            write!(f, "\n  {variable}: {problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

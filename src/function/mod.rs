@@ -15,7 +15,7 @@ mod response;
 mod sqs;
 mod telemetry;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use filter::{EventFilter, FilterError};
 pub use handler::Handler;
 pub use lambda::{ApiGatewayResponse, LambdaAdapter};
@@ -23,4 +23,4 @@ pub use outcome::{DeliveryRecord, HandleError, Outcome};
 pub use queue::{FallbackReason, Queue, QueueError, SendError, Sent, WithFallback};
 pub use queue_url::{QueueUrl, QueueUrlError};
 pub use request::{InvalidEvent, Request};
-pub use sqs::{SqsClients, SqsQueue, has_empty_endpoint};
+pub use sqs::{SqsClients, SqsQueue};

@@ -25,6 +25,7 @@ use aws_smithy_runtime_api::client::http::{
 use md5::{Digest, Md5};
 use tokio::sync::OnceCell;
 
+use crate::env::has_empty_endpoint;
 use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
@@ -204,12 +205,6 @@ impl Limits {
     }
 }
 
-/// Returns `true` if the variable for the endpoint of an AWS service is empty. If the service's own variable does not
-/// exist, `AWS_ENDPOINT_URL` is the one. Empty means unset, but the SDK for Rust would panic.
-pub fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
-    lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
-}
-
 /// Returns a client with one HTTPS connector. By default, the SDK creates a connector for each client and each set of
 /// timeouts, and each of them reads all root certificates.
 fn http_client() -> SharedHttpClient {
@@ -346,21 +341,6 @@ mod tests {
             let rule = mock!(aws_sdk_sqs::Client::send_message)
                 .then_http_response(move || HttpResponse::new(StatusCode::try_from(status).unwrap(), body.into()));
             assert_eq!(send(STANDARD, &rule).await, Err(error), "{status} {body}");
-        }
-    }
-
-    #[test]
-    fn endpoint_of_a_service_precedes_the_endpoint_of_all() {
-        for (service, all, expected) in [
-            (None, None, false),
-            (None, Some("https://all"), false),
-            (None, Some(""), true),
-            (Some(""), None, true),
-            (Some(""), Some("https://all"), true),
-            (Some("https://sqs"), Some(""), false),
-        ] {
-            let lookup = |name: &str| if name == "AWS_ENDPOINT_URL" { all } else { service }.map(str::to_owned);
-            assert_eq!(has_empty_endpoint("AWS_ENDPOINT_URL_SQS", lookup), expected, "{service:?} {all:?}");
         }
     }
 

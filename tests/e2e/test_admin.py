@@ -1,4 +1,4 @@
-"""`superoffice-webhook-admin sign` and `post`: the signature, and a delivery over HTTP."""
+"""`so-webhook sign` and `post`: the signature, and a delivery over HTTP."""
 
 from __future__ import annotations
 

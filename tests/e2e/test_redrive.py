@@ -1,4 +1,4 @@
-"""`superoffice-webhook-admin redrive` between two queues of a local SQS."""
+"""`so-webhook redrive` between two queues of a local SQS."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 //! The configuration from environment variables.
 
-use superoffice_webhook_admin::config::{ConfigError, Connection, Environment};
-use superoffice_webhook_admin::sensitive::Sensitive;
+use superoffice_client::sensitive::Sensitive;
+use superoffice_client::settings::{self, Connection};
+use superoffice_webhook::env::{ConfigError, Environment};
 
 /// The number of contacts that a run signals at most, unless `MAX_RESYNCS` is set.
 const DEFAULT_MAX_RESYNCS: usize = 500;
@@ -52,30 +53,30 @@ impl Config {
     /// [`ConfigError`] with every problem at once. No message contains a secret.
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut environment = Environment::new(lookup);
-        let connection = environment.connection();
-        let webhook_url = environment.webhook_url();
-        let secret = environment.optional_webhook_secret();
-        let log_group = environment.log_group();
+        let connection = settings::connection(&mut environment);
+        let webhook_url = settings::webhook_url(&mut environment);
+        let secret = settings::optional_webhook_secret(&mut environment);
+        let log_group = environment.required("LOG_GROUP_NAME");
         let own_log_group = ["WATCHDOG_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_GROUP_NAME"]
             .into_iter()
-            .find_map(|variable| environment.optional(variable))
-            .or_else(|| environment.optional("AWS_LAMBDA_FUNCTION_NAME").map(|name| format!("/aws/lambda/{name}")));
+            .find_map(|variable| environment.get(variable))
+            .or_else(|| environment.get("AWS_LAMBDA_FUNCTION_NAME").map(|name| format!("/aws/lambda/{name}")));
         if own_log_group.is_none() {
-            environment.problem("WATCHDOG_LOG_GROUP_NAME", "is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME");
+            environment.problem("WATCHDOG_LOG_GROUP_NAME", "not set, nor is AWS_LAMBDA_LOG_GROUP_NAME");
         }
-        let mode = match environment.optional("WATCHDOG_MODE").as_deref() {
+        let mode = match environment.get("WATCHDOG_MODE").as_deref() {
             None | Some("report") => Some(Mode::Report),
             Some("act") => Some(Mode::Act),
             Some(_) => {
-                environment.problem("WATCHDOG_MODE", "is neither `report` nor `act`");
+                environment.problem("WATCHDOG_MODE", "expected `report` or `act`");
                 None
             }
         };
-        let max_resyncs = match environment.optional("MAX_RESYNCS").map(|text| text.parse()) {
+        let max_resyncs = match environment.get("MAX_RESYNCS").map(|text| text.parse()) {
             None => Some(DEFAULT_MAX_RESYNCS),
             Some(Ok(number)) if number > 0 => Some(number),
             Some(_) => {
-                environment.problem("MAX_RESYNCS", "is not a number greater than 0");
+                environment.problem("MAX_RESYNCS", "expected a number greater than 0");
                 None
             }
         };
@@ -146,11 +147,11 @@ mod tests {
         assert_eq!(
             read(&variables).unwrap_err(),
             "invalid configuration:\
-             \n  WEBHOOK_URL is not set\
-             \n  LOG_GROUP_NAME is not set\
-             \n  WATCHDOG_LOG_GROUP_NAME is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
-             \n  WATCHDOG_MODE is neither `report` nor `act`\
-             \n  MAX_RESYNCS is not a number greater than 0"
+             \n  WEBHOOK_URL: not set\
+             \n  LOG_GROUP_NAME: not set\
+             \n  WATCHDOG_LOG_GROUP_NAME: not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
+             \n  WATCHDOG_MODE: expected `report` or `act`\
+             \n  MAX_RESYNCS: expected a number greater than 0"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! Earlier runs, as the watchdog's own log reports them. There is no other memory.
 
 use jiff::{SignedDuration, Timestamp};
+use recovery::delivery_log::{LogError, Logs};
 use serde::Deserialize;
-use superoffice_webhook_admin::ledger::{LogError, Logs};
 
 /// Lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
 const FILTER: &str = "{ ($.WatchdogOk = 1) || ($.Reactivated >= 1) }";

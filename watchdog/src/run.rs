@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_webhook_admin::changes::Change;
-use superoffice_webhook_admin::client::{ApiError, Client};
-use superoffice_webhook_admin::ledger::{Ledger, LogError, Logs};
-use superoffice_webhook_admin::missed::{Missed, MissedError, Window};
-use superoffice_webhook_admin::sensitive::Sensitive;
-use superoffice_webhook_admin::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
+use recovery::comparison::{Missed, MissedError, Window};
+use recovery::delivery_log::{Ledger, LogError, Logs};
+use superoffice_client::archives::Change;
+use superoffice_client::client::{ApiError, Client};
+use superoffice_client::sensitive::Sensitive;
+use superoffice_client::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
 use tokio::time::Instant;
 
 use crate::config::{Config, Mode};

@@ -75,11 +75,11 @@ async fn invalid_configuration_ends_the_process_before_any_invocation() {
     assert_eq!(
         configuration_error(&[("SUPEROFFICE_ACCESS_TOKEN", "hunter2"), ("WATCHDOG_MODE", "attack")]).await,
         "invalid configuration:\
-         \n  SUPEROFFICE_URL is not set, nor is SUPEROFFICE_TENANT\
-         \n  WEBHOOK_URL is not set\
-         \n  LOG_GROUP_NAME is not set\
-         \n  WATCHDOG_LOG_GROUP_NAME is not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
-         \n  WATCHDOG_MODE is neither `report` nor `act`\n"
+         \n  SUPEROFFICE_URL: not set, nor is SUPEROFFICE_TENANT\
+         \n  WEBHOOK_URL: not set\
+         \n  LOG_GROUP_NAME: not set\
+         \n  WATCHDOG_LOG_GROUP_NAME: not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
+         \n  WATCHDOG_MODE: expected `report` or `act`\n"
     );
 }
 
@@ -89,5 +89,5 @@ async fn configuration_error_is_one_line_if_the_log_format_is_json() {
     assert_eq!(line.lines().count(), 1, "{line}");
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "ERROR");
-    assert!(line["message"].as_str().unwrap().contains("WEBHOOK_URL is not set"), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("WEBHOOK_URL: not set"), "{line}");
 }

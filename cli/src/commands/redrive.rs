@@ -1,0 +1,287 @@
+//! `redrive`: forwards the quarantined messages that now parse.
+//!
+//! Each message takes the path of a delivery: its signature is verified again, and it leaves quarantine only after a
+//! queue has accepted its event. However a run ends, no event is lost. At worst, an event is queued twice, with the
+//! same `EventId`.
+
+mod quarantine;
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use aws_sdk_sqs::types::Message;
+use http::{HeaderMap, HeaderValue, Method};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use superoffice_webhook::function::{
+    Config, DeliveryRecord, HandleError, Handler, Outcome, Queue, QueueError, Request, SqsClients, SqsQueue,
+    WithFallback,
+};
+use superoffice_webhook::message::QueueMessage;
+use superoffice_webhook::{QueuedEvent, SIGNATURE_HEADER, decode_quarantined_body};
+
+use super::{CommandResult, lookup, print};
+use quarantine::{InFlight, Quarantine, QuarantineQueue, SqsQuarantine};
+
+/// Forward the quarantined messages that now parse, and leave the others in quarantine
+///
+/// The environment is the function's: SUPEROFFICE_WEBHOOK_SECRET, QUEUE_URL, QUARANTINE_QUEUE_URL and so on.
+/// AWS credentials come from the SDK's default chain. Ctrl-C ends the run after the current message.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+struct Options {
+    /// Report the result for each message, and change nothing
+    ///
+    /// SQS returns only the first ten messages of a FIFO quarantine queue.
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete tests, and events that FORWARD_EVENTS does not match
+    ///
+    /// The function acknowledges and drops such events.
+    #[arg(long)]
+    delete_ignored: bool,
+}
+
+impl Redrive {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> CommandResult {
+        let config = match Config::from_lookup(lookup) {
+            Err(error) if lookup("QUARANTINE_QUEUE_URL").is_none_or(|url| url.is_empty()) => {
+                return Err(format!("{error}\n  QUARANTINE_QUEUE_URL: not set").into());
+            }
+            config => config?,
+        };
+        let quarantine_url =
+            config.quarantine_queue.ok_or("invalid configuration:\n  QUARANTINE_QUEUE_URL: not set")?;
+        let clients = SqsClients::load(&config.queue).await;
+        let queues = clients.with_fallback(&config.queue, config.fallback_queue.as_ref());
+        let destination = |queue| if self.options.dry_run { Destination::DryRun } else { Destination::Queue(queue) };
+        let handler = Handler {
+            verifier: config.verifier,
+            filter: config.filter,
+            format: config.format,
+            events: WithFallback::new(destination(queues.primary), queues.fallback.map(destination)),
+            // A message that is still malformed stays where it is.
+            quarantine: None,
+        };
+        let interrupt = tokio::spawn(tokio::signal::ctrl_c());
+        let is_fifo = quarantine_url.is_fifo();
+        let quarantine = Quarantine::new(SqsQuarantine::new(&clients.client(&quarantine_url), quarantine_url));
+        let mut run = Run {
+            options: self.options,
+            is_fifo,
+            handler,
+            output: std::io::stdout(),
+            seen: HashSet::new(),
+            summary: Summary::default(),
+        };
+        let result = run.all(&quarantine, || interrupt.is_finished()).await;
+        quarantine.release().await;
+        let summary = print(run.summary.report(self.options.dry_run));
+        result.and(summary)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The destination of events: a queue, or in a dry run none.
+#[derive(Clone)]
+enum Destination {
+    Queue(SqsQueue),
+    DryRun,
+}
+
+impl Queue for Destination {
+    async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<String, QueueError> {
+        match self {
+            Self::Queue(queue) => queue.send(message, trace_header).await,
+            Self::DryRun => Ok(String::new()),
+        }
+    }
+}
+
+/// One pass through the quarantine queue.
+struct Run<D, W> {
+    options: Options,
+    is_fifo: bool,
+    handler: Handler<D>,
+    /// The report, a line for each message.
+    output: W,
+    /// Ids of the messages that were examined or requeued.
+    seen: HashSet<String>,
+    summary: Summary,
+}
+
+impl<D: Queue, W: Write> Run<D, W> {
+    /// Redrives all messages, until none is visible. A message that was kept long ago may be visible, and received,
+    /// again.
+    async fn all<Q: QuarantineQueue>(
+        &mut self,
+        quarantine: &Quarantine<Q>,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        loop {
+            let messages = quarantine.receive().await?;
+            if messages.is_empty() {
+                return Ok(());
+            }
+            for message in messages {
+                if is_interrupted() {
+                    return Err("interrupted; the remaining messages stay in quarantine".into());
+                }
+                if self.seen.insert(message.id().to_owned()) {
+                    self.redrive(message).await?;
+                }
+            }
+        }
+    }
+
+    /// Redrives one message.
+    async fn redrive<Q: QuarantineQueue>(
+        &mut self,
+        message: InFlight<'_, Q>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let id = message.id().to_owned();
+        let decision = self.decide(message.message()).await;
+        let report = decision.report(&id, self.options.dry_run);
+        match decision {
+            Decision::Forward { .. } | Decision::Delete => {
+                if !self.options.dry_run {
+                    let deleted = message.delete().await;
+                    deleted.map_err(|error| format!("{report}, but the message is still in quarantine: {error}"))?;
+                }
+            }
+            Decision::Keep(_) => {
+                // While it is hidden, SQS returns no later message of a FIFO queue.
+                if self.is_fifo && !self.options.dry_run {
+                    self.seen.insert(message.requeue().await?);
+                }
+            }
+            Decision::Stop(_) => return Err(report.into()),
+        }
+        self.summary.count(&decision);
+        Ok(writeln!(self.output, "{report}")?)
+    }
+
+    /// Sends a message's body through the function's own pipeline.
+    async fn decide(&self, message: &Message) -> Decision {
+        let attribute = |name: &str| message.message_attributes()?.get(name)?.string_value();
+        let body = match decode_quarantined_body(message.body().unwrap_or_default(), attribute("Encoding")) {
+            Ok(body) => body,
+            Err(error) => return Decision::Keep(error.to_string()),
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(signature) = attribute("Signature") {
+            match HeaderValue::from_str(signature) {
+                Ok(signature) => headers.insert(SIGNATURE_HEADER, signature),
+                Err(error) => return Decision::Keep(error.to_string()),
+            };
+        }
+        let mut result = self.handle("/webhook", &headers, &body).await;
+        if let (Err(HandleError::Unauthorized(_)), Some(tenant)) = (&result, tenant(&body)) {
+            // A derived secret is accepted on its tenant's path only, and quarantined messages do not contain the path.
+            let path = format!("/webhook/{}", utf8_percent_encode(&tenant, NON_ALPHANUMERIC));
+            result = self.handle(&path, &headers, &body).await;
+        }
+        if let (Err(HandleError::Unauthorized(_)), Some(problem)) = (&result, parse_error(&body)) {
+            // Without the tenant, no secret can be derived, so the signature may be valid.
+            return Decision::Keep(problem);
+        }
+        Decision::for_result(result, self.options.delete_ignored)
+    }
+
+    /// Sends a request through the pipeline.
+    async fn handle(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Outcome, HandleError> {
+        let (path, headers, body) = (path.to_owned(), headers.clone(), body.to_vec());
+        let request = Request { method: Method::POST, path, headers, body };
+        self.handler.handle(request, None, &mut DeliveryRecord::default()).await
+    }
+}
+
+/// Returns the tenant that an unverified body names.
+fn tenant(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body["ContextIdentifier"].as_str().map(str::to_owned)
+}
+
+/// Returns the problem of an unverified body that is not an event.
+fn parse_error(body: &[u8]) -> Option<String> {
+    QueuedEvent::from_message(&String::from_utf8_lossy(body), |_| None).err().map(|error| error.to_string())
+}
+
+/// The next step for a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// A queue has accepted the event. Delete the message.
+    Forward { event_id: String, message_id: String },
+    /// The event needs no queue. Delete the message.
+    Delete,
+    /// Leave the message in quarantine, for this reason.
+    Keep(String),
+    /// Leave the message and all others in quarantine: no queue accepts events, for this reason.
+    Stop(String),
+}
+
+impl Decision {
+    fn for_result(result: Result<Outcome, HandleError>, delete_ignored: bool) -> Self {
+        match result {
+            Ok(Outcome::Forwarded { event_id, message_id }) => Self::Forward { event_id, message_id },
+            Ok(Outcome::Test { .. } | Outcome::Ignored { .. }) if delete_ignored => Self::Delete,
+            Ok(Outcome::Test { .. } | Outcome::Ignored { .. } | Outcome::Quarantined { .. }) => {
+                Self::Keep("not to be forwarded".into())
+            }
+            Err(HandleError::Malformed(reason)) => Self::Keep(reason.to_string()),
+            Err(error @ HandleError::NotEnqueued(_)) => Self::Stop(error.to_string()),
+            Err(error) => Self::Keep(error.to_string()),
+        }
+    }
+
+    /// Returns the line about the message with this id.
+    fn report(&self, id: &str, dry_run: bool) -> String {
+        match self {
+            Self::Forward { event_id, .. } if dry_run => format!("{id} would be forwarded: event {event_id}"),
+            Self::Forward { event_id, message_id } => format!("{id} forwarded: event {event_id}, message {message_id}"),
+            Self::Delete if dry_run => format!("{id} would be deleted: not to be forwarded"),
+            Self::Delete => format!("{id} deleted: not to be forwarded"),
+            Self::Keep(reason) => format!("{id} kept: {reason}"),
+            Self::Stop(reason) => {
+                format!("no queue accepts events ({reason}); the remaining messages stay in quarantine")
+            }
+        }
+    }
+}
+
+/// The number of messages by decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Summary {
+    forwarded: usize,
+    deleted: usize,
+    kept: usize,
+}
+
+impl Summary {
+    fn count(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Forward { .. } => self.forwarded += 1,
+            Decision::Delete => self.deleted += 1,
+            Decision::Keep(_) => self.kept += 1,
+            Decision::Stop(_) => {}
+        }
+    }
+
+    /// Returns the last line of the output.
+    fn report(self, dry_run: bool) -> String {
+        let Self { forwarded, deleted, kept } = self;
+        let verb = if dry_run { "would be " } else { "" };
+        format!("{forwarded} {verb}forwarded, {deleted} {verb}deleted, {kept} kept")
+    }
+}
+
+#[cfg(test)]
+mod tests;

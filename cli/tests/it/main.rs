@@ -1,0 +1,373 @@
+//! The program: exit statuses, output, and no secret in either.
+
+#![expect(clippy::unwrap_used, reason = "panicking fails the test")]
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fake_superoffice::{Fault, Installation, LOG_GROUP, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL};
+use serde_json::{Value, json};
+use test_support::Process;
+use tokio::process::Command;
+
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+async fn run_with(variables: BTreeMap<&'static str, String>, arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_so-webhook"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let run = Run {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    for text in [&run.stdout, &run.stderr] {
+        assert!(!text.contains(SECRET) && !text.contains(TOKEN), "{text}");
+    }
+    run
+}
+
+async fn run(bed: &Installation, arguments: &[&str]) -> Run {
+    let mut variables = bed.variables();
+    variables.extend(bed.aws_variables());
+    run_with(variables, arguments).await
+}
+
+/// Registers the webhooks, and returns the id of the one for contacts.
+async fn register(bed: &Installation) -> i64 {
+    let registered = run(bed, &["register"]).await;
+    assert_eq!(registered.status, 0, "{}", registered.stderr);
+    bed.superoffice.webhooks()[0].id
+}
+
+#[tokio::test]
+async fn life_of_a_registration() {
+    let bed = Installation::start().await;
+    let status = run(&bed, &["status"]).await;
+    assert_eq!((status.status, status.stdout.as_str()), (1, ""));
+    assert!(status.stderr.contains(&format!("no webhook for contacts posts to {WEBHOOK_URL}; `register` creates it")));
+
+    let registered = run(&bed, &["register", "--name", "Events", "--errors-email", "ops@example.com", "--json"]).await;
+    assert_eq!(registered.status, 0, "{}", registered.stderr);
+    let ids: Vec<i64> = bed.superoffice.webhooks().iter().map(|webhook| webhook.id).collect();
+    let view = |id: i64, name: &str| json!({"webhookId": id, "name": name, "state": "Active", "consecutiveErrors": 0, "lastError": null});
+    assert_eq!(registered.lines(), [view(ids[0], "Events"), view(ids[1], "Events (state)")]);
+    assert_eq!(registered.stderr, "webhook for contacts: created\nwebhook for webhook states: created\n");
+
+    let again = run(&bed, &["register"]).await;
+    assert_eq!((again.status, bed.superoffice.webhooks().len()), (0, 2));
+    assert_eq!(again.stderr, "webhook for contacts: unchanged\nwebhook for webhook states: unchanged\n");
+
+    let status = run(&bed, &["status"]).await;
+    assert_eq!(status.status, 0);
+    assert_eq!(
+        status.stdout,
+        format!(
+            "{} Events: Active, 0 consecutive errors\n{} Events (state): Active, 0 consecutive errors\n",
+            ids[0], ids[1]
+        )
+    );
+
+    let unregistered = run(&bed, &["unregister"]).await;
+    assert_eq!((unregistered.status, bed.superoffice.webhooks().len()), (0, 0));
+    assert_eq!(run(&bed, &["unregister"]).await.status, 0);
+}
+
+#[tokio::test]
+async fn disabled_webhook_is_shown_and_activated_only_after_a_successful_test() {
+    let bed = Installation::start().await;
+    let id = register(&bed).await;
+    bed.function.set_outage(Outage::Endpoint);
+    for _ in 0..3 {
+        bed.superoffice.create_contact();
+    }
+    bed.superoffice.idle().await;
+
+    let status = run(&bed, &["status", "--json"]).await;
+    assert_eq!(status.status, 1);
+    let shown = &status.lines()[0];
+    assert_eq!((&shown["webhookId"], &shown["state"]), (&json!(id), &json!("TooManyErrors")));
+    assert_eq!((&shown["consecutiveErrors"], &shown["lastError"]), (&json!(9), &json!("connection refused")));
+
+    let test = run(&bed, &["test"]).await;
+    assert_eq!(test.status, 1);
+    assert!(test.stderr.starts_with("the test failed"), "{}", test.stderr);
+    let activation = run(&bed, &["activate"]).await;
+    assert_eq!(activation.status, 1);
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "TooManyErrors");
+
+    bed.function.set_outage(Outage::None);
+    assert_eq!(run(&bed, &["test"]).await.status, 0);
+    let activation = run(&bed, &["activate", "--json"]).await;
+    assert_eq!(activation.status, 0, "{}", activation.stderr);
+    assert_eq!(activation.lines()[0]["state"], "Active");
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "Active");
+
+    // Active, but the test fails.
+    bed.function.set_outage(Outage::Endpoint);
+    assert_eq!(run(&bed, &["activate"]).await.status, 1);
+}
+
+#[tokio::test]
+async fn activation_starts_a_webhook_that_a_person_stopped() {
+    let bed = Installation::start().await;
+    let id = register(&bed).await;
+    bed.superoffice.set_property(id, "State", json!("Stopped"));
+    assert_eq!(run(&bed, &["activate"]).await.status, 0);
+    assert_eq!(bed.superoffice.webhooks()[0].state(), "Active");
+}
+
+#[tokio::test]
+async fn test_and_activate_fail_without_a_webhook() {
+    let bed = Installation::start().await;
+    for command in ["test", "activate"] {
+        let run = run(&bed, &[command]).await;
+        assert_eq!(run.status, 1);
+        assert!(run.stderr.contains("`register` creates it"), "{}", run.stderr);
+    }
+}
+
+#[tokio::test]
+async fn missed_contacts_are_listed_and_signaled() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    let clean = run(&bed, &["missed", "--since", START]).await;
+    assert_eq!((clean.status, clean.stdout.as_str()), (0, ""));
+    assert_eq!(clean.stderr, "0 contacts changed, 0 missed\n");
+
+    bed.function.lose_next();
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let until = "2026-11-24T10:00:00Z";
+    let found = run(&bed, &["missed", "--since", START, "--until", until, "--json"]).await;
+    assert_eq!(found.status, 1);
+    assert_eq!(found.lines(), [json!({"primaryKey": contact, "change": "created", "at": START})]);
+    let text = run(&bed, &["missed", "--since", START, "--until", until]).await;
+    assert_eq!(text.stdout, format!("{contact} created {START}\n"));
+    assert_eq!(text.stderr, "1 contacts changed, 1 missed\n");
+
+    bed.pass(5);
+    let signaled = run(&bed, &["missed", "--since", START, "--until", until, "--resync"]).await;
+    assert_eq!((signaled.status, signaled.stderr.as_str()), (0, "1 contacts changed, 1 missed, 1 signaled\n"));
+    bed.superoffice.idle().await;
+    assert_eq!(bed.function.events(), [("contact.resync".to_owned(), contact)]);
+    assert_eq!(run(&bed, &["missed", "--since", START, "--until", until]).await.status, 0);
+}
+
+#[tokio::test]
+async fn failed_signal_is_reported_and_the_others_are_sent() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    bed.superoffice.pause_sender(true);
+    let (first, second) = (bed.superoffice.create_contact(), bed.superoffice.create_contact());
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.script("POST Webhook/contact.resync", [Fault::Status(500)]);
+    let run = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(run.status, 1);
+    assert!(
+        run.stderr.contains(&format!("contact {first}: POST Webhook/contact.resync/{first}: status 500")),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.ends_with("2 contacts changed, 2 missed, 1 signaled\n"), "{}", run.stderr);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.function.events(), [("contact.resync".to_owned(), second)]);
+}
+
+#[tokio::test]
+async fn window_that_ends_before_it_begins_is_an_error() {
+    let bed = Installation::start().await;
+    let (early, late) = ("2026-11-24T09:00:00Z", "2026-11-24T09:00:01Z");
+    for (since, until, message) in [
+        (late, early, "--since is later than --until\n"),
+        (early, early, "0 contacts changed, 0 missed\n"),
+        (early, late, "0 contacts changed, 0 missed\n"),
+    ] {
+        let missed = run(&bed, &["missed", "--since", since, "--until", until]).await;
+        assert_eq!(missed.stderr, message, "{since} {until}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_signaled_if_no_active_webhook_receives_it() {
+    let bed = Installation::start().await;
+    let id = register(&bed).await;
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    for (name, value) in [("State", json!("TooManyErrors")), ("Events", json!(["contact.created", "contact.changed"]))]
+    {
+        run(&bed, &["register"]).await;
+        bed.superoffice.set_property(id, "State", json!("Active"));
+        bed.superoffice.set_property(id, name, value);
+        bed.superoffice.clear_requests();
+        let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+        assert_eq!((resync.status, resync.stdout.as_str()), (1, ""));
+        let expected =
+            format!("no Active webhook at {WEBHOOK_URL} subscribes to contact.resync, so no signal would arrive\n");
+        assert_eq!(resync.stderr, expected);
+        assert_eq!(bed.calls(), ["GET Webhook"]);
+    }
+}
+
+#[tokio::test]
+async fn status_does_not_need_the_number_of_errors() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    bed.superoffice.set_version(Version::WithoutCounters);
+    bed.superoffice.forbid("Archive");
+    let status = run(&bed, &["status", "--json"]).await;
+    assert_eq!(status.status, 0);
+    assert_eq!(
+        (&status.lines()[0]["state"], &status.lines()[0]["consecutiveErrors"]),
+        (&json!("Active"), &json!(null))
+    );
+    assert!(status.stderr.contains("are unknown: GET Archive/dynamic: access denied (403)"), "{}", status.stderr);
+}
+
+#[tokio::test]
+async fn error_that_concerns_every_signal_ends_the_command() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    bed.superoffice.pause_sender(true);
+    bed.superoffice.create_contact();
+    bed.superoffice.create_contact();
+    bed.superoffice.forbid("contact.resync");
+    bed.superoffice.clear_requests();
+    let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(resync.status, 1);
+    assert!(resync.stderr.contains("access denied (403)"), "{}", resync.stderr);
+    assert_eq!(bed.calls().iter().filter(|call| call.contains("contact.resync")).count(), 1);
+}
+
+#[tokio::test]
+async fn redrive_reports_missing_queues_together() {
+    let queue = ("QUEUE_URL", "https://sqs.eu-north-1.amazonaws.com/1/events");
+    let quarantine = ("QUARANTINE_QUEUE_URL", "https://sqs.eu-north-1.amazonaws.com/1/quarantine");
+    for (variables, error) in [
+        (vec![], "invalid configuration:\n  QUEUE_URL: not set\n  QUARANTINE_QUEUE_URL: not set\n"),
+        (
+            vec![("QUARANTINE_QUEUE_URL", "")],
+            "invalid configuration:\n  QUEUE_URL: not set\n  QUARANTINE_QUEUE_URL: not set\n",
+        ),
+        (vec![quarantine], "invalid configuration:\n  QUEUE_URL: not set\n"),
+        (vec![queue], "invalid configuration:\n  QUARANTINE_QUEUE_URL: not set\n"),
+    ] {
+        let variables = variables.into_iter().chain([("SUPEROFFICE_WEBHOOK_SECRET", "s")]);
+        let run = run_with(variables.map(|(name, value)| (name, value.to_owned())).collect(), &["redrive"]).await;
+        assert_eq!((run.status, run.stderr.as_str()), (1, error));
+    }
+}
+
+#[tokio::test]
+async fn empty_endpoint_counts_as_unset() {
+    let bed = Installation::start().await;
+    let mut variables = bed.variables();
+    variables.extend(bed.aws_variables());
+    variables.insert("AWS_ENDPOINT_URL", bed.logs.url());
+    variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", String::new());
+    bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    let missed = run_with(variables, &["missed", "--since", START]).await;
+    assert_eq!(missed.stderr, "1 contacts changed, 1 missed\n");
+}
+
+#[tokio::test]
+async fn missed_only_needs_the_archives() {
+    let bed = Installation::start().await;
+    bed.superoffice.forbid("Webhook");
+    bed.superoffice.create_contact();
+    assert_eq!(run(&bed, &["missed", "--since", START]).await.status, 1);
+    let resync = run(&bed, &["missed", "--since", START, "--resync"]).await;
+    assert_eq!(resync.status, 1);
+    assert!(resync.stderr.contains("access denied (403)"), "{}", resync.stderr);
+}
+
+#[tokio::test]
+async fn log_group_that_does_not_exist_is_an_error() {
+    let bed = Installation::start().await;
+    bed.superoffice.create_contact();
+    let mut variables = bed.variables();
+    variables.extend(bed.aws_variables());
+    variables.insert("LOG_GROUP_NAME", "/other".into());
+    let run = run_with(variables, &["missed", "--since", START]).await;
+    assert_eq!(run.status, 1);
+    assert!(run.stderr.contains("the log group /other cannot be read"), "{}", run.stderr);
+    assert!(!run.stderr.contains(LOG_GROUP));
+}
+
+/// Lists 100,000 contacts, of which every hundredth was missed. Two batches, and for each of them the whole log.
+#[tokio::test]
+async fn many_contacts_are_listed_in_bounded_memory_and_requests() {
+    const CONTACTS: i64 = 100_000;
+    let bed = Installation::start().await;
+    bed.superoffice.import_contacts(CONTACTS, bed.clock.now());
+    let is_lost = |key: &i64| key % 100 == 0;
+    for key in (1..=CONTACTS).rev().filter(|key| !is_lost(key)) {
+        let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": key});
+        bed.logs.write(LOG_GROUP, bed.clock.now(), line.to_string());
+    }
+    let mut process = Process::new(env!("CARGO_BIN_EXE_so-webhook"))
+        .arg("missed")
+        .arg("--json")
+        .arg("--since")
+        .arg(START)
+        .envs(bed.variables())
+        .envs(bed.aws_variables())
+        .start();
+    let mut peak = 0;
+    while process.is_running() {
+        peak = peak.max(process.peak_resident_bytes());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(process.wait().await.code(), Some(1), "{:?}", process.stderr_lines());
+    let key = |line: &String| serde_json::from_str::<Value>(line).unwrap()["primaryKey"].as_i64().unwrap();
+    let found: Vec<i64> = process.stdout_lines().iter().map(key).collect();
+    assert_eq!(found, (1..=CONTACTS).filter(is_lost).collect::<Vec<_>>());
+    assert_eq!(process.stderr_lines().last().unwrap(), "100000 contacts changed, 1000 missed");
+    println!("peak of the resident memory: {} MB", peak / 1_000_000);
+    assert!(peak < 64_000_000, "{peak} bytes");
+
+    // A request for each page of 1,000 rows, and one for each empty list. The log has pages of 10,000 lines.
+    let requests = bed.superoffice.requests();
+    assert!(requests.len() <= 110, "{} requests", requests.len());
+    assert!(requests.iter().all(|request| request.query["$top"] == "1000" && !request.query.contains_key("$skip")));
+    assert!(bed.logs.requests() <= 20, "{} requests", bed.logs.requests());
+}
+
+#[tokio::test]
+async fn derived_secret_is_printed() {
+    let master = "0123456789abcdef0123456789abcdef";
+    let variables = BTreeMap::from([("SUPEROFFICE_TENANT_MASTER_SECRET", master.to_owned())]);
+    let run = run_with(variables, &["secret", "--tenant", "CUST12345"]).await;
+    assert_eq!((run.status, run.stdout.as_str()), (0, "ept8pKsU7Xu8M45EHzsNvZr7otRE6RXuLYcuTmu1Ghk=\n"));
+}
+
+#[tokio::test]
+async fn invalid_configuration_is_reported_completely() {
+    let run = run_with(BTreeMap::from([("SUPEROFFICE_ACCESS_TOKEN", TOKEN.to_owned())]), &["register"]).await;
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    assert_eq!(
+        run.stderr,
+        "invalid configuration:\
+         \n  SUPEROFFICE_URL: not set, nor is SUPEROFFICE_TENANT\
+         \n  WEBHOOK_URL: not set\
+         \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT\n"
+    );
+}

@@ -1,0 +1,164 @@
+//! The contacts that changed in SuperOffice and that the function did not handle since.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use crate::delivery_log::{Ledger, LogError};
+use superoffice_client::archives::{ChangedContact, Changes};
+use superoffice_client::client::{ApiError, Client};
+
+/// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
+/// log is read once.
+const BATCH: usize = 50_000;
+/// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
+const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// The comparison failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MissedError {
+    /// SuperOffice.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A window of time, including both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The begin.
+    pub since: Timestamp,
+    /// The end.
+    pub until: Timestamp,
+}
+
+/// The progress of a comparison, readable while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<[AtomicU64; 2]>);
+
+impl Progress {
+    /// Returns the number of changed contacts that were listed so far.
+    pub fn listed(&self) -> u64 {
+        self.0[0].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of lines of handled events that were read so far.
+    pub fn lines(&self) -> u64 {
+        self.0[1].load(Ordering::Relaxed)
+    }
+}
+
+/// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
+#[derive(Debug)]
+pub struct Missed<'a> {
+    client: &'a Client,
+    changes: Changes<'a>,
+    ledger: &'a Ledger,
+    window: Window,
+    batch: usize,
+    pause_at: Option<Instant>,
+    last_key: Option<i64>,
+    is_paused: bool,
+    progress: Progress,
+}
+
+impl<'a> Missed<'a> {
+    /// Begins a comparison with the contact that follows `after`, or with the first contact.
+    pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window, after: Option<i64>) -> Self {
+        // SuperOffice stores whole seconds.
+        let since = whole_seconds(window.since);
+        Self {
+            client,
+            changes: Changes::since(client, since, after),
+            ledger,
+            window,
+            batch: BATCH,
+            pause_at: None,
+            last_key: None,
+            is_paused: false,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Stops at a time. At least one contact is compared before, so that repeated comparisons reach the end.
+    #[must_use]
+    pub fn with_pause_at(mut self, time: Instant) -> Self {
+        self.pause_at = Some(time);
+        self
+    }
+
+    /// Returns the last contact that was compared, if the comparison stopped before the end.
+    pub fn paused_after(&self) -> Option<i64> {
+        self.last_key.filter(|_| self.is_paused)
+    }
+
+    /// Compares this number of contacts with the log at a time.
+    #[must_use]
+    pub fn with_batch(mut self, contacts: usize) -> Self {
+        self.batch = contacts.max(1);
+        self
+    }
+
+    /// Returns the progress.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch, or when
+    /// the comparison has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`MissedError`] if SuperOffice or the log cannot be read.
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, MissedError> {
+        let mut open: HashMap<i64, ChangedContact> = HashMap::new();
+        let mut oldest: Option<Timestamp> = None;
+        while open.len() < self.batch {
+            if self.last_key.is_some() && self.pause_at.is_some_and(|time| time <= Instant::now()) {
+                self.is_paused = true;
+                break;
+            }
+            let Some(contact) = self.changes.next().await? else {
+                break;
+            };
+            self.last_key = Some(contact.primary_key);
+            if contact.at > self.window.until {
+                continue;
+            }
+            self.progress.0[0].fetch_add(1, Ordering::Relaxed);
+            oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
+            open.insert(contact.primary_key, contact);
+        }
+        let Some(oldest) = oldest else {
+            return Ok(None);
+        };
+        let lines = &self.progress.0[1];
+        let ahead = self.client.clock_offset();
+        let from = oldest.saturating_sub(ahead.max(SignedDuration::ZERO) + LOG_MARGIN).unwrap_or(oldest);
+        self.ledger
+            .handled(from, |handled| {
+                lines.fetch_add(1, Ordering::Relaxed);
+                if open
+                    .get(&handled.primary_key)
+                    .is_some_and(|contact| handled.occurred(ahead) >= whole_seconds(contact.at))
+                {
+                    open.remove(&handled.primary_key);
+                }
+                !open.is_empty()
+            })
+            .await?;
+        let mut missed: Vec<_> = open.into_values().collect();
+        missed.sort_unstable_by_key(|contact| contact.primary_key);
+        Ok(Some(missed))
+    }
+}
+
+/// Removes the fraction of a second, which not every column has.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

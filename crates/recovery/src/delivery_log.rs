@@ -1,0 +1,364 @@
+//! The function's log as the record of handled events, read with `FilterLogEvents`.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use superoffice_webhook::env::has_empty_endpoint;
+
+use superoffice_client::client::with_causes;
+use superoffice_client::webhooks::{RESYNC_EVENT, integer, is_contact_event};
+
+/// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
+const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
+/// A smaller offset between the clocks cannot be told from none.
+const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
+/// The precision with which the offset between the clocks is known.
+const OFFSET_PRECISION: SignedDuration = SignedDuration::from_secs(1);
+/// The precision of a line's time. The function logs the delay more precisely.
+const LINE_PRECISION: SignedDuration = SignedDuration::from_millis(1);
+/// The longest plausible delay of a delivery. If it is longer, the event's time cannot be compared with the log's.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A log group cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log group {log_group} cannot be read: {reason}")]
+pub struct LogError {
+    log_group: String,
+    reason: String,
+    is_missing: bool,
+}
+
+impl LogError {
+    /// Returns `true` if the log group does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
+    }
+}
+
+/// CloudWatch Logs, with the SDK's own configuration.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    client: aws_sdk_cloudwatchlogs::Client,
+}
+
+impl Logs {
+    /// Loads credentials, region and endpoint from the environment.
+    pub async fn load() -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(Duration::from_secs(20))
+            .operation_timeout(Duration::from_secs(120))
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .load()
+            .await;
+        let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(&config);
+        if has_empty_endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", |name| std::env::var(name).ok()) {
+            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
+        }
+        Self::new(aws_sdk_cloudwatchlogs::Client::from_conf(builder.build()))
+    }
+
+    /// Uses a client that is configured already.
+    pub fn new(client: aws_sdk_cloudwatchlogs::Client) -> Self {
+        Self { client }
+    }
+
+    /// Passes on the lines written since a point in time, oldest first, until `found` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if a page cannot be read.
+    pub async fn read(
+        &self,
+        log_group: &str,
+        filter: &str,
+        since: Timestamp,
+        mut found: impl FnMut(Timestamp, &str) -> bool,
+    ) -> Result<(), LogError> {
+        let mut next: Option<String> = None;
+        loop {
+            let page = self
+                .client
+                .filter_log_events()
+                .log_group_name(log_group)
+                .filter_pattern(filter)
+                .start_time(since.as_millisecond())
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| LogError {
+                    log_group: log_group.to_owned(),
+                    reason: aws_reason(&error),
+                    is_missing: error.code() == Some("ResourceNotFoundException"),
+                })?;
+            for event in page.events() {
+                let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
+                if let (Some(written), Some(line)) = (written, event.message())
+                    && !found(written, line)
+                {
+                    return Ok(());
+                }
+            }
+            match page.next_token {
+                Some(token) => next = Some(token),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
+pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => with_causes(error),
+    }
+}
+
+/// An event of a contact that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` is
+/// none: it stands for a change that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// The contact id.
+    pub primary_key: i64,
+    /// The time of the line, by AWS's clock.
+    pub written: Timestamp,
+    /// The time from the event to the line. The function does not log it if the event has no time, or a time in the
+    /// future.
+    delay: Option<SignedDuration>,
+}
+
+impl Handled {
+    /// Returns the time of the event by SuperOffice's clock, which is ahead of AWS's by `ahead`.
+    ///
+    /// A delivery that was repeated reports an old event, after which the contact may have changed again.
+    pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
+        let occurred = match self.delay {
+            // Otherwise, an event at the beginning of a second would seem to be of the second before.
+            Some(delay) => self.written.saturating_add(LINE_PRECISION - delay),
+            // The event came from the future, so its line is older than the event.
+            None if ahead >= NOTICEABLE_OFFSET => self.written.saturating_add(ahead + OFFSET_PRECISION),
+            None => return self.written,
+        };
+        occurred.unwrap_or(self.written)
+    }
+}
+
+/// The log of the function, for one tenant.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    logs: Logs,
+    log_group: String,
+    tenant: Option<String>,
+}
+
+/// The fields of a log line that matter here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    outcome: String,
+    event: Option<String>,
+    primary_key: Option<serde_json::Value>,
+    context_identifier: Option<String>,
+    #[serde(rename = "DeliveryDelay")]
+    delivery_delay: Option<f64>,
+    #[serde(rename = "_aws")]
+    aws: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(rename = "Timestamp")]
+    timestamp: Option<i64>,
+}
+
+impl Ledger {
+    /// Reads the events of `tenant`, or those of every tenant if it is not known.
+    pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
+        Self { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) }
+    }
+
+    /// Passes on the events that were handled since a point in time, until `found` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn handled(&self, since: Timestamp, mut found: impl FnMut(Handled) -> bool) -> Result<(), LogError> {
+        self.logs
+            .read(&self.log_group, FILTER, since, |written, line| match self.parse(written, line) {
+                Some(Outcome::Handled(handled)) => found(handled),
+                _ => true,
+            })
+            .await
+    }
+
+    /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None`
+    /// if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn last_succeeded(&self, since: Timestamp) -> Result<Option<bool>, LogError> {
+        let mut last: Option<(Timestamp, bool)> = None;
+        self.logs
+            .read(&self.log_group, FILTER, since, |written, line| {
+                let success = self.parse(written, line).map(|outcome| matches!(outcome, Outcome::Handled(_)));
+                if let Some(success) = success
+                    && last.is_none_or(|(latest, _)| latest <= written)
+                {
+                    last = Some((written, success));
+                }
+                true
+            })
+            .await?;
+        Ok(last.map(|(_, success)| success))
+    }
+
+    /// Parses a line; `None` unless it reports a contact event of the tenant that was handled or failed.
+    fn parse(&self, written: Timestamp, line: &str) -> Option<Outcome> {
+        let line: Line = serde_json::from_str(line.trim()).ok()?;
+        let event = line.event.filter(|event| is_contact_event(event))?;
+        // The name that on-site installations use, if they name themselves at all.
+        let named = line.context_identifier.filter(|tenant| tenant != "Default");
+        if let (Some(tenant), Some(named)) = (&self.tenant, named)
+            && !tenant.eq_ignore_ascii_case(&named)
+        {
+            return None;
+        }
+        match line.outcome.as_str() {
+            "forwarded" => {}
+            "ignored" if !event.eq_ignore_ascii_case(RESYNC_EVENT) => {}
+            "failed" => return Some(Outcome::Failed),
+            _ => return None,
+        }
+        let primary_key = line.primary_key.as_ref().and_then(integer)?;
+        let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
+        Some(Outcome::Handled(Handled { primary_key, written, delay: delay(line.delivery_delay) }))
+    }
+}
+
+/// The outcome of a delivery.
+enum Outcome {
+    Handled(Handled),
+    Failed,
+}
+
+/// Reads a delay; `None` if it is not plausible.
+fn delay(milliseconds: Option<f64>) -> Option<SignedDuration> {
+    let delay = SignedDuration::try_from_secs_f64(milliseconds? / 1000.0).ok()?;
+    Some(delay).filter(|delay| !delay.is_negative() && *delay <= LONGEST_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
+        let config = aws_sdk_cloudwatchlogs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
+        match Ledger::new(logs, "group", tenant).parse("2026-11-24T09:00:10Z".parse().unwrap(), line) {
+            Some(Outcome::Handled(handled)) => Some(handled),
+            _ => None,
+        }
+    }
+
+    fn handled(written: &str, delay: Option<i64>) -> Option<Handled> {
+        let delay = delay.map(SignedDuration::from_millis);
+        Some(Handled { primary_key: 7, written: written.parse().unwrap(), delay })
+    }
+
+    #[test]
+    fn handled_contact_events_are_found() {
+        for outcome in ["forwarded", "ignored"] {
+            let line = json!({"outcome": outcome, "event": "Contact.changed", "primaryKey": 7});
+            assert_eq!(read(None, &format!("{line}\n")), handled("2026-11-24T09:00:10Z", None));
+        }
+        let line = json!({
+            "_aws": {"Timestamp": 1795510800000_i64},
+            "outcome": "forwarded", "event": "contact.resync", "primaryKey": "7", "DeliveryDelay": 1500,
+        });
+        assert_eq!(read(None, &line.to_string()), handled("2026-11-24T09:00:00Z", Some(1500)));
+    }
+
+    #[test]
+    fn other_lines_are_passed_over() {
+        for line in [
+            "REPORT RequestId: 1".to_owned(),
+            json!({"outcome": "failed", "event": "contact.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "ignored", "event": "Contact.resync", "primaryKey": 7}).to_string(),
+            json!({"outcome": "quarantined", "event": "contact.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "forwarded", "event": "sale.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "forwarded", "event": "contact.changed"}).to_string(),
+            json!({"outcome": "forwarded", "primaryKey": 7}).to_string(),
+            json!({"event": "contact.changed", "primaryKey": 7}).to_string(),
+        ] {
+            assert_eq!(read(None, &line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn other_tenants_are_passed_over() {
+        let line = |tenant: serde_json::Value| {
+            let mut line = json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": 7});
+            line["contextIdentifier"] = tenant;
+            line
+        };
+        assert!(read(Some("Cust1"), &line(json!("cust1")).to_string()).is_some());
+        assert!(read(Some("Cust1"), &line(json!("Cust2")).to_string()).is_none());
+        assert!(read(None, &line(json!("Cust2")).to_string()).is_some());
+        // An on-site installation does not name itself.
+        for unnamed in [json!(null), json!("Default")] {
+            assert!(read(Some("Cust1"), &line(unnamed).to_string()).is_some());
+        }
+    }
+
+    #[test]
+    fn implausible_delays_are_disregarded() {
+        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        assert_eq!(delay(None), None);
+        assert_eq!(delay(Some(-1.0)), None);
+        assert_eq!(delay(Some(0.0)), Some(SignedDuration::ZERO));
+        assert_eq!(delay(Some(1_209_600_000.0)), Some(days(14)));
+        assert_eq!(delay(Some(1_209_600_001.0)), None);
+        assert_eq!(delay(Some(f64::MAX)), None);
+    }
+
+    #[test]
+    fn event_at_the_begin_of_a_second_belongs_to_this_second() {
+        // Written at 09:00:01.0009, about an event at 09:00:00.
+        let line = json!({
+            "_aws": {"Timestamp": 1795510801000_i64},
+            "outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "DeliveryDelay": 1000.9,
+        });
+        let occurred = read(None, &line.to_string()).unwrap().occurred(SignedDuration::ZERO);
+        assert_eq!(occurred.as_second(), 1_795_510_800);
+    }
+
+    #[test]
+    fn event_is_older_than_its_line_unless_it_came_from_the_future() {
+        let occurred = |delay, ahead| {
+            let handled = handled("2026-11-24T09:00:00Z", delay).unwrap();
+            handled.occurred(SignedDuration::from_millis(ahead)).to_string()
+        };
+        for ahead in [-60_000, 0, 60_000] {
+            assert_eq!(occurred(Some(1500), ahead), "2026-11-24T08:59:58.501Z");
+        }
+        assert_eq!(occurred(None, 0), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, -60_000), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, 1999), "2026-11-24T09:00:00Z");
+        assert_eq!(occurred(None, 2000), "2026-11-24T09:00:03Z");
+    }
+}

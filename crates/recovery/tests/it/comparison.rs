@@ -1,0 +1,282 @@
+//! The comparison of SuperOffice with the log.
+
+use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
+use recovery::comparison::{Missed, Window};
+use serde_json::json;
+use superoffice_client::archives::{Change, Changes};
+
+use crate::support::TestBed;
+
+#[tokio::test]
+async fn nothing_is_missed_if_every_event_arrives() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let (kept, deleted) = (bed.superoffice.create_contact(), bed.superoffice.create_contact());
+    bed.pass(10);
+    bed.superoffice.change_contact(kept);
+    bed.superoffice.soft_delete_contact(deleted);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+}
+
+#[tokio::test]
+async fn every_kind_of_change_is_found_during_an_outage() {
+    for outage in [Outage::Queue, Outage::Permission, Outage::Endpoint, Outage::Gateway] {
+        let bed = TestBed::start().await;
+        bed.register().await;
+        let [changed, deleted, source, destination, unchanged] = [(); 5].map(|()| bed.superoffice.create_contact());
+        bed.superoffice.idle().await;
+        bed.pass(60);
+        bed.function.set_outage(outage);
+        let created = bed.superoffice.create_contact();
+        bed.superoffice.change_contact(changed);
+        bed.superoffice.soft_delete_contact(deleted);
+        bed.superoffice.merge_contacts(source, destination);
+        bed.superoffice.idle().await;
+        assert_eq!(bed.superoffice.webhooks()[0].state(), "TooManyErrors");
+        assert_eq!(
+            bed.missed().await,
+            [
+                (changed, Change::Changed),
+                (deleted, Change::SoftDeleted),
+                (source, Change::Merged),
+                (destination, Change::Merged),
+                (created, Change::Created),
+            ]
+        );
+        assert!(!bed.missed().await.iter().any(|(key, _)| *key == unchanged));
+    }
+}
+
+#[tokio::test]
+async fn signaled_contacts_are_no_longer_missed() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.function.lose_next();
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, [(contact, Change::Changed)]);
+    bed.pass(60);
+    bed.client().signal_resync(contact).await.unwrap();
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+    assert_eq!(bed.function.events().last(), Some(&("contact.resync".to_owned(), contact)));
+}
+
+#[tokio::test]
+async fn earlier_events_of_a_contact_do_not_hide_a_later_change() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    let contact = bed.superoffice.create_contact();
+    bed.pass(1);
+    bed.superoffice.change_contact(contact);
+    // Both events are late, and the second one is lost.
+    bed.superoffice.pause_sender(true);
+    bed.pass(30);
+    bed.superoffice.pause_sender(false);
+    bed.superoffice.idle().await;
+    assert_eq!(bed.missed().await, []);
+
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.pause_sender(true);
+    let contact = bed.superoffice.create_contact();
+    bed.pass(10);
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.change_contact(contact);
+    bed.superoffice.lose_waiting_events();
+    bed.pass(10);
+    bed.superoffice.pause_sender(false);
+    // A delivery of the first event that was repeated for 20 s: it says nothing about the change.
+    let late = json!({
+        "outcome": "forwarded", "event": "contact.created", "primaryKey": contact, "DeliveryDelay": 20_000,
+        "_aws": {"Timestamp": bed.now().as_millisecond()},
+    });
+    bed.logs.write(LOG_GROUP, bed.now(), late.to_string());
+    assert_eq!(bed.missed().await, [(contact, Change::Changed)]);
+}
+
+#[tokio::test]
+async fn window_limits_the_changes() {
+    let bed = TestBed::start().await;
+    let before = bed.superoffice.create_contact();
+    bed.pass(3600);
+    let since = bed.now();
+    let inside = bed.superoffice.create_contact();
+    bed.pass(3600);
+    let until = bed.now();
+    let last = bed.superoffice.create_contact();
+    bed.pass(1);
+    let after = bed.superoffice.create_contact();
+    for _ in 0..3 {
+        let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": last + 100});
+        bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
+    }
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let mut missed = Missed::new(&client, &ledger, Window { since, until }, None);
+    let keys: Vec<i64> =
+        missed.next_batch().await.unwrap().unwrap().into_iter().map(|contact| contact.primary_key).collect();
+    assert_eq!(keys, [inside, last]);
+    assert!(!keys.contains(&before) && !keys.contains(&after));
+    assert_eq!(missed.next_batch().await.unwrap(), None);
+    assert_eq!((missed.progress().listed(), missed.progress().lines()), (2, 3));
+}
+
+#[tokio::test]
+async fn pages_of_the_log_are_followed() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.logs.set_page(2);
+    for _ in 0..7 {
+        bed.superoffice.create_contact();
+    }
+    bed.superoffice.idle().await;
+    let requests = bed.logs.requests();
+    assert_eq!(bed.missed().await, []);
+    assert!(bed.logs.requests() - requests >= 4);
+}
+
+#[tokio::test]
+async fn log_that_cannot_be_read_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.create_contact();
+    bed.logs.fail_after(0);
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err().to_string();
+    let expected =
+        format!("the log group {LOG_GROUP} cannot be read: AccessDeniedException: not authorized in this test");
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
+async fn batches_are_bounded() {
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(25, bed.clock.now());
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.clock.now() };
+    let mut missed = Missed::new(&client, &ledger, window, None).with_batch(10);
+    let mut sizes = Vec::new();
+    while let Some(batch) = missed.next_batch().await.unwrap() {
+        sizes.push(batch.len());
+    }
+    assert_eq!(sizes, [10, 10, 5]);
+    // The log is read once for each batch.
+    assert_eq!(bed.logs.requests(), 3);
+}
+
+#[tokio::test]
+async fn pages_of_any_size_are_followed() {
+    for (rows, has_links, contacts) in
+        [(1000, true, 1000), (1000, true, 2500), (1000, false, 1000), (1000, false, 2500), (7, true, 30), (1, true, 3)]
+    {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_paging(Paging { rows, has_links, ..Paging::default() });
+        bed.superoffice.import_contacts(contacts, bed.clock.now());
+        let keys: Vec<i64> = bed.missed().await.into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
+        assert_eq!(keys, expected, "{rows} {has_links} {contacts}");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_one_contact_may_be_on_two_pages() {
+    let bed = TestBed::start().await;
+    bed.superoffice.set_paging(Paging { rows: 3, ..Paging::default() });
+    let contacts: Vec<i64> = (0..6).map(|_| bed.superoffice.create_contact()).collect();
+    bed.superoffice.idle().await;
+    let [first, second, sources @ ..] = contacts.as_slice() else { panic!("{contacts:?}") };
+    // The third of the four rows ends the first page.
+    for (source, destination) in sources.iter().zip([first, first, second, second]) {
+        bed.pass(60);
+        bed.superoffice.merge_contacts(*source, *destination);
+    }
+    let client = bed.client();
+    let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+    assert_eq!(changes.next().await.unwrap().unwrap().primary_key, *first);
+    let contact = changes.next().await.unwrap().unwrap();
+    assert_eq!((contact.primary_key, contact.change, contact.at), (*second, Change::Merged, bed.now()));
+    assert!(format!("{changes:?}").starts_with("Changes { since: "));
+}
+
+#[tokio::test]
+async fn short_page_without_a_link_is_the_last_one() {
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(3, bed.clock.now());
+    bed.superoffice.clear_requests();
+    assert_eq!(bed.missed().await.len(), 3);
+    assert_eq!(bed.calls().len(), 5, "{:?}", bed.calls());
+}
+
+#[tokio::test]
+async fn condition_on_the_key_that_has_no_effect_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.set_paging(Paging { filters_keys: false, ..Paging::default() });
+    bed.superoffice.import_contacts(1000, bed.clock.now());
+    let client = bed.client();
+    let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+    let mut found = 0;
+    let error = loop {
+        match changes.next().await {
+            Ok(contact) => found += usize::from(contact.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(found, 1000);
+    let expected = "GET Archive/dynamic: unexpected response: the condition on contact.contact_id has no effect";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn comparison_is_continued_after_a_pause() {
+    let bed = TestBed::start().await;
+    bed.superoffice.import_contacts(5, bed.clock.now());
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let (mut after, mut rounds, mut keys) = (None, Vec::new(), Vec::new());
+    loop {
+        let mut missed = Missed::new(&client, &ledger, window, after).with_pause_at(tokio::time::Instant::now());
+        let mut count = 0;
+        while let Some(batch) = missed.next_batch().await.unwrap() {
+            count += batch.len();
+            keys.extend(batch.into_iter().map(|contact| contact.primary_key));
+        }
+        rounds.push(count);
+        assert!(rounds.len() < 10, "{rounds:?}");
+        after = missed.paused_after();
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rounds, [1, 1, 1, 1, 1, 0]);
+    let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
+    assert_eq!(keys, expected);
+}
+
+#[tokio::test]
+async fn several_merges_into_one_contact_are_reported_once() {
+    let bed = TestBed::start().await;
+    let destination = bed.superoffice.create_contact();
+    let sources: Vec<i64> = (0..2500).map(|_| bed.superoffice.create_contact()).collect();
+    bed.pass(60);
+    for source in &sources {
+        bed.superoffice.merge_contacts(*source, destination);
+    }
+    let missed = bed.missed_with(700).await;
+    let expected: Vec<(i64, Change)> =
+        std::iter::once(destination).chain(sources).map(|key| (key, Change::Merged)).collect();
+    assert_eq!(missed, expected);
+}
+
+#[tokio::test]
+async fn failing_page_is_an_error() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
+    let (client, ledger) = (bed.client(), bed.ledger());
+    let window = Window { since: START.parse().unwrap(), until: bed.now() };
+    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err();
+    assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
+}

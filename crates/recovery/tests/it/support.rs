@@ -1,0 +1,104 @@
+//! A SuperOffice tenant, the function with its log, and a client.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use fake_superoffice::{Installation, LOG_GROUP, SECRET, START, TENANT, WEBHOOK_URL};
+use jiff::Timestamp;
+use recovery::comparison::{Missed, Window};
+use recovery::delivery_log::{Ledger, Logs};
+use superoffice_client::archives::Change;
+use superoffice_client::client::{Client, Limits};
+use superoffice_client::sensitive::Sensitive;
+use superoffice_client::settings;
+use superoffice_client::webhooks::{Desired, ManagedWebhooks};
+use superoffice_webhook::env::Environment;
+
+/// Short waits, so that tests of retries are fast.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        attempt: Duration::from_secs(30),
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_secs(5),
+        ..Limits::default()
+    }
+}
+
+/// An installation with clients for it.
+pub(crate) struct TestBed(Installation);
+
+impl Deref for TestBed {
+    type Target = Installation;
+
+    fn deref(&self) -> &Installation {
+        &self.0
+    }
+}
+
+impl TestBed {
+    pub(crate) async fn start() -> Self {
+        Self(Installation::start().await)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client_with(&self.variables())
+    }
+
+    pub(crate) fn client_with(&self, variables: &BTreeMap<&'static str, String>) -> Client {
+        self.client_with_limits(variables, limits())
+    }
+
+    pub(crate) fn client_with_limits(&self, variables: &BTreeMap<&'static str, String>, limits: Limits) -> Client {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let mut environment = Environment::new(&lookup);
+        let connection = settings::connection(&mut environment);
+        let clock = self.clock.clone();
+        Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::new(client_of_logs(self.logs.url()), LOG_GROUP, Some(TENANT))
+    }
+
+    pub(crate) async fn register(&self) -> ManagedWebhooks {
+        self.client().register(&desired()).await.unwrap().0
+    }
+
+    /// Lists the missed contacts since the start of the test.
+    pub(crate) async fn missed(&self) -> Vec<(i64, Change)> {
+        self.missed_with(1000).await
+    }
+
+    pub(crate) async fn missed_with(&self, batch: usize) -> Vec<(i64, Change)> {
+        let (client, ledger) = (self.client(), self.ledger());
+        let window = Window { since: START.parse().unwrap(), until: self.clock.now() };
+        let mut missed = Missed::new(&client, &ledger, window, None).with_batch(batch);
+        let mut found = Vec::new();
+        while let Some(batch) = missed.next_batch().await.unwrap() {
+            found.extend(batch.into_iter().map(|contact| (contact.primary_key, contact.change)));
+        }
+        found
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+pub(crate) fn client_of_logs(url: impl Into<String>) -> Logs {
+    let config = aws_sdk_cloudwatchlogs::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(aws_sdk_cloudwatchlogs::config::Region::new("eu-north-1"))
+        .endpoint_url(url)
+        .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
+}
+
+pub(crate) fn desired() -> Desired {
+    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: Sensitive::new(SECRET), errors_emails: Vec::new() }
+}

@@ -1,0 +1,7 @@
+//! Tests against a fake SuperOffice over HTTP, with the real function as the receiver.
+
+#![expect(clippy::unwrap_used, reason = "panicking fails the test")]
+
+mod client;
+mod support;
+mod webhooks;
