@@ -1,144 +1,171 @@
-//! The archives: filters, order and pages of contacts, deleted contacts, merges and counters.
+//! The archives: contacts, deleted contacts, merges, webhooks and their counters, in pages.
 
-use std::collections::HashMap;
 use std::ops::Bound;
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
 
-use crate::tenant::{Tenant, Version};
+use crate::call::Call;
+use crate::contact::Contact;
+use crate::error::Refusal;
+use crate::filter::{self, Condition};
+use crate::mode::Version;
+use crate::tenant::Tenant;
+use crate::times::Times;
 
-/// A condition of `$filter`.
-enum Condition {
-    After(String, Timestamp),
-    Before(String, Timestamp),
-    Greater(String, i64),
-    Equal(String, i64),
+/// A table of the archives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Contacts,
+    DeletedContacts,
+    Merges,
+    Webhooks,
+    WebhookUsage,
 }
 
-/// Responds to `GET Archive/{provider}` with the rows, or the reason why the query is rejected.
-pub(crate) fn query(tenant: &Tenant, provider: &str, query: &HashMap<String, String>) -> Result<Value, String> {
-    let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-    let columns: Vec<&str> = text("$select").split(',').map(str::trim).filter(|column| !column.is_empty()).collect();
-    let first = *columns.first().ok_or("$select is missing")?;
-    let mut conditions = parse_filter(text("$filter"))?;
-    if !tenant.paging.filters_keys {
-        conditions.retain(|condition| !matches!(condition, Condition::Greater(..)));
+impl Table {
+    fn find(provider: &str, first_column: &str, version: Version) -> Option<Self> {
+        match (provider, first_column.split('.').next().unwrap_or_default()) {
+            ("dynamic", "contact") => Some(Self::Contacts),
+            ("dynamic", "mergemovelog") => Some(Self::Merges),
+            ("dynamic", "webhook_usage") => Some(Self::WebhookUsage),
+            ("recyclecontact", _) => Some(Self::DeletedContacts),
+            ("webhook", _) if version == Version::Current => Some(Self::Webhooks),
+            _ => None,
+        }
     }
-    let order = text("$orderby").trim();
-    let top = match text("$top") {
-        "" => tenant.paging.rows,
-        top => top.parse::<usize>().map_err(|_| "$top is not a number")?.min(tenant.paging.rows),
-    };
-    let table = match provider.to_ascii_lowercase().as_str() {
-        "dynamic" => first.split('.').next().unwrap_or_default().to_ascii_lowercase(),
-        "recyclecontact" => {
-            let entities = text("$entities");
-            if !entities.contains("contact") {
-                return Err("$entities does not contain contact".into());
-            }
-            "recyclecontact".into()
+
+    /// Returns the column in whose order rows are returned.
+    fn key(self, order: &str) -> &'static str {
+        match self {
+            Self::Contacts => "contact.contact_id",
+            Self::DeletedContacts => "contactId",
+            Self::Merges if order == "mergemovelog.destinationrecord" => "mergemovelog.destinationRecord",
+            Self::Merges => "mergemovelog.sourceRecord",
+            Self::Webhooks => "webhookId",
+            Self::WebhookUsage => "webhook_usage.webhook_usage_id",
         }
-        other => return Err(format!("there is no archive {other}")),
-    };
-    // The base table must be the same for all columns.
-    if provider.eq_ignore_ascii_case("dynamic")
-        && !columns.iter().all(|column| column.to_ascii_lowercase().starts_with(&table))
-    {
-        return Err("the columns are of different tables".into());
     }
-    let key = match table.as_str() {
-        "contact" => "contact.contact_id",
-        "recyclecontact" => "contactId",
-        "mergemovelog" => order,
-        "webhook_usage" => "webhook_usage.webhook_usage_id",
-        other => return Err(format!("there is no table {other}")),
-    };
-    if !order.is_empty() && order != key {
-        return Err(format!("this test does not order by {order}"));
-    }
-    let after = conditions.iter().find_map(|condition| match condition {
-        Condition::Greater(column, value) if column == key => Some(*value),
-        _ => None,
-    });
-    let mut rows = Vec::new();
-    let mut more = false;
-    let mut add = |row: Row| {
-        if conditions.iter().all(|condition| row.meets(condition)) {
-            more = rows.len() == top;
-            if !more {
-                rows.push(row.view(&columns));
+
+    /// Returns the rows whose key is greater than `after`, and perhaps some others.
+    fn rows<'a>(self, tenant: &'a Tenant, key: &str, after: Option<i64>) -> Box<dyn Iterator<Item = Row> + 'a> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let contacts = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| *contact);
+        let webhooks = tenant.webhooks.values();
+        match self {
+            Self::Contacts => Box::new(contacts.filter(|contact| contact.deleted.is_none()).map(contact_row)),
+            Self::DeletedContacts => {
+                Box::new(contacts.filter(|contact| contact.deleted.is_some()).map(deleted_contact_row))
             }
-        }
-        !more
-    };
-    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    match table.as_str() {
-        "contact" => {
-            let alive = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| contact);
-            for contact in alive.filter(|contact| contact.deleted.is_none()) {
-                let row = Row::new("contact", contact.id)
-                    .with("contact.contact_id", Cell::Number(contact.id))
-                    .with("contact.registered", Cell::Time(Some(contact.registered)))
-                    .with("contact.updated", Cell::Time(contact.updated));
-                if !add(row) {
-                    break;
-                }
+            Self::Merges => {
+                let by_destination = key == "mergemovelog.destinationRecord";
+                let mut merges = tenant.merges.clone();
+                merges.sort_by_key(|merge| if by_destination { merge.destination } else { merge.source });
+                Box::new(merges.into_iter().map(|merge| {
+                    Row::new("MergeMoveLog", merge.id)
+                        .with("mergemovelog.operation", Cell::Number(1))
+                        .with("mergemovelog.tableNumber", Cell::Number(5))
+                        .with("mergemovelog.sourceRecord", Cell::Number(merge.source))
+                        .with("mergemovelog.destinationRecord", Cell::Number(merge.destination))
+                        .with("mergemovelog.registered", Cell::Time(Some(merge.at)))
+                }))
             }
-        }
-        "recyclecontact" => {
-            let deleted = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| contact);
-            for contact in deleted.filter(|contact| contact.deleted.is_some()) {
-                let row = Row::new("contact", contact.id)
-                    .with("contactId", Cell::Number(contact.id))
-                    .with("deletedDate", Cell::Time(contact.deleted));
-                if !add(row) {
-                    break;
-                }
-            }
-        }
-        "mergemovelog" => {
-            let mut merges = tenant.merges.clone();
-            merges.sort_by_key(
-                |merge| if order.ends_with("destinationRecord") { merge.destination } else { merge.source },
-            );
-            for merge in merges {
-                let row = Row::new("MergeMoveLog", merge.id)
-                    .with("mergemovelog.operation", Cell::Number(1))
-                    .with("mergemovelog.tableNumber", Cell::Number(5))
-                    .with("mergemovelog.sourceRecord", Cell::Number(merge.source))
-                    .with("mergemovelog.destinationRecord", Cell::Number(merge.destination))
-                    .with("mergemovelog.registered", Cell::Time(Some(merge.at)));
-                if !add(row) {
-                    break;
-                }
-            }
-        }
-        _ => {
-            for webhook in tenant.webhooks.values().filter(|_| tenant.version != Version::Current) {
-                let count = |count: u64| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
-                let row = Row::new("webhook_usage", webhook.id)
+            Self::Webhooks => Box::new(webhooks.map(|webhook| {
+                Row::new("webhook", webhook.id)
+                    .with("webhookId", Cell::Number(webhook.id))
+                    .with("name", Cell::text(webhook.text("Name")))
+                    .with("events", Cell::Text(webhook.events().join(",")))
+                    .with("targetUrl", Cell::text(webhook.text("TargetUrl")))
+                    .with("type", Cell::text(webhook.text("Type")))
+                    .with("eventCount", Cell::count(webhook.events().len()))
+                    .with("webhookUsage/totalCalls", Cell::count(webhook.total_calls))
+                    .with("webhookUsage/totalErrors", Cell::count(webhook.total_errors))
+                    .with("webhookUsage/consecutiveErrors", Cell::count(webhook.consecutive_errors))
+                    .with("webhookUsage/lastError", Cell::text(webhook.last_error.as_deref().unwrap_or_default()))
+                    .with("webhookUsage/lastEvent", Cell::Time(webhook.last_event))
+                    .with("webhookUsage/status", Cell::text(webhook.state()))
+            })),
+            Self::WebhookUsage => Box::new(webhooks.map(|webhook| {
+                Row::new("webhook_usage", webhook.id)
                     .with("webhook_usage.webhook_usage_id", Cell::Number(webhook.id))
-                    .with("webhook_usage.total_calls", count(webhook.total_calls))
-                    .with("webhook_usage.total_errors", count(webhook.total_errors))
-                    .with("webhook_usage.consecutive_errors", count(webhook.consecutive_errors));
-                if !add(row) {
-                    break;
-                }
-            }
+                    .with("webhook_usage.total_calls", Cell::count(webhook.total_calls))
+                    .with("webhook_usage.total_errors", Cell::count(webhook.total_errors))
+                    .with("webhook_usage.consecutive_errors", Cell::count(webhook.consecutive_errors))
+                    .with("webhook_usage.last_error", Cell::text(webhook.last_error.as_deref().unwrap_or_default()))
+            })),
         }
     }
-    let next = (more && tenant.paging.has_links).then_some("https://next");
-    Ok(json!({"odata.metadata": "https://metadata", "odata.nextLink": next, "value": rows}))
 }
 
-enum Cell {
+fn contact_row(contact: Contact) -> Row {
+    Row::new("contact", contact.id)
+        .with("contact.contact_id", Cell::Number(contact.id))
+        .with("contact.name", Cell::Text(contact.name()))
+        .with("contact.registered", Cell::Time(Some(contact.registered)))
+        .with("contact.updated", Cell::Time(contact.updated))
+}
+
+fn deleted_contact_row(contact: Contact) -> Row {
+    Row::new("contact", contact.id)
+        .with("contactId", Cell::Number(contact.id))
+        .with("name", Cell::Text(contact.name()))
+        .with("deletedDate", Cell::Time(contact.deleted))
+}
+
+/// Responds to `GET Archive/{provider}`. Names of archives and columns are found in any letter case.
+pub(crate) fn query(tenant: &Tenant, provider: &str, call: &Call<'_>) -> Result<Value, Refusal> {
+    let columns: Vec<&str> =
+        call.parameter("$select").split(',').map(str::trim).filter(|column| !column.is_empty()).collect();
+    let first = columns.first().ok_or_else(|| Refusal::argument("$select is missing"))?.to_ascii_lowercase();
+    let mut conditions = filter::parse(call.parameter("$filter"), &call.times)?;
+    if !tenant.paging.filters_keys {
+        conditions.retain(|condition| condition.lower_bound().is_none());
+    }
+    let table = Table::find(provider, &first, tenant.mode.version);
+    let table = table.ok_or_else(|| Refusal::argument(format!("There is no archive {provider} with {first}")))?;
+    let prefix = first.split_once('.').map(|(table, _)| table);
+    let is_foreign = |column: &&str| column.to_ascii_lowercase().split_once('.').map(|(table, _)| table) != prefix;
+    if provider == "dynamic" && columns.iter().any(is_foreign) {
+        return Err(Refusal::argument("The columns are of different tables"));
+    }
+    let order = call.parameter("$orderby").trim().to_ascii_lowercase();
+    let order = order.strip_suffix(" asc").unwrap_or(&order);
+    let key = table.key(order);
+    if !order.is_empty() && !order.eq_ignore_ascii_case(key) {
+        return Err(Refusal::argument(format!("This server does not order by {order}")));
+    }
+    let entities = call.parameter("$entities");
+    if table == Table::DeletedContacts && !entities.is_empty() && !entities.contains("contact") {
+        return Err(Refusal::argument("$entities does not contain contact"));
+    }
+    let top = match call.parameter("$top") {
+        "" => tenant.paging.rows,
+        top => top.parse::<usize>().map_err(|_| Refusal::argument("$top is not a number"))?.min(tenant.paging.rows),
+    };
+    let after = conditions.iter().find(|condition| condition.is_on(key)).and_then(Condition::lower_bound);
+    let rows = table.rows(tenant, key, after);
+    let mut rows = rows.filter(|row| conditions.iter().all(|condition| condition.is_met_by(row, &call.times)));
+    let page: Vec<Value> = rows.by_ref().take(top).map(|row| row.view(&columns, &call.times)).collect();
+    let next = (tenant.paging.has_links && rows.next().is_some()).then_some("https://next");
+    Ok(json!({"odata.metadata": "https://metadata", "odata.nextLink": next, "value": page}))
+}
+
+pub(crate) enum Cell {
     Number(i64),
-    Time(Option<Timestamp>),
+    Text(String),
+    Time(Option<jiff::Timestamp>),
 }
 
-struct Row {
+impl Cell {
+    fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    fn count(count: impl TryInto<i64>) -> Self {
+        Self::Number(count.try_into().unwrap_or(i64::MAX))
+    }
+}
+
+pub(crate) struct Row {
     entity: &'static str,
     primary_key: i64,
     cells: Vec<(&'static str, Cell)>,
@@ -154,20 +181,12 @@ impl Row {
         self
     }
 
-    fn cell(&self, column: &str) -> Option<&Cell> {
-        self.cells.iter().find(|(name, _)| *name == column).map(|(_, cell)| cell)
+    pub(crate) fn cell(&self, column: &str) -> Option<&Cell> {
+        self.cells.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, cell)| cell)
     }
 
-    fn meets(&self, condition: &Condition) -> bool {
-        match condition {
-            Condition::After(column, time) => matches!(self.cell(column), Some(Cell::Time(Some(at))) if at > time),
-            Condition::Before(column, time) => matches!(self.cell(column), Some(Cell::Time(Some(at))) if at < time),
-            Condition::Greater(column, value) => matches!(self.cell(column), Some(Cell::Number(cell)) if cell > value),
-            Condition::Equal(column, value) => matches!(self.cell(column), Some(Cell::Number(cell)) if cell == value),
-        }
-    }
-
-    fn view(&self, columns: &[&str]) -> Value {
+    /// Returns the columns under the names that were requested.
+    fn view(&self, columns: &[&str], times: &Times) -> Value {
         // A primary key is text, as in the documentation's samples of the dynamic archive.
         let mut view = Map::from_iter([
             ("PrimaryKey".to_owned(), json!(self.primary_key.to_string())),
@@ -177,39 +196,11 @@ impl Row {
             let value = match self.cell(column) {
                 None => Value::Null,
                 Some(Cell::Number(number)) => json!(number),
-                // Without an offset, and in UTC, which is how created and updated times are documented.
-                Some(Cell::Time(Some(time))) => {
-                    json!(Offset::UTC.to_datetime(*time).strftime("%Y-%m-%dT%H:%M:%S").to_string())
-                }
-                Some(Cell::Time(None)) => json!("0001-01-01T00:00:00"),
+                Some(Cell::Text(text)) => json!(text),
+                Some(Cell::Time(time)) => times.write(*time),
             };
             view.insert((*column).to_owned(), value);
         }
         Value::Object(view)
-    }
-}
-
-fn parse_filter(filter: &str) -> Result<Vec<Condition>, String> {
-    filter.split(" and ").map(str::trim).filter(|part| !part.is_empty()).map(parse_condition).collect()
-}
-
-fn parse_condition(part: &str) -> Result<Condition, String> {
-    let mut words = part.splitn(3, ' ');
-    let (Some(column), Some(operator), Some(value)) = (words.next(), words.next(), words.next()) else {
-        return Err(format!("not a condition: {part}"));
-    };
-    let column = column.to_owned();
-    let number = || value.parse::<i64>().map_err(|_| format!("not a number: {value}"));
-    let time = || {
-        let text = value.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-        let date = text.and_then(|text| jiff::civil::DateTime::strptime("%Y-%m-%dT%H:%M:%S", text).ok());
-        date.and_then(|date| Offset::UTC.to_timestamp(date).ok()).ok_or_else(|| format!("not a time: {value}"))
-    };
-    match operator.to_ascii_lowercase().as_str() {
-        "aftertime" => Ok(Condition::After(column, time()?)),
-        "beforetime" => Ok(Condition::Before(column, time()?)),
-        "gt" => Ok(Condition::Greater(column, number()?)),
-        "eq" => Ok(Condition::Equal(column, number()?)),
-        other => Err(format!("unknown operator {other}")),
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
+
+use crate::error::Refusal;
 
 /// The claim of the JWT that contains the ticket.
 pub const TICKET_CLAIM: &str = "http://schemes.superoffice.net/identity/ticket";
@@ -33,8 +36,26 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Checks the credentials of a request, and the access to its path.
+    pub(crate) fn check(
+        &mut self,
+        authorization: &str,
+        app_token: &str,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if !self.allows(authorization, app_token, now) {
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "SoSessionException", "Authentication failed"));
+        }
+        if self.forbidden.iter().any(|part| path.contains(part.as_str())) {
+            let message = "The Webhook agent is not available to this application";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "SoAccessDeniedException", message));
+        }
+        Ok(())
+    }
+
     /// Returns `true` if the credentials of a request are valid.
-    pub(crate) fn allows(&mut self, authorization: &str, app_token: &str, now: Timestamp) -> bool {
+    fn allows(&mut self, authorization: &str, app_token: &str, now: Timestamp) -> bool {
         let Some((scheme, value)) = authorization.split_once(' ') else {
             return false;
         };
@@ -62,7 +83,7 @@ impl Access {
 
     /// Signs a system user in: the response of `PartnerSystemUser/Authenticate`.
     pub(crate) fn authenticate(&mut self, request: &Value, now: Timestamp) -> Value {
-        match self.check(request, now) {
+        match self.verify(request, now) {
             Ok(()) => {
                 self.issued += 1;
                 let ticket = format!("7T:ticket-{}", self.issued);
@@ -77,7 +98,7 @@ impl Access {
         }
     }
 
-    fn check(&self, request: &Value, now: Timestamp) -> Result<(), &'static str> {
+    fn verify(&self, request: &Value, now: Timestamp) -> Result<(), &'static str> {
         let field = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
         let user = self.system_user.as_ref().ok_or("There is no system user")?;
         if field("ReturnTokenType") != "JWT" {

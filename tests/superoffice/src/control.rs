@@ -8,8 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::api::Shared;
-use crate::lock;
+use crate::shared::Shared;
 use crate::tenant::Tenant;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -23,35 +22,29 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-fn raise<T>(shared: &Shared, act: impl FnOnce(&mut Tenant) -> T) -> T {
-    let result = act(&mut lock(&shared.tenant));
-    shared.changed();
-    result
-}
-
 async fn create(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!({"id": raise(&shared, Tenant::create_contact)}))
+    Json(json!({"id": shared.raise(Tenant::create_contact)}))
 }
 
 /// `change`, `softdelete`, or `lose`: a change whose event gets lost.
 async fn act(State(shared): State<Arc<Shared>>, Path((id, action)): Path<(i64, String)>) -> StatusCode {
     match action.as_str() {
-        "change" => raise(&shared, |tenant| tenant.change_contact(id)),
-        "softdelete" => raise(&shared, |tenant| tenant.soft_delete_contact(id)),
-        "lose" => raise(&shared, |tenant| tenant.change_contact_silently(id)),
+        "change" => shared.raise(|tenant| tenant.change_contact(id)),
+        "softdelete" => shared.raise(|tenant| tenant.soft_delete_contact(id)),
+        "lose" => shared.raise(|tenant| tenant.change_contact_silently(id)),
         _ => return StatusCode::NOT_FOUND,
     }
     StatusCode::NO_CONTENT
 }
 
 async fn merge(State(shared): State<Arc<Shared>>, Path((source, destination)): Path<(i64, i64)>) -> StatusCode {
-    raise(&shared, |tenant| tenant.merge_contacts(source, destination));
+    shared.raise(|tenant| tenant.merge_contacts(source, destination));
     StatusCode::NO_CONTENT
 }
 
 /// `up` or `down`: deliveries reach the webhook, or no host at all.
 async fn network(State(shared): State<Arc<Shared>>, Path(state): Path<String>) -> StatusCode {
-    raise(&shared, |tenant| tenant.network_down = state == "down");
+    shared.raise(|tenant| tenant.network_down = state == "down");
     StatusCode::NO_CONTENT
 }
 
@@ -61,7 +54,7 @@ async fn idle(State(shared): State<Arc<Shared>>) -> StatusCode {
 }
 
 async fn state(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let tenant = lock(&shared.tenant);
+    let tenant = shared.tenant();
     let webhooks: Vec<Value> = tenant
         .webhooks
         .values()

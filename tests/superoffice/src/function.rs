@@ -11,7 +11,8 @@ use superoffice_webhook::function::{Handler, LambdaAdapter, Queue, QueueError, W
 use superoffice_webhook::message::{MessageFormat, QueueMessage};
 use superoffice_webhook::{Secret, Verifier};
 
-use crate::{Clock, Delivery, Logs, Reply, lock};
+use crate::shared::lock;
+use crate::{Clock, Delivery, Logs, Reply};
 
 /// A fault of the function's surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,32 +16,47 @@
 //! [`Logs`] plays `FilterLogEvents` of CloudWatch Logs, and [`Function`] is the real function in this process.
 //! Everything runs on the caller's Tokio runtime, listens on loopback only, and ends when it is dropped.
 
+mod agent;
 mod api;
 mod archive;
 mod auth;
+mod call;
 mod clock;
+mod contact;
 mod control;
+mod error;
+mod filter;
 mod function;
 mod installation;
 mod logs;
+mod mode;
+mod patch;
+mod people;
 mod sender;
 mod server;
+mod shared;
 mod tenant;
+mod times;
+mod transport;
+mod webhook;
+mod webhooks;
 
 pub use api::{Fault, Request};
 pub use auth::TICKET_CLAIM;
 pub use clock::Clock;
+pub use contact::Contact;
 pub use function::{Arrival, Function, Outage};
 pub use installation::{Installation, LOG_GROUP, SECRET, START, TOKEN, WEBHOOK_URL};
 pub use logs::Logs;
-pub use sender::{Delivery, Reply, Transport, http_transport};
-pub use tenant::{Contact, Merge, Paging, Version, Webhook};
+pub use mode::{EmptyBody, Mode, States, Version, Zones};
+pub use tenant::Paging;
+pub use transport::{Delivery, Reply, Transport, http_transport};
+pub use webhook::Webhook;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use api::Shared;
-use jiff::Timestamp;
 use server::Server;
+use shared::Shared;
 use tenant::Tenant;
 
 /// The tenant's name.
@@ -61,11 +76,6 @@ impl Drop for SuperOffice {
     }
 }
 
-/// Locks, also when another test thread panicked while it held the lock: its own failure is the one to report.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl SuperOffice {
     /// Starts a tenant whose events are delivered by `transport`, without waits between attempts.
     pub async fn start(
@@ -79,13 +89,12 @@ impl SuperOffice {
 
     /// Starts a tenant at an address. Its sender waits `pace` times 1 s and 4 s between attempts.
     pub async fn start_at(address: &str, clock: Clock, transport: Transport, pace: f64) -> Self {
-        let shared = Arc::new(Shared::new(Tenant::new(clock)));
+        let shared = Arc::new(Shared::new(Tenant::new(clock), transport));
         let servers = [
             Server::start(address, api::router(Arc::clone(&shared), 0)).await,
             Server::start("127.0.0.1:0", api::router(Arc::clone(&shared), 1)).await,
         ];
         shared.set_addresses([servers[0].address(), servers[1].address()]);
-        shared.set_transport(transport);
         let sender = tokio::spawn(sender::run(Arc::clone(&shared), pace));
         Self { shared, servers, sender }
     }
@@ -115,9 +124,14 @@ impl SuperOffice {
         self.tenant().running = running;
     }
 
+    /// Chooses the behavior of the server where it is unknown.
+    pub fn set_mode(&self, mode: Mode) {
+        self.tenant().mode = mode;
+    }
+
     /// Chooses the server's version.
     pub fn set_version(&self, version: Version) {
-        self.tenant().version = version;
+        self.tenant().mode.version = version;
     }
 
     /// Chooses the way in which archives return pages.
@@ -179,85 +193,7 @@ impl SuperOffice {
         self.shared.clear_requests();
     }
 
-    /// Creates a contact, which raises `contact.created`.
-    pub fn create_contact(&self) -> i64 {
-        self.raise(|tenant| tenant.create_contact())
-    }
-
-    /// Changes a contact, which raises `contact.changed`.
-    pub fn change_contact(&self, id: i64) {
-        self.raise(|tenant| tenant.change_contact(id));
-    }
-
-    /// Deletes a contact as a person does, which raises `contact.softdeleted`.
-    pub fn soft_delete_contact(&self, id: i64) {
-        self.raise(|tenant| tenant.soft_delete_contact(id));
-    }
-
-    /// Merges a contact into another one, which raises `contact.deleted` and `contact.changed`.
-    pub fn merge_contacts(&self, source: i64, destination: i64) {
-        self.raise(|tenant| tenant.merge_contacts(source, destination));
-    }
-
-    /// Adds contacts that were created at a time, without any event.
-    pub fn import_contacts(&self, count: i64, registered: Timestamp) {
-        self.tenant().import_contacts(count, registered);
-    }
-
-    /// Drops every event that is waiting, which is how events are lost without a failed delivery.
-    pub fn lose_waiting_events(&self) {
-        self.tenant().waiting.clear();
-        self.shared.changed();
-    }
-
-    /// Changes a contact, and loses the event.
-    pub fn change_contact_silently(&self, id: i64) {
-        self.tenant().change_contact_silently(id);
-    }
-
-    /// Makes the sender hold events back, or go on.
-    pub fn pause_sender(&self, paused: bool) {
-        self.tenant().paused = paused;
-        self.shared.changed();
-    }
-
-    /// Waits until the sender has delivered or discarded every event.
-    pub async fn idle(&self) {
-        self.shared.idle().await;
-    }
-
-    /// Returns the webhooks, in order of their ids.
-    pub fn webhooks(&self) -> Vec<Webhook> {
-        self.tenant().webhooks.values().cloned().collect()
-    }
-
-    /// Adds a webhook without a test, and returns its id.
-    pub fn add_webhook(&self, properties: serde_json::Value) -> i64 {
-        self.tenant().add_webhook(properties)
-    }
-
-    /// Sets a property of a webhook, as a person does in the user interface.
-    pub fn set_property(&self, webhook: i64, name: &str, value: serde_json::Value) {
-        self.raise(|tenant| tenant.set_property(webhook, name, value));
-    }
-
-    /// Returns the contacts, in order of their ids.
-    pub fn contacts(&self) -> Vec<Contact> {
-        self.tenant().contacts.values().copied().collect()
-    }
-
-    /// Returns the merges, oldest first.
-    pub fn merges(&self) -> Vec<Merge> {
-        self.tenant().merges.clone()
-    }
-
     fn tenant(&self) -> MutexGuard<'_, Tenant> {
-        lock(&self.shared.tenant)
-    }
-
-    fn raise<T>(&self, act: impl FnOnce(&mut Tenant) -> T) -> T {
-        let result = act(&mut self.tenant());
-        self.shared.changed();
-        result
+        self.shared.tenant()
     }
 }

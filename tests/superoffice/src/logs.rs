@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::lock;
 use crate::server::Server;
+use crate::shared::lock;
 
 /// The number of events of a page of CloudWatch.
 const PAGE: usize = 10_000;

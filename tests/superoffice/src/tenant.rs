@@ -7,43 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::Access;
 use crate::clock::Clock;
-
-/// A contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contact {
-    /// The id.
-    pub id: i64,
-    /// The time of its creation.
-    pub registered: Timestamp,
-    /// The time of its last change.
-    pub updated: Option<Timestamp>,
-    /// The time of its deletion by a person.
-    pub deleted: Option<Timestamp>,
-}
-
-/// A contact that was merged into another one, and no longer exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Merge {
-    /// The row's id.
-    pub id: i64,
-    /// The contact that no longer exists.
-    pub source: i64,
-    /// The contact that received its data.
-    pub destination: i64,
-    /// The time.
-    pub at: Timestamp,
-}
-
-/// The generation of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// Counters and the last error are properties of the webhook.
-    Current,
-    /// Counters are in an archive, and the last error has a call of its own.
-    WithoutCounters,
-    /// As before, and webhooks are changed by `PUT` only.
-    WithoutPatch,
-}
+use crate::contact::{Contact, Merge};
+use crate::mode::{Mode, Version};
+use crate::times::{Times, event_time};
+use crate::webhook::{self, Webhook};
 
 /// The way in which archives return pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,72 +29,13 @@ impl Default for Paging {
     }
 }
 
-/// A webhook with its counters.
-#[derive(Clone, Debug)]
-pub struct Webhook {
-    /// The id.
-    pub id: i64,
-    /// The properties, as a client wrote them.
-    pub properties: Map<String, Value>,
-    /// The number of deliveries.
-    pub total_calls: u64,
-    /// The number of failed attempts.
-    pub total_errors: u64,
-    /// The number of failed attempts since the last success.
-    pub consecutive_errors: u64,
-    /// The headers and the body of the last response that was not 200.
-    pub last_error: Option<String>,
-}
-
-impl Webhook {
-    /// A property that is text.
-    pub fn text(&self, name: &str) -> &str {
-        self.properties.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// The state.
-    pub fn state(&self) -> &str {
-        self.text("State")
-    }
-
-    /// The names of the events.
-    pub fn events(&self) -> Vec<&str> {
-        self.properties
-            .get("Events")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect()
-    }
-
-    pub(crate) fn is_subscribed(&self, event: &str) -> bool {
-        self.state() == "Active" && self.events().iter().any(|name| name.eq_ignore_ascii_case(event))
-    }
-
-    pub(crate) fn view(&self, version: Version) -> Value {
-        let mut view = self.properties.clone();
-        view.insert("WebhookId".into(), json!(self.id));
-        if version == Version::Current {
-            view.insert("TotalCalls".into(), json!(self.total_calls));
-            view.insert("TotalErrors".into(), json!(self.total_errors));
-            view.insert("ConsecutiveErrors".into(), json!(self.consecutive_errors));
-            view.insert("LastError".into(), json!(self.last_error));
-            let emails = view.get("ErrorEmails").cloned().unwrap_or(json!([]));
-            view.insert("ErrorEmails".into(), emails);
-        } else {
-            view.remove("ErrorEmails");
-        }
-        Value::Object(view)
-    }
-}
-
 /// An event that waits for its delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     /// The name that webhooks subscribe to, `webhook12.errors`.
     pub(crate) topic: String,
-    pub(crate) id: String,
+    /// The id in the header, which differs from the one in the body.
+    pub(crate) header_id: String,
     pub(crate) body: Map<String, Value>,
 }
 
@@ -137,7 +45,7 @@ pub(crate) struct Tenant {
     pub(crate) paused: bool,
     /// Deliveries reach no host.
     pub(crate) network_down: bool,
-    pub(crate) version: Version,
+    pub(crate) mode: Mode,
     pub(crate) paging: Paging,
     pub(crate) access: Access,
     pub(crate) contacts: BTreeMap<i64, Contact>,
@@ -155,7 +63,7 @@ impl Tenant {
             running: true,
             paused: false,
             network_down: false,
-            version: Version::Current,
+            mode: Mode::default(),
             paging: Paging::default(),
             access: Access::default(),
             contacts: BTreeMap::new(),
@@ -178,25 +86,27 @@ impl Tenant {
     }
 
     pub(crate) fn create_contact(&mut self) -> i64 {
-        let (id, registered) = (self.next_id(), self.stored_now());
-        self.contacts.insert(id, Contact { id, registered, updated: None, deleted: None });
-        self.raise_for_contact("created", id, &["contact_id", "name", "registered"]);
+        let id = self.next_id();
+        let contact = Contact::new(id, self.stored_now());
+        self.contacts.insert(id, contact);
+        self.raise_for_contact("created", &contact, &["contact_id", "name", "registered"]);
         id
     }
 
     pub(crate) fn import_contacts(&mut self, count: i64, registered: Timestamp) {
         for _ in 0..count {
             let id = self.next_id();
-            self.contacts.insert(id, Contact { id, registered, updated: None, deleted: None });
+            self.contacts.insert(id, Contact::new(id, registered));
         }
     }
 
     pub(crate) fn change_contact(&mut self, id: i64) {
         let now = self.stored_now();
-        if let Some(contact) = self.contacts.get_mut(&id) {
-            contact.updated = Some(now);
-            self.raise_for_contact("changed", id, &["name", "updated", "updated_associate_id", "updatedCount"]);
-        }
+        let Some(contact) = self.contacts.get_mut(&id) else { return };
+        contact.updated = Some(now);
+        contact.changes += 1;
+        let contact = *contact;
+        self.raise_for_contact("changed", &contact, &["name", "updated", "updated_associate_id", "updatedCount"]);
     }
 
     /// Changes a contact, and loses the event.
@@ -208,71 +118,85 @@ impl Tenant {
 
     pub(crate) fn soft_delete_contact(&mut self, id: i64) {
         let now = self.stored_now();
-        if let Some(contact) = self.contacts.get_mut(&id) {
-            contact.deleted = Some(now);
-            self.raise_for_contact("softdeleted", id, &["deleted", "deletedDate"]);
-        }
+        let Some(contact) = self.contacts.get_mut(&id) else { return };
+        contact.deleted = Some(now);
+        let contact = *contact;
+        self.raise_for_contact("softdeleted", &contact, &["deleted", "deletedDate"]);
     }
 
     pub(crate) fn merge_contacts(&mut self, source: i64, destination: i64) {
-        if source == destination || !self.contacts.contains_key(&destination) || self.contacts.remove(&source).is_none()
-        {
+        if source == destination || !self.contacts.contains_key(&destination) {
             return;
         }
+        let Some(removed) = self.contacts.remove(&source) else { return };
         let (id, at) = (self.next_id(), self.stored_now());
         self.merges.push(Merge { id, source, destination, at });
-        self.raise_for_contact("deleted", source, &[]);
+        self.raise_for_contact("deleted", &removed, &[]);
         self.change_contact(destination);
     }
 
-    fn raise_for_contact(&mut self, verb: &str, id: i64, changes: &[&str]) {
-        let body =
-            json!({"Changes": changes, "Event": format!("contact.{verb}"), "PrimaryKey": id, "Entity": "contact"});
+    fn raise_for_contact(&mut self, verb: &str, contact: &Contact, changes: &[&str]) {
+        let mut body = json!({
+            "Changes": changes, "Event": format!("contact.{verb}"), "PrimaryKey": contact.id, "Entity": "contact",
+        });
+        if self.mode.version != Version::WithoutPatch {
+            body["FieldValues"] = contact.columns(&Times::base(&self.mode));
+        }
+        if verb == "deleted" {
+            body["Values"] = json!({"associate_id": 5, "contact_id": contact.id});
+        }
         self.raise(format!("contact.{verb}"), body);
     }
 
-    /// Raises the event that a client signals.
-    pub(crate) fn signal(&mut self, event: &str, id: i64) {
+    /// Raises the event that a client signals. The documentation does not say where the body has the data.
+    pub(crate) fn signal(&mut self, event: &str, id: i64, data: &Value) {
         let entity = event.split('.').next().unwrap_or_default();
-        let body = json!({"Changes": [], "Event": event, "PrimaryKey": id, "Entity": entity});
+        let body = json!({"Changes": [], "Event": event, "PrimaryKey": id, "Entity": entity, "FieldValues": data});
         self.raise(event.to_owned(), body);
-    }
-
-    pub(crate) fn raise_for_webhook(&mut self, id: i64, verb: &str) {
-        // State events name the webhook in the header only, and have no entity.
-        let body = json!({"Changes": [], "Event": format!("webhook.{verb}"), "PrimaryKey": id});
-        self.raise(format!("webhook{id}.{verb}"), body);
     }
 
     fn raise(&mut self, topic: String, body: Value) {
         self.last_event += 1;
-        let id = format!("00000000-0000-4000-8000-{:012x}", self.last_event);
         let Value::Object(mut body) = body else { unreachable!("bodies are objects") };
-        body.insert("EventId".into(), json!(id));
-        body.insert("Timestamp".into(), json!(self.clock.now().to_string()));
-        body.insert("ContextIdentifier".into(), json!(crate::TENANT));
-        body.insert("ChangedByAssociateId".into(), json!(5));
-        self.waiting.push_back(Event { topic, id, body });
+        body.insert("EventId".into(), json!(format!("00000000-0000-4000-8000-{:012x}", self.last_event)));
+        body.extend(self.origin());
+        let header_id = format!("ffffffff-0000-4000-8000-{:012x}", self.last_event);
+        self.waiting.push_back(Event { topic, header_id, body });
     }
 
-    pub(crate) fn add_webhook(&mut self, properties: Value) -> i64 {
-        let Value::Object(mut properties) = properties else { panic!("a webhook is an object") };
-        properties.remove("WebhookId");
-        for (name, default) in [("State", json!("Active")), ("Type", json!("webhook")), ("Secret", Value::Null)] {
-            properties.entry(name).or_insert(default);
-        }
+    /// Returns the fields that every event has, a test included.
+    pub(crate) fn origin(&self) -> [(String, Value); 3] {
+        [
+            ("Timestamp".to_owned(), event_time(self.clock.now())),
+            ("ContextIdentifier".to_owned(), json!(crate::TENANT)),
+            ("ChangedByAssociateId".to_owned(), json!(5)),
+        ]
+    }
+
+    /// Adds a webhook with properties that were read, and returns its id.
+    pub(crate) fn add_webhook(&mut self, properties: Map<String, Value>) -> i64 {
         let id = self.next_id();
-        let webhook =
-            Webhook { id, properties, total_calls: 0, total_errors: 0, consecutive_errors: 0, last_error: None };
+        let webhook = Webhook::new(id, properties, self.stored_now());
         self.webhooks.insert(id, webhook);
         id
     }
 
-    pub(crate) fn set_property(&mut self, id: i64, name: &str, value: Value) {
+    /// Sets one property of a webhook.
+    pub(crate) fn set_property(&mut self, id: i64, name: &str, value: &Value) {
+        let Some(webhook) = self.webhooks.get(&id) else { return };
+        let mut properties = webhook.properties.clone();
+        let (_, stored) = properties.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case(name)).expect("a property");
+        *stored = webhook::property(name, value, stored).expect("a valid value");
+        self.replace_properties(id, properties);
+    }
+
+    /// Replaces all properties of a webhook, and reports a new state.
+    pub(crate) fn replace_properties(&mut self, id: i64, properties: Map<String, Value>) {
+        let now = self.stored_now();
         let Some(webhook) = self.webhooks.get_mut(&id) else { return };
         let before = webhook.state().to_owned();
-        let key = webhook.properties.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned();
-        webhook.properties.insert(key.unwrap_or_else(|| name.to_owned()), value);
+        webhook.properties = properties;
+        webhook.updated = Some(now);
         let after = webhook.state().to_owned();
         if before == after {
             return;
@@ -285,6 +209,8 @@ impl Tenant {
             "Stopped" => "stopped",
             _ => "errors",
         };
-        self.raise_for_webhook(id, verb);
+        // State events name the webhook in the header only, and have no entity.
+        let body = json!({"Changes": [], "Event": format!("webhook.{verb}"), "PrimaryKey": id});
+        self.raise(format!("webhook{id}.{verb}"), body);
     }
 }
