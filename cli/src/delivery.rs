@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use superoffice_webhook::Signature;
 
-use superoffice_client::client::with_causes;
+use superoffice_client::with_causes;
 
 /// The limit for a delivery. API Gateway responds within 30 s.
 const TIMEOUT: Duration = Duration::from_secs(40);

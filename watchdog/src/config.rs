@@ -1,7 +1,6 @@
 //! The configuration from environment variables.
 
-use superoffice_client::sensitive::Sensitive;
-use superoffice_client::settings::{self, Connection};
+use superoffice_client::{Connection, SecretString, settings};
 use superoffice_webhook::env::{ConfigError, Environment};
 
 /// The number of contacts that a run signals at most, unless `MAX_RESYNCS` is set.
@@ -34,7 +33,7 @@ pub struct Config {
     /// `WEBHOOK_URL`.
     pub webhook_url: String,
     /// The webhook's secret, if it is configured. Tests need it only if SuperOffice does not return the stored one.
-    pub secret: Option<Sensitive>,
+    pub secret: Option<SecretString>,
     /// `LOG_GROUP_NAME`: the function's log.
     pub log_group: String,
     /// The watchdog's own log: `WATCHDOG_LOG_GROUP_NAME`, or the one that Lambda names.

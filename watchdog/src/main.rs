@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use recovery::delivery_log::Logs;
 use serde_json::{Value, json};
-use superoffice_client::client::Client;
+use superoffice_client::Client;
 use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::Watchdog;
 use superoffice_webhook_watchdog::telemetry;

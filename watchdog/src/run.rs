@@ -10,9 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Missed, MissedError, Window};
 use recovery::delivery_log::{Ledger, LogError, Logs};
 use superoffice_client::archives::Change;
-use superoffice_client::client::{ApiError, Client};
-use superoffice_client::sensitive::Sensitive;
 use superoffice_client::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
+use superoffice_client::{ApiError, Client, SecretString};
 use tokio::time::Instant;
 
 use crate::config::{Config, Mode};
@@ -78,7 +77,7 @@ pub struct Watchdog {
     logs: Logs,
     ledger: Ledger,
     webhook_url: String,
-    secret: Option<Sensitive>,
+    secret: Option<SecretString>,
     own_log_group: String,
     mode: Mode,
     max_resyncs: usize,

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use recovery::comparison::{Missed as Comparison, Progress, Window};
 use recovery::delivery_log::{Ledger, Logs};
 use serde_json::json;
+use superoffice_client::Client;
 use superoffice_client::archives::ChangedContact;
-use superoffice_client::client::Client;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{RESYNC_EVENT, State};
 

@@ -19,10 +19,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use superoffice_client::client::{ApiError, Client};
-use superoffice_client::sensitive::Sensitive;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{ManagedWebhooks, TestResult, Webhook};
+use superoffice_client::{ApiError, Client, SecretString};
 use superoffice_webhook::env::{ConfigError, Environment};
 
 /// The exit status of a command, or an error that has no status of its own. Errors never contain a secret.
@@ -143,7 +142,7 @@ fn lookup(name: &str) -> Option<String> {
 struct Context {
     client: Client,
     url: String,
-    secret: Option<Sensitive>,
+    secret: Option<SecretString>,
 }
 
 impl Context {

@@ -1,6 +1,6 @@
 //! `register`: the webhook for contact events, and the webhook for its state.
 
-use superoffice_client::client::Client;
+use superoffice_client::Client;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{Desired, Registration};
 

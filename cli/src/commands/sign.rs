@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use superoffice_client::sensitive::Sensitive;
 use superoffice_client::settings;
+use superoffice_client::{ExposeSecret, SecretString};
 use superoffice_webhook::env::Environment;
 use superoffice_webhook::{Secret, Signature};
 
@@ -53,11 +53,11 @@ impl Signer {
         let mut environment = Environment::new(lookup);
         let secret = match &self.tenant {
             Some(tenant) => {
-                settings::master_secret(&mut environment).map(|master| Sensitive::new(master.derive_text(tenant)))
+                settings::master_secret(&mut environment).map(|master| SecretString::from(master.derive_text(tenant)))
             }
-            None => environment.required("SUPEROFFICE_WEBHOOK_SECRET").map(Sensitive::new),
+            None => environment.required("SUPEROFFICE_WEBHOOK_SECRET").map(SecretString::from),
         };
-        Ok(Secret::new(environment.finish(secret)?.expose())?)
+        Ok(Secret::new(environment.finish(secret)?.expose_secret())?)
     }
 }
 

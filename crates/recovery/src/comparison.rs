@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::delivery_log::{Ledger, LogError};
 use superoffice_client::archives::{ChangedContact, Changes};
-use superoffice_client::client::{ApiError, Client};
+use superoffice_client::{ApiError, Client};
 
 /// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
 /// log is read once.

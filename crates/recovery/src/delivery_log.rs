@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use superoffice_webhook::env::has_empty_endpoint;
 
-use superoffice_client::client::with_causes;
 use superoffice_client::webhooks::{RESYNC_EVENT, integer, is_contact_event};
+use superoffice_client::with_causes;
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
 const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;

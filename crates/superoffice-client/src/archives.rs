@@ -11,7 +11,8 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::client::{ApiError, Client};
+use crate::client::Client;
+use crate::error::ApiError;
 use crate::webhooks::{integer, lookup};
 
 /// The number of rows of a page.
@@ -127,7 +128,7 @@ impl Source {
     }
 
     fn unexpected(&self, problem: &str) -> ApiError {
-        ApiError::Unexpected { call: format!("GET Archive/{}", self.archive), problem: problem.to_owned() }
+        ApiError::unexpected(format!("GET Archive/{}", self.archive), problem)
     }
 
     /// Reads the key and the time of a row. A row without a time is how SuperOffice writes that the change never

@@ -5,8 +5,10 @@ use std::fmt;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{ApiError, Client};
-use crate::sensitive::Sensitive;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::client::Client;
+use crate::error::{ApiError, ErrorKind};
 
 /// The events that the function receives for contacts. The last is private: only this webhook subscribes to it, and
 /// SuperOffice signals it on request.
@@ -70,7 +72,7 @@ impl fmt::Debug for Webhook {
 
 impl Webhook {
     fn read(value: Value) -> Result<Self, ApiError> {
-        let problem = || ApiError::Unexpected { call: "Webhook".into(), problem: "a webhook without WebhookId".into() };
+        let problem = || ApiError::unexpected("Webhook", "a webhook without WebhookId");
         let Value::Object(properties) = value else {
             return Err(problem());
         };
@@ -199,7 +201,7 @@ pub struct Desired {
     /// The URL.
     pub url: String,
     /// The secret.
-    pub secret: Sensitive,
+    pub secret: SecretString,
     /// Addresses that SuperOffice notifies; existing ones are kept if there are none.
     pub errors_emails: Vec<String>,
 }
@@ -228,7 +230,7 @@ impl Client {
     pub async fn webhooks(&self, url: &str) -> Result<ManagedWebhooks, ApiError> {
         let list = self.get("Webhook", &[]).await?;
         let Value::Array(list) = list else {
-            return Err(ApiError::Unexpected { call: "GET Webhook".into(), problem: "not an array".into() });
+            return Err(ApiError::unexpected("GET Webhook", "not an array"));
         };
         let mut webhooks = list.into_iter().map(Webhook::read).collect::<Result<Vec<_>, _>>()?;
         webhooks.sort_by_key(Webhook::id);
@@ -279,7 +281,7 @@ impl Client {
                 "Name": name,
                 "Events": events,
                 "TargetUrl": desired.url,
-                "Secret": desired.secret.expose(),
+                "Secret": desired.secret.expose_secret(),
                 "State": State::Active.as_str(),
                 "Type": "webhook",
             });
@@ -288,7 +290,7 @@ impl Client {
                 body["ErrorsEmail"] = json!(first);
                 body["ErrorEmails"] = json!(desired.errors_emails);
             }
-            let created = Webhook::read(self.post_once("Webhook", Some(&body)).await?)?;
+            let created = Webhook::read(self.post_once("Webhook", &body).await?)?;
             return Ok((created, Registration::Created));
         };
         let changes = differences(existing, rename.then_some(name), events, desired);
@@ -304,19 +306,18 @@ impl Client {
     /// # Errors
     ///
     /// [`ApiError`] if the test could not be made; a failed test is a [`TestResult`].
-    pub async fn test(&self, webhook: &Webhook, secret: Option<&Sensitive>) -> Result<TestResult, ApiError> {
+    pub async fn test(&self, webhook: &Webhook, secret: Option<&SecretString>) -> Result<TestResult, ApiError> {
         let mut body = webhook.properties.clone();
         if let Some(secret) = secret
             && webhook.text("Secret").is_none_or(str::is_empty)
         {
-            set(&mut body, "Secret", json!(secret.expose()));
+            set(&mut body, "Secret", json!(secret.expose_secret()));
         }
         let result = self.send(Method::POST, "Webhook/Test", Some(&Value::Object(body))).await?;
         let field = |name| result.as_object().and_then(|result| lookup(result, name));
-        let success = field("Success").and_then(Value::as_bool).ok_or_else(|| ApiError::Unexpected {
-            call: "POST Webhook/Test".into(),
-            problem: "no Success in the response".into(),
-        })?;
+        let success = field("Success")
+            .and_then(Value::as_bool)
+            .ok_or_else(|| ApiError::unexpected("POST Webhook/Test", "no Success in the response"))?;
         let message = self.redact(field("Message").and_then(Value::as_str).unwrap_or_default());
         Ok(TestResult { success, message })
     }
@@ -354,7 +355,8 @@ impl Client {
     ///
     /// [`ApiError`] if the call fails.
     pub async fn signal_resync(&self, contact: i64) -> Result<(), ApiError> {
-        self.post_once(&format!("Webhook/{RESYNC_EVENT}/{contact}"), None).await.map(drop)
+        // The documentation requires a body; without one, servers may respond with 400 or 415.
+        self.post_once(&format!("Webhook/{RESYNC_EVENT}/{contact}"), &json!({})).await.map(drop)
     }
 
     /// Reads the number of consecutive errors and the last error, from the webhook or, on older servers, by other
@@ -413,7 +415,7 @@ impl Client {
         }
         let current = Webhook::read(self.get(&path, &[]).await?)?;
         if current.target_url() != webhook.target_url() || state.is_some_and(|state| current.state() != state) {
-            return Err(ApiError::Changed { call: format!("PUT {path}") });
+            return Err(ApiError::new(format!("PUT {path}"), ErrorKind::Changed));
         }
         let mut body = current.properties;
         for (name, value) in changes {
@@ -440,8 +442,8 @@ fn differences<'a>(
     if existing.events().count() != events.len() || !events.iter().all(has) {
         changes.push(("Events", json!(events)));
     }
-    if existing.text("Secret") != Some(desired.secret.expose()) {
-        changes.push(("Secret", json!(desired.secret.expose())));
+    if existing.text("Secret") != Some(desired.secret.expose_secret()) {
+        changes.push(("Secret", json!(desired.secret.expose_secret())));
     }
     if let Some(first) = desired.errors_emails.first() {
         if lookup(&existing.properties, "ErrorEmails").is_some() {
@@ -513,12 +515,8 @@ mod tests {
 
     #[test]
     fn differences_are_limited_to_what_was_asked_for() {
-        let desired = Desired {
-            name: None,
-            url: "https://host/webhook".into(),
-            secret: Sensitive::new("s"),
-            errors_emails: Vec::new(),
-        };
+        let desired =
+            Desired { name: None, url: "https://host/webhook".into(), secret: "s".into(), errors_emails: Vec::new() };
         let events = ["contact.created".to_owned(), "contact.changed".to_owned()];
         let existing = json!({
             "WebhookId": 1, "Name": "by hand", "Events": ["Contact.Changed", "contact.created"], "Secret": "s",
@@ -526,7 +524,7 @@ mod tests {
         });
         assert_eq!(differences(&webhook(existing.clone()), None, &events, &desired), []);
 
-        let desired = Desired { secret: Sensitive::new("t"), errors_emails: vec!["a@example.com".into()], ..desired };
+        let desired = Desired { secret: "t".into(), errors_emails: vec!["a@example.com".into()], ..desired };
         let changes = differences(&webhook(existing.clone()), Some("n"), &events[..1], &desired);
         assert_eq!(
             changes,

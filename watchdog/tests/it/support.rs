@@ -10,9 +10,8 @@ use fake_superoffice::{Installation, SECRET, WEBHOOK_URL};
 use jiff::Timestamp;
 use recovery::delivery_log::Logs;
 use serde_json::Value;
-use superoffice_client::client::{Client, Limits};
-use superoffice_client::sensitive::Sensitive;
 use superoffice_client::webhooks::{Desired, ManagedWebhooks};
+use superoffice_client::{Client, Limits, SecretString};
 use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::{Pace, Watchdog};
 use superoffice_webhook_watchdog::telemetry::{self, Report};
@@ -81,7 +80,7 @@ impl TestBed {
         let desired = Desired {
             name: None,
             url: WEBHOOK_URL.to_owned(),
-            secret: Sensitive::new(SECRET),
+            secret: SecretString::from(SECRET),
             errors_emails: Vec::new(),
         };
         client(&self.installation, &self.variables).register(&desired).await.unwrap().0

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fake_superoffice::{Installation, SECRET, START, WEBHOOK_URL};
-use superoffice_client::client::{Client, Limits};
-use superoffice_client::sensitive::Sensitive;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{Desired, ManagedWebhooks};
+use superoffice_client::{Client, Limits, SecretString};
 use superoffice_webhook::env::Environment;
 
 /// Short waits, so that tests of retries are fast.
@@ -65,5 +64,5 @@ impl TestBed {
 }
 
 pub(crate) fn desired() -> Desired {
-    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: Sensitive::new(SECRET), errors_emails: Vec::new() }
+    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: SecretString::from(SECRET), errors_emails: Vec::new() }
 }

@@ -2,7 +2,7 @@
 
 use fake_superoffice::{Fault, Outage, SECRET, Version, WEBHOOK_URL, Webhook};
 use serde_json::json;
-use superoffice_client::sensitive::Sensitive;
+use superoffice_client::SecretString;
 use superoffice_client::webhooks::{CONTACT_EVENTS, Desired, Registration, State};
 
 use crate::support::{TestBed, desired};
@@ -145,7 +145,7 @@ async fn registration_does_not_start_a_stopped_webhook() {
 #[tokio::test]
 async fn refused_registration_contains_the_response_and_no_secret() {
     let bed = TestBed::start().await;
-    let wrong = Sensitive::new("another secret");
+    let wrong = SecretString::from("another secret");
     let client = bed.client().hiding(Some(&wrong));
     let error = client.register(&Desired { secret: wrong, ..desired() }).await.unwrap_err().to_string();
     assert!(error.starts_with("POST Webhook: status 400: The webhook did not accept the test: HTTP 401"), "{error}");
@@ -215,7 +215,7 @@ async fn stored_secrets_are_kept_out_of_messages() {
     let bed = TestBed::start().await;
     let id = bed.register().await.contacts[0].id();
     bed.superoffice.set_property(id, "Secret", json!("stored by a person"));
-    let client = bed.client().hiding(Some(&Sensitive::new(SECRET)));
+    let client = bed.client().hiding(Some(&SecretString::from(SECRET)));
     client.webhooks(WEBHOOK_URL).await.unwrap();
     assert_eq!(client.redact(&format!("stored by a person, {SECRET}")), "(secret), (secret)");
 }
@@ -263,7 +263,7 @@ async fn test_uses_the_stored_secret() {
 
     bed.superoffice.set_property(managed.contacts[0].id(), "Secret", json!("another secret"));
     let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-    let result = bed.client().test(&managed.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap();
+    let result = bed.client().test(&managed.contacts[0], Some(&SecretString::from(SECRET))).await.unwrap();
     assert!(!result.success);
     assert!(result.message.starts_with("HTTP 401"), "{result:?}");
 }
@@ -274,7 +274,7 @@ async fn test_uses_the_configured_secret_if_the_server_hides_the_stored_one() {
     let managed = bed.register().await;
     bed.superoffice.set_property(managed.contacts[0].id(), "Secret", json!(null));
     let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-    assert!(bed.client().test(&managed.contacts[0], Some(&Sensitive::new(SECRET))).await.unwrap().success);
+    assert!(bed.client().test(&managed.contacts[0], Some(&SecretString::from(SECRET))).await.unwrap().success);
     assert!(!bed.client().test(&managed.contacts[0], None).await.unwrap().success);
 }
 

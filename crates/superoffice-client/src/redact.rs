@@ -1,35 +1,31 @@
-//! Values that are never printed.
+//! The secrets that no message contains.
 
-use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
-/// A secret, token or password. Its `Debug` output hides the value, and it has no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sensitive(String);
+use secrecy::{ExposeSecret, SecretString};
 
-impl Sensitive {
-    /// Hides a value.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+/// The secrets that are replaced in texts from elsewhere.
+#[derive(Default)]
+pub(crate) struct Redactor(Mutex<Vec<SecretString>>);
+
+impl Redactor {
+    /// Adds secrets.
+    pub(crate) fn hide<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in secrets {
+            if !secret.is_empty() && !known.iter().any(|known| known.expose_secret() == secret) {
+                known.push(secret.into());
+            }
+        }
+        // A secret may begin with another secret, whose replacement would leave the rest.
+        known.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
     }
 
-    /// Returns the value, for a request that has to contain it.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// Replaces each of the secrets, which the text may contain with JSON escapes.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().fold(text.to_owned(), |text, secret| redact_one(&text, secret.expose_secret()))
     }
-}
-
-impl fmt::Debug for Sensitive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sensitive(..)")
-    }
-}
-
-/// Replaces each of the secrets in a text that comes from elsewhere, which may contain them with JSON escapes.
-pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Sensitive>) -> String {
-    let mut secrets: Vec<&Sensitive> = secrets.into_iter().filter(|secret| !secret.0.is_empty()).collect();
-    // A secret may begin with another secret, whose replacement would leave the rest.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
-    secrets.into_iter().fold(text.to_owned(), |text, secret| redact_one(&text, &secret.0))
 }
 
 fn redact_one(text: &str, secret: &str) -> String {
@@ -72,21 +68,23 @@ fn split_json_char(text: &str) -> Option<(char, &str)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn debug_output_hides_the_value() {
-        assert_eq!(format!("{:?}", Sensitive::new("hunter2")), "Sensitive(..)");
+    fn redactor<const N: usize>(secrets: [&str; N]) -> Redactor {
+        let redactor = Redactor::default();
+        redactor.hide(secrets);
+        redactor
     }
 
     #[test]
-    fn redact_replaces_every_secret() {
-        let secrets = ["one", "", "two", "one-and-two"].map(Sensitive::new);
-        assert_eq!(redact("one, two and one-and-two", &secrets), "(secret), (secret) and (secret)");
+    fn every_secret_is_replaced() {
+        let redactor = redactor(["one", "", "two", "one-and-two"]);
+        assert_eq!(redactor.redact("one, two and one-and-two"), "(secret), (secret) and (secret)");
     }
 
     #[test]
-    fn redact_replaces_secrets_with_json_escapes() {
-        let secrets = ["hu\"sh\\\u{d8}\t\u{1f511}", "a+b/c="].map(Sensitive::new);
-        let quoted = serde_json::to_string(secrets[0].expose()).unwrap();
+    fn secrets_with_json_escapes_are_replaced() {
+        let secret = "hu\"sh\\\u{d8}\t\u{1f511}";
+        let redactor = redactor([secret, "a+b/c="]);
+        let quoted = serde_json::to_string(secret).unwrap();
         for (text, expected) in [
             (&*format!(r#"{{"Secret":{quoted},"at":"\n"}}"#), r#"{"Secret":"(secret)","at":"\n"}"#),
             (r#""hu\u0022sh\\\u00D8\u0009\uD83D\udd11!""#, r#""(secret)!""#),
@@ -95,9 +93,9 @@ mod tests {
             (r"\u00", r"\u00"),
             (r"\ud83d", r"\ud83d"),
             // As it is, with a backslash that begins no escape.
-            (secrets[0].expose(), "(secret)"),
+            (secret, "(secret)"),
         ] {
-            assert_eq!(redact(text, &secrets), expected, "{text}");
+            assert_eq!(redactor.redact(text), expected, "{text}");
         }
     }
 }

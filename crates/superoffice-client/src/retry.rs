@@ -1,0 +1,164 @@
+//! Attempts of a call, and the waits between them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::error::{ApiError, ErrorKind, innermost};
+
+/// The limits of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The time to connect.
+    pub connect: Duration,
+    /// The time for one attempt.
+    pub attempt: Duration,
+    /// The number of attempts.
+    pub attempts: u32,
+    /// The wait before the second attempt; it doubles for each further attempt.
+    pub first_wait: Duration,
+    /// The longest wait that a `Retry-After` header may ask for.
+    pub longest_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            attempt: Duration::from_secs(60),
+            attempts: 4,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The condition for another attempt after a failed one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// The call has the same effect once and twice.
+    Always,
+    /// SuperOffice cannot have acted on the failed attempt.
+    IfNotProcessed,
+}
+
+/// A response with any status.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    retry_after: Option<Duration>,
+}
+
+/// An attempt without a response.
+struct NoResponse {
+    kind: ErrorKind,
+    /// The request was not sent, because there was no connection.
+    is_unsent: bool,
+}
+
+impl Client {
+    /// Makes attempts until there is a response that no further attempt would improve.
+    pub(crate) async fn attempts(&self, call: &Call<'_>, url: &Url, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let mut wait = self.limits.first_wait;
+        let mut attempt = 1;
+        loop {
+            let outcome = self.attempt(call, url, headers).await;
+            let retry_after = outcome.as_ref().ok().and_then(|response| response.retry_after);
+            let delay = retry_after.unwrap_or_else(|| jittered(wait));
+            let is_last = attempt >= self.limits.attempts || delay > self.limits.longest_wait;
+            if is_last || !may_repeat(&outcome, call.repeat) {
+                return outcome.map_err(|failure| ApiError::new(call.to_string(), failure.kind));
+            }
+            tokio::time::sleep(delay).await;
+            wait = wait.saturating_mul(2);
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, call: &Call<'_>, url: &Url, headers: &HeaderMap) -> Result<Response, NoResponse> {
+        let mut request = self.http.request(call.method.clone(), url.clone()).headers(headers.clone());
+        if !call.query.is_empty() {
+            request = request.query(call.query);
+        }
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.no_response(&error))?;
+        let (status, retry_after) = (response.status(), retry_after(response.headers(), self.now()));
+        if let Some(date) = response.headers().get(DATE).and_then(http_date) {
+            self.note_date(date);
+        }
+        let body = response.bytes().await.map_err(|error| self.no_response(&error))?.into();
+        Ok(Response { status, body, retry_after })
+    }
+
+    fn no_response(&self, error: &reqwest::Error) -> NoResponse {
+        let kind = if error.is_timeout() {
+            ErrorKind::Timeout(self.limits.attempt.as_secs())
+        } else {
+            let host = error.url().and_then(Url::host_str).unwrap_or("SuperOffice").to_owned();
+            ErrorKind::Unreachable { host, reason: self.redact(&innermost(error)) }
+        };
+        NoResponse { kind, is_unsent: error.is_connect() }
+    }
+}
+
+/// Returns `true` if another attempt may succeed, and has no effect that was not intended.
+fn may_repeat(outcome: &Result<Response, NoResponse>, repeat: Repeat) -> bool {
+    let (may_succeed, is_unprocessed) = match outcome {
+        Ok(response) => {
+            let is_throttled = response.status == StatusCode::TOO_MANY_REQUESTS;
+            (is_throttled || response.status.is_server_error(), is_throttled || response.retry_after.is_some())
+        }
+        Err(failure) => (true, failure.is_unsent),
+    };
+    may_succeed && (repeat == Repeat::Always || is_unprocessed)
+}
+
+/// Reads `Retry-After`, in seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?;
+    if let Ok(seconds) = value.to_str().ok()?.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(Duration::try_from(http_date(value)?.duration_since(now)).unwrap_or_default())
+}
+
+fn http_date(value: &HeaderValue) -> Option<Timestamp> {
+    Some(jiff::fmt::rfc2822::parse(value.to_str().ok()?.trim()).ok()?.timestamp())
+}
+
+/// Spreads waits, so that several programs do not return at the same time.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = "2026-11-24T09:00:00Z".parse().unwrap();
+        let read = |value: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]), now)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Tue, 24 Nov 2026 09:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(read("Tue, 24 Nov 2026 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn jitter_stays_between_half_and_the_whole_wait() {
+        for _ in 0..100 {
+            let wait = jittered(Duration::from_secs(10));
+            assert!(wait >= Duration::from_secs(5) && wait <= Duration::from_secs(10), "{wait:?}");
+        }
+    }
+}
