@@ -14,7 +14,7 @@ import pytest
 from cloud import Queue
 from deliveries import delivery, encode, event
 from local_aws import ACCOUNT
-from sam_stack import TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.yaml_helper import yaml_parse
 from stack import ROOT, base_environment
@@ -30,25 +30,71 @@ def blocks(document: Path, language: str) -> list[str]:
     return [re.sub(rf"^{indentation}", "", code, flags=re.M) for indentation, code in found]
 
 
-PARAMETERS = yaml_parse(TEMPLATE.read_text())["Parameters"]
-PARAMETER_FILES = [
-    code
-    for document in DOCUMENTS
-    for code in blocks(document, "yaml")
-    if re.match(r"(WebhookSecret|TenantSecrets|MasterSecret|DefaultEndpoint|DomainName)\w*:", code)
-]
+TEMPLATES = [yaml_parse(path.read_text())["Parameters"] for path in (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE)]
+PARAMETERS = TEMPLATES[0]
 
 
-@pytest.mark.parametrize("code", PARAMETER_FILES)
-def test_documented_parameter_file_is_read_as_written_and_accepted(tmp_path, code):
-    (tmp_path / "change.yaml").write_text(code)
+def template_of(names: list[str]) -> dict | None:
+    """Returns the parameters of the template that has all of these names."""
+    return next((template for template in TEMPLATES if set(names) <= template.keys()), None) if names else None
 
-    values = CfnParameterOverridesType().convert((f"file://{tmp_path}/change.yaml",), None, None)
 
-    assert values == dict(re.fullmatch(r"(\w+): '?(.*?)'?", line).groups() for line in code.splitlines())
+def parameter_files() -> list[tuple[Path, str]]:
+    """Returns the parameter files in the documents: in blocks, in a line of the text, and written by a command."""
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text()
+        codes = [*blocks(document, "yaml"), *re.findall(r"`(\w+: [^`\n]+)`", text)]
+        found += [(document, code) for code in codes if template_of(re.findall(r"^(\w+):", code, re.M))]
+        found += [(document, command) for command in re.findall(r"^ *(echo .* > \S+\.yaml)$", text, re.M)]
+    return found
+
+
+@pytest.mark.parametrize(("document", "code"), parameter_files(), ids=lambda value: getattr(value, "stem", None))
+def test_documented_parameter_file_is_quoted_and_read_as_written(tmp_path, document, code):
+    # The one exception shows what happens without quotes.
+    if code == WITHOUT_QUOTES:
+        assert read_parameters(tmp_path, code) == {"WebhookSecret": "1234567890123456"}
+        return
+    if code.startswith("echo "):
+        command, file = code.rsplit(" > ", 1)
+        subprocess.run(code, shell=True, check=True, cwd=tmp_path)
+        code = (tmp_path / file).read_text()
+
+    values = read_parameters(tmp_path, code)
+
+    lines = [re.fullmatch(r"(\w+): '([^']*)'", line) for line in code.splitlines()]
+    assert all(lines), "every value has single quotes"
+    assert values == dict(line.groups() for line in lines)
+    parameters = template_of(list(values))
     for name, value in values.items():
-        if "AllowedPattern" in PARAMETERS[name] and not value.startswith("the "):
-            assert re.fullmatch(PARAMETERS[name]["AllowedPattern"], value), name
+        # A placeholder begins with "the " or contains an ellipsis.
+        if "AllowedPattern" in parameters[name] and not value.startswith("the ") and "…" not in value:
+            assert re.fullmatch(parameters[name]["AllowedPattern"], value), name
+    assert re.search(r"quote\s+every\s+value", document.read_text(), re.I)
+
+
+WITHOUT_QUOTES = "WebhookSecret: 00001234567890123456"
+
+
+def read_parameters(folder: Path, code: str) -> dict[str, str]:
+    """Returns the parameters that `sam deploy --parameter-overrides file://…` reads."""
+    (folder / "change.yaml").write_text(code)
+    return CfnParameterOverridesType().convert((f"file://{folder}/change.yaml",), None, None)
+
+
+def test_every_kind_of_parameter_file_is_found():
+    found = [document.name for document, _ in parameter_files()]
+    assert {"README.md", "deployment.md", "rotate-secret.md", "tenants.md", "watchdog.md"} == set(found)
+    assert (DEPLOYMENT, WITHOUT_QUOTES) in parameter_files()
+    assert len(found) >= 14
+
+
+def test_documented_downloads_need_no_tag_and_replace_existing_files():
+    downloads = [line for document in DOCUMENTS for line in re.findall(r"gh release download.*", document.read_text())]
+    assert len(downloads) == 2
+    # Without a tag, gh requires a pattern.
+    assert all("--pattern '*' --clobber --dir dist" in line for line in downloads)
 
 
 def test_documents_list_every_parameter():
