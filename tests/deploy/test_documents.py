@@ -202,3 +202,21 @@ def test_links_between_documents_lead_somewhere():
                 headings = re.findall(r"^#+ (.*)", linked.read_text(), re.M)
                 anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
                 assert anchor in anchors, f"{document.name}: {target}#{anchor}"
+
+
+def test_architecture_shows_every_folder():
+    shown, parent = set(), Path()
+    for line in blocks(ROOT / "docs/architecture.md", "text")[0].splitlines():
+        branch, name = re.match(r"([├└]── )?(\S+)", line).groups()
+        path = parent / name if branch else Path(name)
+        parent = parent if branch else path
+        assert (ROOT / path).exists(), line
+        shown.add(path)
+
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    folders = {folder for file in tracked.splitlines() for folder in Path(file).parents if folder.name}
+    expected = {folder for folder in folders if len(folder.parts) == 1 and not folder.name.startswith(".")}
+    opened = {path.parent for path in shown if path.parent.name}
+    assert opened == {Path(name) for name in ("src", "crates", "examples", "tests")}
+    expected |= {folder for folder in folders if folder.parent in opened}
+    assert {path for path in shown if (ROOT / path).is_dir()} == expected
