@@ -25,12 +25,14 @@
 //! - [`webhook`]: SuperOffice's deliveries — signatures, tenants, events. No AWS.
 //! - [`message`]: the queue message, encoded and decoded. No AWS.
 //! - [`env`]: environment variables, read with all problems together.
+//! - [`log_line`]: the log lines of the functions, written and read.
 #![cfg_attr(
     feature = "lambda",
     doc = "- [`function`]: the Lambda function, in the order in which a delivery passes through it."
 )]
 
 pub mod env;
+pub mod log_line;
 pub mod message;
 pub mod webhook;
 

@@ -1,8 +1,11 @@
 //! Earlier runs, as the watchdog's own log reports them. There is no other memory.
 
+use std::ops::ControlFlow;
+
 use jiff::{SignedDuration, Timestamp};
-use recovery::delivery_log::{LogError, Logs};
-use serde::Deserialize;
+use recovery::logs::{LogError, Logs};
+
+use crate::telemetry::RunLine;
 
 /// Lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
 const FILTER: &str = "{ ($.WatchdogOk = 1) || ($.Reactivated >= 1) }";
@@ -22,8 +25,8 @@ pub struct History {
     pub unfinished: Option<Unfinished>,
     /// The time of the last reactivation. Found if it was within the last hour, which is always searched.
     pub reactivated: Option<Timestamp>,
-    /// The time of the latest completed run, in milliseconds since 1970.
-    latest: i64,
+    /// The time of the latest completed run.
+    latest: Option<Timestamp>,
 }
 
 /// A sweep that compared a part of the contacts.
@@ -35,30 +38,6 @@ pub struct Unfinished {
     pub until: Timestamp,
     /// The time of the oldest change that was missed so far.
     pub oldest_missed: Option<Timestamp>,
-}
-
-/// The fields of a log line that matter here.
-#[derive(Deserialize)]
-struct Line {
-    #[serde(rename = "_aws")]
-    aws: Metadata,
-    #[serde(rename = "sweptUntil")]
-    swept_until: Option<Timestamp>,
-    #[serde(rename = "sweptAfter")]
-    swept_after: Option<i64>,
-    until: Option<Timestamp>,
-    #[serde(rename = "oldestMissed")]
-    oldest_missed: Option<Timestamp>,
-    #[serde(rename = "WatchdogOk")]
-    ok: Option<f64>,
-    #[serde(rename = "Reactivated")]
-    reactivated: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(rename = "Timestamp")]
-    timestamp: i64,
 }
 
 impl History {
@@ -74,7 +53,7 @@ impl History {
             let since = now.saturating_sub(period).unwrap_or(now);
             let lines = logs.read(log_group, FILTER, since, |_, line| {
                 history.add(line);
-                true
+                ControlFlow::Continue(())
             });
             match lines.await {
                 // Lambda creates the log group for the first line.
@@ -90,19 +69,23 @@ impl History {
 
     /// Reads a line. The latest line of each kind counts.
     fn add(&mut self, line: &str) {
-        let Ok(line) = serde_json::from_str::<Line>(line.trim()) else {
+        let Some(line) = RunLine::parse(line) else {
             return;
         };
-        let is_complete = line.ok.is_some_and(|ok| ok >= 1.0) && line.swept_until.is_some();
-        if is_complete && line.aws.timestamp >= self.latest {
-            self.latest = line.aws.timestamp;
-            self.swept_until = line.swept_until;
-            let unfinished = line.swept_after.zip(line.until);
+        let Some(written) = line.written_at() else {
+            return;
+        };
+        let (metrics, report) = (line.metrics, line.properties);
+        if metrics.watchdog_ok > 0 && report.swept_until.is_some() && self.latest.is_none_or(|latest| latest <= written)
+        {
+            self.latest = Some(written);
+            self.swept_until = report.swept_until;
+            let unfinished = report.swept_after.zip(report.until);
             self.unfinished =
-                unfinished.map(|(after, until)| Unfinished { after, until, oldest_missed: line.oldest_missed });
+                unfinished.map(|(after, until)| Unfinished { after, until, oldest_missed: report.oldest_missed });
         }
-        if line.reactivated.is_some_and(|count| count >= 1.0) {
-            self.reactivated = self.reactivated.max(Timestamp::from_millisecond(line.aws.timestamp).ok());
+        if metrics.reactivated > 0 {
+            self.reactivated = self.reactivated.max(Some(written));
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
-use recovery::delivery_log::Logs;
+use recovery::logs::Logs;
 use serde_json::{Value, json};
 use superoffice_client::Client;
+use superoffice_webhook::log_line;
 use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::Watchdog;
 use superoffice_webhook_watchdog::telemetry;
@@ -48,7 +49,7 @@ async fn invoke(watchdog: &Watchdog, event: LambdaEvent<Value>) -> Result<Value,
     let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     let report = watchdog.run(Instant::now() + left.saturating_sub(RESERVE)).await;
     let name = &context.env_config.function_name;
-    println!("{}", telemetry::line(&report, name, &context.request_id, Timestamp::now()));
+    log_line::write(telemetry::line(&report, name, &context.request_id, Timestamp::now()).to_json());
     match &report.error {
         Some(error) => Err(error.clone().into()),
         None => Ok(serde_json::to_value(report)?),

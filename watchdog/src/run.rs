@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use recovery::comparison::{Missed, MissedError, Window};
-use recovery::delivery_log::{Ledger, LogError, Logs};
+use recovery::comparison::{Comparison, ComparisonError, Window};
+use recovery::delivery_log::DeliveryLog;
+use recovery::logs::{LogError, Logs};
 use superoffice_client::archives::Change;
 use superoffice_client::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
 use superoffice_client::{ApiError, Client, SecretString};
@@ -24,7 +25,7 @@ const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 const GRACE: SignedDuration = SignedDuration::from_mins(2);
 /// A webhook is reactivated at most once in this time.
 const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// The log of this time tells whether deliveries succeed at present.
+/// The period that is searched for a successful delivery.
 const PRESENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A run did not complete.
@@ -41,11 +42,11 @@ pub enum RunError {
     Deadline,
 }
 
-impl From<MissedError> for RunError {
-    fn from(error: MissedError) -> Self {
+impl From<ComparisonError> for RunError {
+    fn from(error: ComparisonError) -> Self {
         match error {
-            MissedError::Api(error) => Self::Api(error),
-            MissedError::Log(error) => Self::Log(error),
+            ComparisonError::Api(error) => Self::Api(error),
+            ComparisonError::Log(error) => Self::Log(error),
         }
     }
 }
@@ -75,7 +76,7 @@ impl Default for Pace {
 pub struct Watchdog {
     client: Client,
     logs: Logs,
-    ledger: Ledger,
+    ledger: DeliveryLog,
     webhook_url: String,
     secret: Option<SecretString>,
     own_log_group: String,
@@ -97,7 +98,7 @@ impl Watchdog {
     /// Creates a watchdog. Its client is kept between runs, and with it the system user's ticket.
     pub fn new(config: Config, client: Client, logs: Logs) -> Self {
         let client = client.hiding(config.secret.as_ref());
-        let ledger = Ledger::new(logs.clone(), config.log_group, client.context_identifier());
+        let ledger = DeliveryLog::new(logs.clone(), config.log_group, client.context_identifier());
         Self {
             client,
             logs,
@@ -122,7 +123,7 @@ impl Watchdog {
 
     /// Runs once. The report tells how far the run got, whether or not it completed.
     pub async fn run(&self, deadline: Instant) -> Report {
-        let mut report = Report { mode: self.mode.as_str(), ..Report::default() };
+        let mut report = Report { mode: self.mode.as_str().to_owned(), ..Report::default() };
         let result = tokio::time::timeout_at(deadline, self.steps(&mut report, deadline)).await;
         let result = result.unwrap_or(Err(RunError::Deadline));
         report.error = result.err().map(|error| error.to_string());
@@ -157,7 +158,7 @@ impl Watchdog {
 
         let latest = now.saturating_sub(GRACE).unwrap_or(now);
         let until = history.unfinished.map_or(latest, |unfinished| unfinished.until);
-        let window = Window { since: window_begin(history.swept_until, until), until };
+        let window = Window { since: window_start(history.swept_until, until), until };
         (report.since, report.until) = (Some(window.since), Some(until));
         let sweep = self.sweep(window, history.unfinished, report).await?;
         if self.mode == Mode::Act && !sweep.missed.is_empty() && self.may_signal(&managed, tested, report).await? {
@@ -259,7 +260,7 @@ impl Watchdog {
         self.reactivated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the missed contacts of a window, from where the last run stopped, as far as the time suffices.
+    /// Finds the missed contacts of a window, continuing where the last run stopped, and pauses when time is short.
     async fn sweep(
         &self,
         window: Window,
@@ -268,10 +269,10 @@ impl Watchdog {
     ) -> Result<Sweep, RunError> {
         let after = unfinished.map(|unfinished| unfinished.after);
         let mut missed =
-            Missed::new(&self.client, &self.ledger, window, after).with_pause_at(Instant::now() + self.pace.sweep);
+            Comparison::new(&self.client, &self.ledger, window, after).with_pause_at(Instant::now() + self.pace.sweep);
         let progress = missed.progress();
         let mut oldest = unfinished.and_then(|unfinished| unfinished.oldest_missed);
-        // The first to be left out is on top.
+        // A max-heap: `pop` removes the least urgent contact.
         let mut chosen: BinaryHeap<(bool, Timestamp, i64)> = BinaryHeap::new();
         loop {
             let batch = missed.next_batch().await?;
@@ -337,7 +338,7 @@ impl Watchdog {
             }
             if !confirmed {
                 if !self.delivery_succeeds(signaled).await? {
-                    report.note(format!("contact {contact} was signaled but did not arrive; the rest waits"));
+                    report.note(format!("contact {contact} was signaled but did not arrive; the remaining contacts are left to the next run"));
                     return Ok(());
                 }
                 confirmed = true;
@@ -368,11 +369,11 @@ struct Sweep {
     paused_after: Option<i64>,
 }
 
-/// Returns the begin of a window that ends at `until`.
-fn window_begin(swept_until: Option<Timestamp>, until: Timestamp) -> Timestamp {
+/// Returns the start of a window that ends at `until`.
+fn window_start(swept_until: Option<Timestamp>, until: Timestamp) -> Timestamp {
     let before = |length| until.saturating_sub(length).unwrap_or(until);
-    let begin = before(SHORTEST_WINDOW);
-    swept_until.map_or(begin, |swept| swept.min(begin)).max(before(LONGEST_WINDOW))
+    let start = before(SHORTEST_WINDOW);
+    swept_until.map_or(start, |swept| swept.min(start)).max(before(LONGEST_WINDOW))
 }
 
 fn is_disabled(webhook: &Webhook) -> bool {
@@ -384,12 +385,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn window_begins_at_the_last_sweep_within_limits() {
+    fn window_starts_at_the_last_sweep_within_limits() {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let until = time("2026-11-24T09:00:00Z");
-        assert_eq!(window_begin(None, until), time("2026-11-24T08:00:00Z"));
-        assert_eq!(window_begin(Some(time("2026-11-24T08:55:00Z")), until), time("2026-11-24T08:00:00Z"));
-        assert_eq!(window_begin(Some(time("2026-11-23T08:55:00Z")), until), time("2026-11-23T08:55:00Z"));
-        assert_eq!(window_begin(Some(time("2026-10-01T00:00:00Z")), until), time("2026-11-10T09:00:00Z"));
+        assert_eq!(window_start(None, until), time("2026-11-24T08:00:00Z"));
+        assert_eq!(window_start(Some(time("2026-11-24T08:55:00Z")), until), time("2026-11-24T08:00:00Z"));
+        assert_eq!(window_start(Some(time("2026-11-23T08:55:00Z")), until), time("2026-11-23T08:55:00Z"));
+        assert_eq!(window_start(Some(time("2026-10-01T00:00:00Z")), until), time("2026-11-10T09:00:00Z"));
     }
 }

@@ -1,8 +1,8 @@
 //! The log line of a run, in CloudWatch's Embedded Metric Format.
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use superoffice_webhook::log_line::{LogLine, is_zero};
 
 /// The number of notes that a line contains at most.
 const MAX_NOTES: usize = 20;
@@ -10,11 +10,13 @@ const MAX_NOTES: usize = 20;
 const MAX_NOTE: usize = 1000;
 
 /// The result of a run, as far as it got.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Report {
+    /// Lambda's id of the invocation.
+    pub request_id: String,
     /// `report` or `act`.
-    pub mode: &'static str,
+    pub mode: String,
     /// The tenant's state, if it is not running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_state: Option<String>,
@@ -26,7 +28,7 @@ pub struct Report {
     pub consecutive_errors: Option<i64>,
     /// The number of webhooks that were reactivated.
     pub reactivated: u64,
-    /// The begin of the window.
+    /// The start of the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// The end of the window.
@@ -73,61 +75,61 @@ impl Report {
     }
 }
 
-/// Returns the log line of a run, without a line feed.
-pub fn line(report: &Report, function_name: &str, request_id: &str, now: Timestamp) -> String {
-    let metrics: Vec<(&str, i64)> = [
-        ("WatchdogOk", report.error.is_none().then_some(1)),
-        // Zero is a fact here; other zeros are omitted, because they cost money.
-        ("WebhookActive", report.webhook_active.map(i64::from)),
-        ("ConsecutiveErrors", report.consecutive_errors.filter(|count| *count > 0)),
-        ("Reactivated", count(report.reactivated)),
-        ("Missed", count(report.missed)),
-        ("Resynced", count(report.resynced)),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value?)))
-    .collect();
-    let definitions: Vec<Value> = metrics.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})).collect();
-    let mut line = Map::new();
-    // A failed run can have no metrics, and a directive needs at least one.
-    if !metrics.is_empty() {
-        line.insert(
-            "_aws".into(),
-            json!({
-                "Timestamp": now.as_millisecond(),
-                "CloudWatchMetrics": [{
-                    "Namespace": "SuperOfficeWebhook",
-                    "Dimensions": [["FunctionName"]],
-                    "Metrics": definitions,
-                }],
-            }),
-        );
-    }
-    line.insert("FunctionName".into(), json!(function_name));
-    line.extend(metrics.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
-    line.insert("requestId".into(), json!(request_id));
-    if let Ok(Value::Object(report)) = serde_json::to_value(report) {
-        line.extend(report);
-    }
-    Value::Object(line).to_string()
+/// The line of a run.
+pub type RunLine = LogLine<RunMetrics, Report>;
+
+/// The metrics of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RunMetrics {
+    /// 1 if the run completed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub watchdog_ok: u64,
+    /// 1 if the webhook for contacts is Active. Zero matters here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_active: Option<u64>,
+    /// See [`Report::consecutive_errors`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub consecutive_errors: u64,
+    /// See [`Report::reactivated`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reactivated: u64,
+    /// See [`Report::missed`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missed: u64,
+    /// See [`Report::resynced`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resynced: u64,
 }
 
-fn count(value: u64) -> Option<i64> {
-    i64::try_from(value).ok().filter(|value| *value > 0)
+/// Returns the line of a run.
+pub fn line(report: &Report, function_name: &str, request_id: &str, now: Timestamp) -> RunLine {
+    let metrics = RunMetrics {
+        watchdog_ok: report.error.is_none().into(),
+        webhook_active: report.webhook_active.map(u64::from),
+        consecutive_errors: report.consecutive_errors.and_then(|count| count.try_into().ok()).unwrap_or(0),
+        reactivated: report.reactivated,
+        missed: report.missed,
+        resynced: report.resynced,
+    };
+    LogLine::new(function_name, now, metrics, Report { request_id: request_id.to_owned(), ..report.clone() })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn read(report: &Report) -> Value {
-        serde_json::from_str(&line(report, "watchdog", "id", "2026-11-24T09:00:00Z".parse().unwrap())).unwrap()
+        let line = line(report, "watchdog", "id", "2026-11-24T09:00:00Z".parse().unwrap());
+        serde_json::from_str(&line.to_json()).unwrap()
     }
 
     #[test]
     fn completed_run_has_its_metrics_and_properties() {
         let report = Report {
-            mode: "act",
+            mode: "act".into(),
             webhook_active: Some(true),
             consecutive_errors: Some(3),
             reactivated: 2,
@@ -150,8 +152,8 @@ mod tests {
                         "Namespace": "SuperOfficeWebhook",
                         "Dimensions": [["FunctionName"]],
                         "Metrics": [
-                            count("WatchdogOk"), count("WebhookActive"), count("ConsecutiveErrors"), count("Reactivated"),
-                            count("Missed"), count("Resynced"),
+                            count("ConsecutiveErrors"), count("Missed"), count("Reactivated"), count("Resynced"), count("WatchdogOk"),
+                            count("WebhookActive"),
                         ],
                     }],
                 },
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn failed_run_is_not_ok_and_inactive_webhook_is_zero() {
         let report = Report {
-            mode: "report",
+            mode: "report".into(),
             webhook_active: Some(false),
             consecutive_errors: Some(0),
             error: Some("no".into()),

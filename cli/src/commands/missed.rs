@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use recovery::comparison::{Missed as Comparison, Progress, Window};
-use recovery::delivery_log::{Ledger, Logs};
+use recovery::comparison::{Comparison, Progress, Window};
+use recovery::delivery_log::DeliveryLog;
+use recovery::logs::Logs;
 use serde_json::json;
 use superoffice_client::Client;
 use superoffice_client::archives::ChangedContact;
@@ -55,7 +56,7 @@ impl Missed {
                 .into());
             }
         }
-        let ledger = Ledger::new(Logs::load().await, log_group, client.context_identifier());
+        let ledger = DeliveryLog::new(Logs::load().await, log_group, client.context_identifier());
         // SuperOffice's clock may be ahead.
         let window = Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) };
         let mut missed = Comparison::new(&client, &ledger, window, None);

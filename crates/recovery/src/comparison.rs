@@ -1,13 +1,15 @@
 //! The contacts that changed in SuperOffice and that the function did not handle since.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::delivery_log::{Ledger, LogError};
+use crate::delivery_log::DeliveryLog;
+use crate::logs::LogError;
 use superoffice_client::archives::{ChangedContact, Changes};
 use superoffice_client::{ApiError, Client};
 
@@ -17,13 +19,12 @@ const BATCH: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
 const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// The comparison failed.
+/// SuperOffice or the log cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum MissedError {
-    /// SuperOffice.
+#[expect(missing_docs, reason = "the variants are named after their errors")]
+pub enum ComparisonError {
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -31,7 +32,7 @@ pub enum MissedError {
 /// A window of time, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The begin.
+    /// The start.
     pub since: Timestamp,
     /// The end.
     pub until: Timestamp,
@@ -39,26 +40,32 @@ pub struct Window {
 
 /// The progress of a comparison, readable while it runs.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<[AtomicU64; 2]>);
+pub struct Progress(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    listed: AtomicU64,
+    lines: AtomicU64,
+}
 
 impl Progress {
     /// Returns the number of changed contacts that were listed so far.
     pub fn listed(&self) -> u64 {
-        self.0[0].load(Ordering::Relaxed)
+        self.0.listed.load(Ordering::Relaxed)
     }
 
     /// Returns the number of lines of handled events that were read so far.
     pub fn lines(&self) -> u64 {
-        self.0[1].load(Ordering::Relaxed)
+        self.0.lines.load(Ordering::Relaxed)
     }
 }
 
 /// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
 #[derive(Debug)]
-pub struct Missed<'a> {
+pub struct Comparison<'a> {
     client: &'a Client,
     changes: Changes<'a>,
-    ledger: &'a Ledger,
+    log: &'a DeliveryLog,
     window: Window,
     batch: usize,
     pause_at: Option<Instant>,
@@ -67,15 +74,15 @@ pub struct Missed<'a> {
     progress: Progress,
 }
 
-impl<'a> Missed<'a> {
+impl<'a> Comparison<'a> {
     /// Begins a comparison with the contact that follows `after`, or with the first contact.
-    pub fn new(client: &'a Client, ledger: &'a Ledger, window: Window, after: Option<i64>) -> Self {
+    pub fn new(client: &'a Client, log: &'a DeliveryLog, window: Window, after: Option<i64>) -> Self {
         // SuperOffice stores whole seconds.
         let since = whole_seconds(window.since);
         Self {
             client,
             changes: Changes::since(client, since, after),
-            ledger,
+            log,
             window,
             batch: BATCH,
             pause_at: None,
@@ -114,8 +121,8 @@ impl<'a> Missed<'a> {
     ///
     /// # Errors
     ///
-    /// [`MissedError`] if SuperOffice or the log cannot be read.
-    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, MissedError> {
+    /// [`ComparisonError`] if SuperOffice or the log cannot be read.
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, ComparisonError> {
         let mut open: HashMap<i64, ChangedContact> = HashMap::new();
         let mut oldest: Option<Timestamp> = None;
         while open.len() < self.batch {
@@ -130,17 +137,17 @@ impl<'a> Missed<'a> {
             if contact.at > self.window.until {
                 continue;
             }
-            self.progress.0[0].fetch_add(1, Ordering::Relaxed);
+            self.progress.0.listed.fetch_add(1, Ordering::Relaxed);
             oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
             open.insert(contact.primary_key, contact);
         }
         let Some(oldest) = oldest else {
             return Ok(None);
         };
-        let lines = &self.progress.0[1];
+        let lines = &self.progress.0.lines;
         let ahead = self.client.clock_offset();
         let from = oldest.saturating_sub(ahead.max(SignedDuration::ZERO) + LOG_MARGIN).unwrap_or(oldest);
-        self.ledger
+        self.log
             .handled(from, |handled| {
                 lines.fetch_add(1, Ordering::Relaxed);
                 if open
@@ -149,7 +156,7 @@ impl<'a> Missed<'a> {
                 {
                     open.remove(&handled.primary_key);
                 }
-                !open.is_empty()
+                if open.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
         let mut missed: Vec<_> = open.into_values().collect();

@@ -1,134 +1,26 @@
-//! The function's log as the record of handled events, read with `FilterLogEvents`.
+//! The function's log as the record of handled events.
 
-use std::time::Duration;
+use std::ops::ControlFlow;
 
-use aws_config::BehaviorVersion;
-use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
-use superoffice_webhook::env::has_empty_endpoint;
+use superoffice_client::webhooks::{RESYNC_EVENT, is_contact_event};
+use superoffice_webhook::log_line::{FAILED, FORWARDED, IGNORED, RequestLine};
 
-use superoffice_client::webhooks::{RESYNC_EVENT, integer, is_contact_event};
-use superoffice_client::with_causes;
+use crate::logs::{LogError, Logs};
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
 const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
-/// A smaller offset between the clocks cannot be told from none.
+/// Offsets below this are treated as zero: the `Date` header has whole seconds.
 const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
-/// The precision with which the offset between the clocks is known.
+/// The error of a measured offset between the clocks.
 const OFFSET_PRECISION: SignedDuration = SignedDuration::from_secs(1);
 /// The precision of a line's time. The function logs the delay more precisely.
 const LINE_PRECISION: SignedDuration = SignedDuration::from_millis(1);
 /// The longest plausible delay of a delivery. If it is longer, the event's time cannot be compared with the log's.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// A log group cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the log group {log_group} cannot be read: {reason}")]
-pub struct LogError {
-    log_group: String,
-    reason: String,
-    is_missing: bool,
-}
-
-impl LogError {
-    /// Returns `true` if the log group does not exist.
-    pub fn is_missing(&self) -> bool {
-        self.is_missing
-    }
-}
-
-/// CloudWatch Logs, with the SDK's own configuration.
-#[derive(Clone, Debug)]
-pub struct Logs {
-    client: aws_sdk_cloudwatchlogs::Client,
-}
-
-impl Logs {
-    /// Loads credentials, region and endpoint from the environment.
-    pub async fn load() -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .operation_attempt_timeout(Duration::from_secs(20))
-            .operation_timeout(Duration::from_secs(120))
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(5))
-            .load()
-            .await;
-        let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(&config);
-        if has_empty_endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", |name| std::env::var(name).ok()) {
-            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
-        }
-        Self::new(aws_sdk_cloudwatchlogs::Client::from_conf(builder.build()))
-    }
-
-    /// Uses a client that is configured already.
-    pub fn new(client: aws_sdk_cloudwatchlogs::Client) -> Self {
-        Self { client }
-    }
-
-    /// Passes on the lines written since a point in time, oldest first, until `found` returns `false`.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if a page cannot be read.
-    pub async fn read(
-        &self,
-        log_group: &str,
-        filter: &str,
-        since: Timestamp,
-        mut found: impl FnMut(Timestamp, &str) -> bool,
-    ) -> Result<(), LogError> {
-        let mut next: Option<String> = None;
-        loop {
-            let page = self
-                .client
-                .filter_log_events()
-                .log_group_name(log_group)
-                .filter_pattern(filter)
-                .start_time(since.as_millisecond())
-                .set_next_token(next.take())
-                .send()
-                .await
-                .map_err(|error| LogError {
-                    log_group: log_group.to_owned(),
-                    reason: aws_reason(&error),
-                    is_missing: error.code() == Some("ResourceNotFoundException"),
-                })?;
-            for event in page.events() {
-                let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
-                if let (Some(written), Some(line)) = (written, event.message())
-                    && !found(written, line)
-                {
-                    return Ok(());
-                }
-            }
-            match page.next_token {
-                Some(token) => next = Some(token),
-                None => return Ok(()),
-            }
-        }
-    }
-}
-
-/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
-pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => with_causes(error),
-    }
-}
-
-/// An event of a contact that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` is
-/// none: it stands for a change that is wanted.
+/// An event of a contact that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` does
+/// not count: it was sent to recover a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handled {
     /// The contact id.
@@ -158,54 +50,38 @@ impl Handled {
 
 /// The log of the function, for one tenant.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct DeliveryLog {
     logs: Logs,
     log_group: String,
     tenant: Option<String>,
 }
 
-/// The fields of a log line that matter here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Line {
-    outcome: String,
-    event: Option<String>,
-    primary_key: Option<serde_json::Value>,
-    context_identifier: Option<String>,
-    #[serde(rename = "DeliveryDelay")]
-    delivery_delay: Option<f64>,
-    #[serde(rename = "_aws")]
-    aws: Option<Metadata>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(rename = "Timestamp")]
-    timestamp: Option<i64>,
-}
-
-impl Ledger {
+impl DeliveryLog {
     /// Reads the events of `tenant`, or those of every tenant if it is not known.
     pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
         Self { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) }
     }
 
-    /// Passes on the events that were handled since a point in time, until `found` returns `false`.
+    /// Passes the events that were handled since a point in time to `found`, until it breaks.
     ///
     /// # Errors
     ///
     /// [`LogError`] if the log cannot be read.
-    pub async fn handled(&self, since: Timestamp, mut found: impl FnMut(Handled) -> bool) -> Result<(), LogError> {
+    pub async fn handled(
+        &self,
+        since: Timestamp,
+        mut found: impl FnMut(Handled) -> ControlFlow<()>,
+    ) -> Result<(), LogError> {
         self.logs
             .read(&self.log_group, FILTER, since, |written, line| match self.parse(written, line) {
                 Some(Outcome::Handled(handled)) => found(handled),
-                _ => true,
+                _ => ControlFlow::Continue(()),
             })
             .await
     }
 
     /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None`
-    /// if there was none.
+    /// if there was no event.
     ///
     /// # Errors
     ///
@@ -220,7 +96,7 @@ impl Ledger {
                 {
                     last = Some((written, success));
                 }
-                true
+                ControlFlow::Continue(())
             })
             .await?;
         Ok(last.map(|(_, success)| success))
@@ -228,24 +104,24 @@ impl Ledger {
 
     /// Parses a line; `None` unless it reports a contact event of the tenant that was handled or failed.
     fn parse(&self, written: Timestamp, line: &str) -> Option<Outcome> {
-        let line: Line = serde_json::from_str(line.trim()).ok()?;
-        let event = line.event.filter(|event| is_contact_event(event))?;
+        let line = RequestLine::parse(line)?;
+        let (request, written) = (&line.properties, line.written_at().unwrap_or(written));
+        let event = request.event.as_deref().filter(|event| is_contact_event(event))?;
         // The name that on-site installations use, if they name themselves at all.
-        let named = line.context_identifier.filter(|tenant| tenant != "Default");
+        let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
         if let (Some(tenant), Some(named)) = (&self.tenant, named)
-            && !tenant.eq_ignore_ascii_case(&named)
+            && !tenant.eq_ignore_ascii_case(named)
         {
             return None;
         }
-        match line.outcome.as_str() {
-            "forwarded" => {}
-            "ignored" if !event.eq_ignore_ascii_case(RESYNC_EVENT) => {}
-            "failed" => return Some(Outcome::Failed),
+        match request.outcome.as_ref() {
+            FORWARDED => {}
+            IGNORED if !event.eq_ignore_ascii_case(RESYNC_EVENT) => {}
+            FAILED => return Some(Outcome::Failed),
             _ => return None,
         }
-        let primary_key = line.primary_key.as_ref().and_then(integer)?;
-        let written = line.aws.and_then(|aws| Timestamp::from_millisecond(aws.timestamp?).ok()).unwrap_or(written);
-        Some(Outcome::Handled(Handled { primary_key, written, delay: delay(line.delivery_delay) }))
+        let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
+        Some(Outcome::Handled(Handled { primary_key: request.primary_key?, written, delay }))
     }
 }
 
@@ -267,9 +143,10 @@ mod tests {
     use serde_json::json;
 
     fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
-        let config = aws_sdk_cloudwatchlogs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let config =
+            aws_sdk_cloudwatchlogs::Config::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12());
         let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-        match Ledger::new(logs, "group", tenant).parse("2026-11-24T09:00:10Z".parse().unwrap(), line) {
+        match DeliveryLog::new(logs, "group", tenant).parse("2026-11-24T09:00:10Z".parse().unwrap(), line) {
             Some(Outcome::Handled(handled)) => Some(handled),
             _ => None,
         }
@@ -288,7 +165,7 @@ mod tests {
         }
         let line = json!({
             "_aws": {"Timestamp": 1795510800000_i64},
-            "outcome": "forwarded", "event": "contact.resync", "primaryKey": "7", "DeliveryDelay": 1500,
+            "outcome": "forwarded", "event": "contact.resync", "primaryKey": 7, "DeliveryDelay": 1500,
         });
         assert_eq!(read(None, &line.to_string()), handled("2026-11-24T09:00:00Z", Some(1500)));
     }

@@ -1,7 +1,9 @@
 //! Finds the contacts whose last change never arrived at the function.
 //!
 //! - [`delivery_log`] reads the function's log: the events that it forwarded, ignored or could not forward.
+//! - [`logs`] reads any log in CloudWatch.
 //! - [`comparison`] compares the changes that SuperOffice lists with the delivery log.
 
 pub mod comparison;
 pub mod delivery_log;
+pub mod logs;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use fake_superoffice::{Installation, SECRET, WEBHOOK_URL};
 use jiff::Timestamp;
-use recovery::delivery_log::Logs;
+use recovery::logs::Logs;
 use serde_json::Value;
 use superoffice_client::webhooks::{Desired, ManagedWebhooks};
 use superoffice_client::{Client, Limits, SecretString};
@@ -115,7 +115,7 @@ impl TestBed {
 
     pub(crate) fn write(&self, report: &Report) {
         let now = self.clock.now();
-        self.logs.write(OWN_LOG_GROUP, now, telemetry::line(report, "watchdog", "request", now));
+        self.logs.write(OWN_LOG_GROUP, now, telemetry::line(report, "watchdog", "request", now).to_json());
     }
 
     /// Runs the watchdog as its schedule does.

@@ -8,7 +8,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::Message;
-use recovery::delivery_log::aws_reason;
+use recovery::logs::aws_reason;
 use superoffice_webhook::function::QueueUrl;
 
 /// The period for which SQS hides a received message. A run that is killed leaves its messages hidden for this long.

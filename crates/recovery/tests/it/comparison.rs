@@ -1,7 +1,7 @@
 //! The comparison of SuperOffice with the log.
 
 use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
-use recovery::comparison::{Missed, Window};
+use recovery::comparison::{Comparison, Window};
 use serde_json::json;
 use superoffice_client::archives::{Change, Changes};
 
@@ -116,7 +116,7 @@ async fn window_limits_the_changes() {
         bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
     }
     let (client, ledger) = (bed.client(), bed.ledger());
-    let mut missed = Missed::new(&client, &ledger, Window { since, until }, None);
+    let mut missed = Comparison::new(&client, &ledger, Window { since, until }, None);
     let keys: Vec<i64> =
         missed.next_batch().await.unwrap().unwrap().into_iter().map(|contact| contact.primary_key).collect();
     assert_eq!(keys, [inside, last]);
@@ -146,7 +146,7 @@ async fn log_that_cannot_be_read_is_an_error() {
     bed.logs.fail_after(0);
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err().to_string();
+    let error = Comparison::new(&client, &ledger, window, None).next_batch().await.unwrap_err().to_string();
     let expected =
         format!("the log group {LOG_GROUP} cannot be read: AccessDeniedException: not authorized in this test");
     assert_eq!(error, expected);
@@ -158,7 +158,7 @@ async fn batches_are_bounded() {
     bed.superoffice.import_contacts(25, bed.clock.now());
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.clock.now() };
-    let mut missed = Missed::new(&client, &ledger, window, None).with_batch(10);
+    let mut missed = Comparison::new(&client, &ledger, window, None).with_batch(10);
     let mut sizes = Vec::new();
     while let Some(batch) = missed.next_batch().await.unwrap() {
         sizes.push(batch.len());
@@ -238,7 +238,7 @@ async fn comparison_is_continued_after_a_pause() {
     let window = Window { since: START.parse().unwrap(), until: bed.now() };
     let (mut after, mut rounds, mut keys) = (None, Vec::new(), Vec::new());
     loop {
-        let mut missed = Missed::new(&client, &ledger, window, after).with_pause_at(tokio::time::Instant::now());
+        let mut missed = Comparison::new(&client, &ledger, window, after).with_pause_at(tokio::time::Instant::now());
         let mut count = 0;
         while let Some(batch) = missed.next_batch().await.unwrap() {
             count += batch.len();
@@ -277,6 +277,6 @@ async fn failing_page_is_an_error() {
     bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
     let (client, ledger) = (bed.client(), bed.ledger());
     let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Missed::new(&client, &ledger, window, None).next_batch().await.unwrap_err();
+    let error = Comparison::new(&client, &ledger, window, None).next_batch().await.unwrap_err();
     assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
 }

@@ -2,7 +2,7 @@
 
 use fake_superoffice::LOG_GROUP;
 use jiff::{SignedDuration, Timestamp};
-use recovery::delivery_log::Ledger;
+use recovery::delivery_log::DeliveryLog;
 use serde_json::json;
 use test_support::ClosedPort;
 
@@ -45,7 +45,7 @@ async fn log_group_that_does_not_exist_is_distinguished_from_other_errors() {
     assert!(!denied.is_missing(), "{denied}");
     bed.logs.clear_failures();
     let missing =
-        Ledger::new(client_of_logs(bed.logs.url()), "/other", None).last_succeeded(bed.now()).await.unwrap_err();
+        DeliveryLog::new(client_of_logs(bed.logs.url()), "/other", None).last_succeeded(bed.now()).await.unwrap_err();
     assert!(missing.is_missing(), "{missing}");
     let expected =
         "the log group /other cannot be read: ResourceNotFoundException: The specified log group does not exist.";
@@ -55,7 +55,7 @@ async fn log_group_that_does_not_exist_is_distinguished_from_other_errors() {
 #[tokio::test]
 async fn service_that_cannot_be_reached_is_an_error_with_its_cause() {
     let port = ClosedPort::bind();
-    let ledger = Ledger::new(client_of_logs(port.url()), LOG_GROUP, None);
+    let ledger = DeliveryLog::new(client_of_logs(port.url()), LOG_GROUP, None);
     let error = ledger.last_succeeded(Timestamp::UNIX_EPOCH).await.unwrap_err().to_string();
     assert!(error.contains("dispatch failure: ") && error.contains("Connection refused"), "{error}");
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use fake_superoffice::{Installation, LOG_GROUP, SECRET, START, TENANT, WEBHOOK_URL};
 use jiff::Timestamp;
-use recovery::comparison::{Missed, Window};
-use recovery::delivery_log::{Ledger, Logs};
+use recovery::comparison::{Comparison, Window};
+use recovery::delivery_log::DeliveryLog;
+use recovery::logs::Logs;
 use superoffice_client::archives::Change;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{Desired, ManagedWebhooks};
@@ -58,8 +59,8 @@ impl TestBed {
         Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
     }
 
-    pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::new(client_of_logs(self.logs.url()), LOG_GROUP, Some(TENANT))
+    pub(crate) fn ledger(&self) -> DeliveryLog {
+        DeliveryLog::new(client_of_logs(self.logs.url()), LOG_GROUP, Some(TENANT))
     }
 
     pub(crate) async fn register(&self) -> ManagedWebhooks {
@@ -74,7 +75,7 @@ impl TestBed {
     pub(crate) async fn missed_with(&self, batch: usize) -> Vec<(i64, Change)> {
         let (client, ledger) = (self.client(), self.ledger());
         let window = Window { since: START.parse().unwrap(), until: self.clock.now() };
-        let mut missed = Missed::new(&client, &ledger, window, None).with_batch(batch);
+        let mut missed = Comparison::new(&client, &ledger, window, None).with_batch(batch);
         let mut found = Vec::new();
         while let Some(batch) = missed.next_batch().await.unwrap() {
             found.extend(batch.into_iter().map(|contact| (contact.primary_key, contact.change)));

@@ -1,0 +1,115 @@
+//! CloudWatch Logs, read with `FilterLogEvents`.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use jiff::Timestamp;
+use superoffice_client::with_causes;
+use superoffice_webhook::env::has_empty_endpoint;
+
+/// A log group cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log group {log_group} cannot be read: {reason}")]
+pub struct LogError {
+    log_group: String,
+    reason: String,
+    is_missing: bool,
+}
+
+impl LogError {
+    /// Returns `true` if the log group does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
+    }
+}
+
+/// CloudWatch Logs, with the SDK's own configuration.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    client: aws_sdk_cloudwatchlogs::Client,
+}
+
+impl Logs {
+    /// Loads credentials, region and endpoint from the environment.
+    pub async fn load() -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(Duration::from_secs(20))
+            .operation_timeout(Duration::from_secs(120))
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .load()
+            .await;
+        let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(&config);
+        if has_empty_endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", |name| std::env::var(name).ok()) {
+            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
+        }
+        Self::new(aws_sdk_cloudwatchlogs::Client::from_conf(builder.build()))
+    }
+
+    /// Uses a client that is configured already.
+    pub fn new(client: aws_sdk_cloudwatchlogs::Client) -> Self {
+        Self { client }
+    }
+
+    /// Passes the lines written since a point in time to `found`, oldest first, until it breaks.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if a page cannot be read.
+    pub async fn read(
+        &self,
+        log_group: &str,
+        filter: &str,
+        since: Timestamp,
+        mut found: impl FnMut(Timestamp, &str) -> ControlFlow<()>,
+    ) -> Result<(), LogError> {
+        let mut next: Option<String> = None;
+        loop {
+            let page = self
+                .client
+                .filter_log_events()
+                .log_group_name(log_group)
+                .filter_pattern(filter)
+                .start_time(since.as_millisecond())
+                .set_next_token(next.take())
+                .send()
+                .await
+                .map_err(|error| LogError {
+                    log_group: log_group.to_owned(),
+                    reason: aws_reason(&error),
+                    is_missing: error.code() == Some("ResourceNotFoundException"),
+                })?;
+            for event in page.events() {
+                let written = event.timestamp().and_then(|written| Timestamp::from_millisecond(written).ok());
+                if let (Some(written), Some(line)) = (written, event.message())
+                    && found(written, line).is_break()
+                {
+                    return Ok(());
+                }
+            }
+            match page.next_token {
+                Some(token) => next = Some(token),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
+pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => with_causes(error),
+    }
+}
