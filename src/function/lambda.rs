@@ -22,6 +22,7 @@ use crate::function::queue::Queue;
 use crate::function::request::{Event, Request};
 use crate::function::response::response;
 use crate::function::telemetry::{self, Invocation, UnverifiedHeaders};
+use crate::log_line;
 
 /// Connects a [`Handler`] to Lambda.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl<Q: Queue> LambdaAdapter<Q> {
     /// None: every invocation has a response.
     pub async fn invoke(self: Arc<Self>, event: LambdaEvent<Box<RawValue>>) -> Result<ApiGatewayResponse, Infallible> {
         let (response, line) = self.respond(event).await;
-        telemetry::write(line);
+        log_line::write(line);
         Ok(response)
     }
 

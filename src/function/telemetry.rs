@@ -1,25 +1,19 @@
-//! The log line of a request, in CloudWatch's Embedded Metric Format: log and metrics in one.
+//! The log line of a request.
 //!
 //! The line never contains the body, a secret or a signature. For a rejected request, it contains only values from the
 //! headers, marked as claimed and truncated.
-//!
-//! Format:
-//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use lambda_http::http::HeaderMap;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 use serde_json::Number;
 
 use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
+use crate::log_line::{LogLine, Request, RequestMetrics};
 use crate::webhook::metadata::EventMetadata;
-use crate::webhook::tenant::SignedBy;
 use crate::webhook::verifier::Rejection;
-
-const NAMESPACE: &str = "SuperOfficeWebhook";
 
 /// The maximum length of a logged header value, in characters.
 const MAX_CLAIM: usize = 100;
@@ -80,72 +74,63 @@ pub(crate) fn line(
     headers: &UnverifiedHeaders,
     invocation: &Invocation<'_>,
 ) -> String {
-    let line = LogLine {
-        result,
+    let metrics = metrics(result, record, headers, invocation.now);
+    let outcome = result.as_ref().map_or_else(HandleError::as_str, Outcome::as_str);
+    let event = record.metadata.as_ref();
+    let claims = Some(headers).filter(|_| outcome == "rejected");
+    let claim =
+        |value: fn(&UnverifiedHeaders) -> &Option<String>| claims.and_then(|c| value(c).as_deref()).map(Cow::from);
+    let request = Request {
+        request_id: invocation.request_id.into(),
+        trace_id: invocation.trace_header.map(|header| trace_id(header).into()),
+        outcome: outcome.into(),
         status,
-        record,
-        headers,
-        invocation,
-        metrics: metrics(result, record, headers, invocation.now),
+        reason: reason(result, record),
+        event: event.map(|event| truncate(event.event()).into()),
+        event_id: event.map(|event| truncate(event.event_id()).into()).filter(|id: &Cow<'_, str>| !id.is_empty()),
+        context_identifier: event.and_then(|event| event.context_identifier()).map(|tenant| truncate(tenant).into()),
+        primary_key: event.and_then(EventMetadata::primary_key),
+        message_id: message_id(result).map(Cow::from),
+        body_bytes: record.body_bytes,
+        secret: record.signed_by.map(|secret| secret.as_str().into()),
+        cold_start: invocation.cold_start,
+        claimed_event: claim(|claims| &claims.event),
+        claimed_event_id: claim(|claims| &claims.event_id),
+        claimed_retry: claim(|claims| &claims.retry),
     };
-    #[expect(clippy::expect_used, reason = "maps of strings and numbers always serialize")]
-    serde_json::to_string(&line).expect("maps of strings and numbers always serialize")
+    let now = Timestamp::try_from(invocation.now).unwrap_or_default();
+    LogLine::new(invocation.function_name, now, metrics, request).to_json()
 }
 
-/// Writes a line to standard output at once. An error is ignored, because it must not affect the delivery.
-pub(crate) fn write(mut line: String) {
-    line.push('\n');
-    let _ = std::io::stdout().lock().write_all(line.as_bytes());
-}
-
-/// A metric, as declared in the line's `_aws` object. Its value is a property of the line.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-    #[serde(skip)]
-    value: Number,
-}
-
-/// Returns the metrics of a request. Zeros are omitted: they cost money, skew statistics, and hide late data points
-/// from alarms.
+/// Returns the metrics of a request.
 fn metrics(
     result: &Result<Outcome, HandleError>,
     record: &DeliveryRecord,
     headers: &UnverifiedHeaders,
     now: SystemTime,
-) -> Vec<Metric> {
+) -> RequestMetrics {
     let event = record.metadata.as_ref();
-    let count = |name, value: u32| Some((name, "Count", f64::from(value)));
-    let flag = |name, value: bool| count(name, value.into());
-    let duration = |name, value: Option<Duration>| Some((name, "Milliseconds", value?.as_secs_f64() * 1e3));
     let is_event = matches!(result, Ok(Outcome::Forwarded { .. } | Outcome::Ignored { .. }));
-    [
-        count(outcome_metric(result), 1),
-        flag("FallbackUsed", record.fallback_reason.is_some()),
-        flag("WebhookDisabled", event.is_some_and(EventMetadata::is_webhook_disabled)),
-        duration("EnqueueLatency", record.enqueue_latency),
-        count("SenderRetries", record.signed_by.map_or(0, |_| headers.retries())),
-        duration("DeliveryDelay", event.filter(|_| is_event).and_then(|event| delay(event, now))),
-    ]
-    .into_iter()
-    .flatten()
-    .filter_map(|(name, unit, value)| Some(Metric { name, unit, value: non_zero(value)? }))
-    .collect()
-}
-
-/// Returns the metric that counts requests with this result.
-fn outcome_metric(result: &Result<Outcome, HandleError>) -> &'static str {
-    match result {
-        Ok(Outcome::Forwarded { .. }) => "Forwarded",
-        Ok(Outcome::Test { .. }) => "Tested",
-        Ok(Outcome::Ignored { .. }) => "Ignored",
-        Ok(Outcome::Quarantined { .. }) => "Quarantined",
-        Err(HandleError::MethodNotAllowed | HandleError::Unauthorized(Rejection::Missing)) => "Unsigned",
-        Err(HandleError::Unauthorized(_) | HandleError::EmptyBody | HandleError::BodyTooLarge(_)) => "Rejected",
-        Err(_) => "Failed",
-    }
+    let mut metrics = RequestMetrics {
+        fallback_used: record.fallback_reason.is_some().into(),
+        webhook_disabled: event.is_some_and(EventMetadata::is_webhook_disabled).into(),
+        enqueue_latency: record.enqueue_latency.and_then(milliseconds),
+        sender_retries: record.signed_by.map_or(0, |_| headers.retries()).into(),
+        delivery_delay: event.filter(|_| is_event).and_then(|event| milliseconds(delay(event, now)?)),
+        ..RequestMetrics::default()
+    };
+    *match result {
+        Ok(Outcome::Forwarded { .. }) => &mut metrics.forwarded,
+        Ok(Outcome::Test { .. }) => &mut metrics.tested,
+        Ok(Outcome::Ignored { .. }) => &mut metrics.ignored,
+        Ok(Outcome::Quarantined { .. }) => &mut metrics.quarantined,
+        Err(HandleError::MethodNotAllowed | HandleError::Unauthorized(Rejection::Missing)) => &mut metrics.unsigned,
+        Err(HandleError::Unauthorized(_) | HandleError::EmptyBody | HandleError::BodyTooLarge(_)) => {
+            &mut metrics.rejected
+        }
+        Err(_) => &mut metrics.failed,
+    } = 1;
+    metrics
 }
 
 /// Returns the time from the event to now. `None` if the event has no timestamp, or one in the future.
@@ -153,101 +138,14 @@ fn delay(event: &EventMetadata, now: SystemTime) -> Option<Duration> {
     now.duration_since(event.occurred_at()?.try_into().ok()?).ok()
 }
 
-/// Returns a value rounded to three decimals, or `None` if it is zero.
-fn non_zero(value: f64) -> Option<Number> {
-    let thousandths = (value * 1e3).round();
-    if thousandths == 0.0 {
-        None
-    } else if thousandths % 1e3 == 0.0 {
-        // A count has no decimals.
-        Some(Number::from((thousandths / 1e3) as u64))
+/// Returns a duration in milliseconds, rounded to three decimals, or `None` if it is zero.
+fn milliseconds(duration: Duration) -> Option<Number> {
+    let microseconds = (duration.as_secs_f64() * 1e6).round();
+    if microseconds % 1e3 == 0.0 {
+        Some((microseconds / 1e3) as u64).filter(|whole| *whole > 0).map(Number::from)
     } else {
-        Number::from_f64(thousandths / 1e3)
+        Number::from_f64(microseconds / 1e3)
     }
-}
-
-struct LogLine<'a> {
-    result: &'a Result<Outcome, HandleError>,
-    status: u16,
-    record: &'a DeliveryRecord,
-    headers: &'a UnverifiedHeaders,
-    invocation: &'a Invocation<'a>,
-    metrics: Vec<Metric>,
-}
-
-impl Serialize for LogLine<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { result, record, headers, invocation, .. } = self;
-        let outcome = outcome(result);
-        let event = record.metadata.as_ref();
-        let claims = Some(headers).filter(|_| outcome == "rejected");
-
-        let mut line = Properties(serializer.serialize_map(None)?);
-        line.add("_aws", &self.directives())?;
-        line.add("FunctionName", invocation.function_name)?;
-        for metric in &self.metrics {
-            line.add(metric.name, &metric.value)?;
-        }
-        line.add("requestId", invocation.request_id)?;
-        line.add_some("traceId", invocation.trace_header.map(trace_id))?;
-        line.add("outcome", outcome)?;
-        line.add("status", &self.status)?;
-        line.add_some("reason", reason(result, record))?;
-        line.add_some("event", event.map(|event| truncate(event.event())))?;
-        line.add_some("eventId", event.map(|event| truncate(event.event_id())).filter(|id| !id.is_empty()))?;
-        line.add_some("contextIdentifier", event.and_then(|event| event.context_identifier()).map(truncate))?;
-        line.add_some("primaryKey", event.and_then(EventMetadata::primary_key))?;
-        line.add_some("messageId", message_id(result))?;
-        line.add("bodyBytes", &record.body_bytes)?;
-        line.add_some("secret", record.signed_by.map(SignedBy::as_str))?;
-        line.add("coldStart", &invocation.cold_start)?;
-        line.add_some("claimedEvent", claims.and_then(|claims| claims.event.as_deref()))?;
-        line.add_some("claimedEventId", claims.and_then(|claims| claims.event_id.as_deref()))?;
-        line.add_some("claimedRetry", claims.and_then(|claims| claims.retry.as_deref()))?;
-        line.0.end()
-    }
-}
-
-impl LogLine<'_> {
-    /// The metric directives, which tell CloudWatch the properties that are metrics.
-    fn directives(&self) -> impl Serialize {
-        #[derive(Serialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Directives<'a> {
-            timestamp: u128,
-            cloud_watch_metrics: [Directive<'a>; 1],
-        }
-
-        #[derive(Serialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Directive<'a> {
-            namespace: &'static str,
-            dimensions: [[&'static str; 1]; 1],
-            metrics: &'a [Metric],
-        }
-
-        let timestamp = self.invocation.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let directive = Directive { namespace: NAMESPACE, dimensions: [["FunctionName"]], metrics: &self.metrics };
-        Directives { timestamp, cloud_watch_metrics: [directive] }
-    }
-}
-
-/// The properties of the line, in order.
-struct Properties<M>(M);
-
-impl<M: SerializeMap> Properties<M> {
-    fn add<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), M::Error> {
-        self.0.serialize_entry(name, value)
-    }
-
-    /// Adds a property, unless it is `None`.
-    fn add_some<T: Serialize>(&mut self, name: &str, value: Option<T>) -> Result<(), M::Error> {
-        value.map_or(Ok(()), |value| self.add(name, &value))
-    }
-}
-
-fn outcome(result: &Result<Outcome, HandleError>) -> &'static str {
-    result.as_ref().map_or_else(HandleError::as_str, Outcome::as_str)
 }
 
 fn message_id(result: &Result<Outcome, HandleError>) -> Option<&str> {
