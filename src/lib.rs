@@ -42,14 +42,15 @@ pub mod function;
 /// Re-exported because its types appear in the public API.
 pub use jiff;
 pub use message::decode::{DecodeError, QueuedEvent, decode_quarantined_body};
+pub use webhook::authorization::SignedBy;
 pub use webhook::contact::{ContactEvent, ContactEventKind};
 pub use webhook::event::WebhookEvent;
-pub use webhook::field::{DateTime, FieldValue, Fields};
+pub use webhook::field::{DateTime, FieldValue, Fields, InvalidDate};
 pub use webhook::json::JsonError;
 pub use webhook::metadata::{EventMetadata, ParseError};
 pub use webhook::signature::{EmptySecret, InvalidSignature, SIGNATURE_HEADER, Secret, Signature};
-pub use webhook::tenant::{MasterSecret, ShortMasterSecret, SignedBy, TenantSecrets, TenantSecretsError};
-pub use webhook::verifier::{AuthorizedBody, Rejection, VerifiedBody, Verifier};
+pub use webhook::tenant::{MasterSecret, ShortMasterSecret, TenantSecrets, TenantSecretsError};
+pub use webhook::verifier::{AuthorizedBody, Rejection, Verifier};
 
 /// The Rust code in the documentation is compiled with the tests.
 #[cfg(doctest)]

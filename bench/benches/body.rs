@@ -58,10 +58,10 @@ fn cost_by_size(criterion: &mut Criterion) {
         let signature = secret.sign(&body).to_string();
         let mut group = criterion.benchmark_group("body");
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(BenchmarkId::new("verify", name), |bencher| {
+        group.bench_function(BenchmarkId::new("authenticate", name), |bencher| {
             bencher.iter_batched(
                 || body.clone(),
-                |body| verifier.verify(black_box(body), [&signature]),
+                |body| verifier.authenticate("/webhook", black_box(body), [&signature]),
                 BatchSize::LargeInput,
             );
         });
@@ -120,7 +120,7 @@ fn rejection_by_tenants(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter_batched(
                     || (body.clone(), paths.next().unwrap()),
-                    |(body, path)| verifier.verify_at(path, black_box(body), [&signature]).unwrap_err(),
+                    |(body, path)| verifier.authenticate(path, black_box(body), [&signature]).unwrap_err(),
                     BatchSize::LargeInput,
                 );
             });

@@ -1,4 +1,4 @@
-//! The request pipeline: verify, parse, authorize, decide, enqueue. Read [`Handler::handle`] from top to bottom.
+//! The request pipeline: [`Handler::handle`] authenticates a body, [`Handler::route`] decides and enqueues.
 
 use lambda_http::http::Method;
 use tokio::time::Instant;
@@ -7,9 +7,8 @@ use crate::function::filter::EventFilter;
 use crate::function::outcome::{DeliveryRecord, HandleError, Outcome};
 use crate::function::queue::{Queue, SendError, Sent, WithFallback};
 use crate::function::request::Request;
-use crate::message::encode::ForwardableEvent;
+use crate::message::encode::{ForwardableEvent, MalformedBody};
 use crate::message::{MAX_MESSAGE_BYTES, MessageFormat, QueueMessage};
-use crate::webhook::metadata::{EventMetadata, ParseError};
 use crate::webhook::signature::SIGNATURE_HEADER;
 use crate::webhook::verifier::{AuthorizedBody, Verifier};
 
@@ -29,8 +28,8 @@ pub struct Handler<Q> {
 }
 
 impl<Q: Queue> Handler<Q> {
-    /// Handles one request. `trace_header` is the invocation's X-Ray header, passed on to the consumer as
-    /// `AWSTraceHeader`. Facts for the log are written to `record` as they become known.
+    /// Handles one request: authenticates its body, and routes it. `trace_header` is the invocation's X-Ray header,
+    /// passed on to the consumer as `AWSTraceHeader`. Facts for the log are written to `record` as they become known.
     ///
     /// # Errors
     ///
@@ -45,56 +44,64 @@ impl<Q: Queue> Handler<Q> {
         if request.method != Method::POST {
             return Err(HandleError::MethodNotAllowed);
         }
-        // Such a body can never be queued, and anyone could make the function sign it with every secret.
+        // A larger body fits into no message, and anyone could make the function sign it with every secret.
         if request.body.len() > MAX_MESSAGE_BYTES {
             return Err(HandleError::BodyTooLarge(request.body.len()));
         }
+        let signatures = request.headers.get_all(SIGNATURE_HEADER);
+        let body = self.verifier.authenticate(&request.path, request.body, signatures)?;
+        self.route(body, trace_header, record).await
+    }
 
-        let verified =
-            self.verifier.verify_at(&request.path, request.body, request.headers.get_all(SIGNATURE_HEADER))?;
-        let metadata = EventMetadata::parse(verified.bytes());
-        // Before the metadata is validated: a malformed body must not be quarantined for another tenant.
-        let body = self.verifier.authorize(verified, metadata.as_ref().ok())?;
+    /// Routes an authorized body: an event to forward into the events queue, a malformed body into quarantine. Nothing
+    /// is queued for a registration probe or an event that the filter does not match.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`], as for [`Handler::handle`].
+    pub async fn route(
+        &self,
+        body: AuthorizedBody,
+        trace_header: Option<&str>,
+        record: &mut DeliveryRecord,
+    ) -> Result<Outcome, HandleError> {
         record.signed_by = Some(body.signed_by());
         if body.bytes().is_empty() {
             return Err(HandleError::EmptyBody);
         }
-
-        let metadata = match metadata.map_err(ParseError::from).and_then(EventMetadata::validated) {
-            Ok(metadata) => metadata,
-            Err(reason) => return self.quarantine(body, reason, trace_header, record).await,
-        };
-        record.metadata = Some(metadata.clone());
-        let event_id = metadata.event_id().to_owned();
-        if metadata.is_test() {
-            return Ok(Outcome::Test { event_id: Some(event_id).filter(|id| !id.is_empty()) });
+        let mut event_id = String::new();
+        if let Ok(event) = body.event() {
+            record.metadata = Some(event.clone());
+            event_id = event.event_id().to_owned();
+            if event.is_test() {
+                return Ok(Outcome::Test { event_id: Some(event_id).filter(|id| !id.is_empty()) });
+            }
+            if !self.filter.matches(event.event()) {
+                return Ok(Outcome::Ignored { event_id });
+            }
         }
-        if !self.filter.matches(metadata.event()) {
-            return Ok(Outcome::Ignored { event_id });
+        match ForwardableEvent::try_from(body) {
+            Ok(event) => {
+                let message = QueueMessage::for_event(event, self.format)?;
+                let message_id = enqueue(&self.events, &message, trace_header, record).await?;
+                Ok(Outcome::Forwarded { event_id, message_id })
+            }
+            Err(malformed) => self.quarantine(malformed, trace_header, record).await,
         }
-
-        let event = match ForwardableEvent::new(metadata, body) {
-            Ok(event) => event,
-            Err((reason, body)) => return self.quarantine(body, reason, trace_header, record).await,
-        };
-        let message = QueueMessage::for_event(event, self.format)?;
-        let message_id = enqueue(&self.events, &message, trace_header, record).await?;
-        Ok(Outcome::Forwarded { event_id, message_id })
     }
 
     /// Keeps a signed but malformed body, because it is the customer's data.
     async fn quarantine(
         &self,
-        body: AuthorizedBody,
-        reason: ParseError,
+        body: MalformedBody,
         trace_header: Option<&str>,
         record: &mut DeliveryRecord,
     ) -> Result<Outcome, HandleError> {
         let Some(queue) = &self.quarantine else {
-            return Err(HandleError::Malformed(reason));
+            return Err(HandleError::Malformed(body.into_reason()));
         };
-        record.quarantine_reason = Some(reason.to_string());
-        let message = QueueMessage::for_quarantine(body, &reason)?;
+        record.quarantine_reason = Some(body.reason().to_string());
+        let message = QueueMessage::for_quarantine(body)?;
         let message_id = enqueue(queue, &message, trace_header, record).await?;
         Ok(Outcome::Quarantined { message_id })
     }

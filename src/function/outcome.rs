@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::function::queue::{FallbackReason, SendError};
 use crate::function::request::InvalidEvent;
 use crate::message::{MAX_MESSAGE_BYTES, TooLarge};
+use crate::webhook::authorization::SignedBy;
 use crate::webhook::metadata::{EventMetadata, ParseError};
-use crate::webhook::tenant::SignedBy;
 use crate::webhook::verifier::Rejection;
 
 /// The outcome of an accepted request.

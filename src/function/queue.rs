@@ -195,8 +195,13 @@ mod tests {
     }
 
     async fn send(queue: &WithFallback<Script>) -> Result<(String, Option<String>), String> {
-        let message =
-            QueueMessage { body: "{}".into(), attributes: vec![], group_id: "g".into(), deduplication_id: "d".into() };
+        let message = QueueMessage {
+            body: "{}".into(),
+            attributes: vec![],
+            group_id: "g".into(),
+            deduplication_id: "d".into(),
+            tenant_group_id: None,
+        };
         let sent = queue.send(&message, None).await.map_err(|error| error.to_string())?;
         Ok((sent.message_id, sent.fallback_reason.map(|reason| reason.to_string())))
     }

@@ -119,9 +119,11 @@ impl Queue for SqsQueue {
                 .map_err(|_| QueueError::ConstructionFailure)?;
             request = request.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, value);
         }
-        if self.url.is_fifo() {
-            request = request.message_group_id(&message.group_id).message_deduplication_id(&message.deduplication_id);
-        }
+        request = if self.url.is_fifo() {
+            request.message_group_id(&message.group_id).message_deduplication_id(&message.deduplication_id)
+        } else {
+            request.set_message_group_id(message.tenant_group_id.clone())
+        };
         let sent = request.send().await.map_err(|error| QueueError::from(&error))?;
         // The SDK for Rust does not compare the digest.
         if sent.md5_of_message_body().is_some_and(|digest| digest != hex::encode(Md5::digest(&message.body))) {
@@ -255,6 +257,7 @@ mod tests {
             attributes: vec![Attribute { name: "PrimaryKey", data_type: "Number", value: "7".into() }],
             group_id: "group".into(),
             deduplication_id: "deduplication".into(),
+            tenant_group_id: Some("tenant".into()),
         }
     }
 
@@ -292,7 +295,7 @@ mod tests {
                     && request.message_body() == Some("{}")
                     && (attribute.data_type(), attribute.string_value()) == ("Number", Some("7"))
                     && system[&MessageSystemAttributeNameForSends::AwsTraceHeader].string_value() == Some(TRACE)
-                    && request.message_group_id().is_none()
+                    && request.message_group_id() == Some("tenant")
                     && request.message_deduplication_id().is_none()
             })
             .then_output(|| sent(Some("m1"), Some(MD5)));

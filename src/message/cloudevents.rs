@@ -1,13 +1,14 @@
 //! The CloudEvents 1.0 envelope, in the JSON format.
 //!
-//! The envelope ends with `,"data":`, the request body (noncharacters escaped), and `}`. A consumer can therefore
+//! The envelope ends with `,"data":`, the request body without a byte order mark, and `}`. A consumer can therefore
 //! extract the signed bytes as text and verify them again.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::message::JSON;
+use crate::message::{JSON, is_sqs_char};
+use crate::webhook::json::without_bom;
 use crate::webhook::metadata::EventMetadata;
 
 const DATA: &str = ",\"data\":";
@@ -26,8 +27,8 @@ struct Attributes<'a> {
     datacontenttype: &'a str,
 }
 
-/// Returns the JSON object of an event's attributes.
-pub(crate) fn envelope(metadata: &EventMetadata, primary_key: i64) -> String {
+/// Returns an event with `data` as text, so that its bytes do not change.
+pub(crate) fn event(metadata: &EventMetadata, primary_key: i64, data: &str) -> String {
     let attributes = Attributes {
         specversion: "1.0",
         id: metadata.event_id(),
@@ -38,11 +39,11 @@ pub(crate) fn envelope(metadata: &EventMetadata, primary_key: i64) -> String {
         datacontenttype: JSON,
     };
     #[expect(clippy::expect_used, reason = "strings with fixed keys always serialize")]
-    serde_json::to_string(&attributes).expect("strings with fixed keys always serialize")
-}
-
-/// Appends `data` to an envelope as text, so that its bytes do not change.
-pub(crate) fn with_data(envelope: &str, data: &str) -> String {
+    let mut envelope = serde_json::to_string(&attributes).expect("strings with fixed keys always serialize");
+    // The body may contain JSON escapes of these characters. SQS rejects the characters themselves.
+    if !envelope.chars().all(is_sqs_char) {
+        envelope = envelope.replace('\u{FFFE}', r"\ufffe").replace('\u{FFFF}', r"\uffff");
+    }
     [&envelope[..envelope.len() - 1], DATA, data, "}"].concat()
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct CloudEvent<'m> {
 impl<'m> CloudEvent<'m> {
     /// Parses an event, or returns `None` if the text is not a CloudEvents event with data.
     pub(crate) fn parse(text: &'m str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        serde_json::from_str(without_bom(text)).ok()
     }
 
     /// The JSON document in `data`.
@@ -67,8 +68,8 @@ impl<'m> CloudEvent<'m> {
     }
 }
 
-/// Returns the signed text of an event: from the first `,"data":` to the last `}`, including whitespace. `None` if the
-/// event was not written by [`with_data`].
+/// Returns the text of an event's `data`: from the first `,"data":` to the last `}`, including whitespace. `None` if the
+/// event was not written by [`event`].
 pub(crate) fn signed_data(text: &str) -> Option<&str> {
     // A JSON string cannot contain the separator, because its quotation marks would be escaped.
     text.split_once(DATA)?.1.strip_suffix('}')
@@ -102,37 +103,30 @@ fn source(tenant: Option<&str>) -> String {
     }
 }
 
-/// Returns `true` if the text is an RFC 3339 timestamp of an existing date.
+/// Returns `true` if the text is an RFC 3339 timestamp from year 1 on, without a leap second.
 ///
-/// jiff accepts more (other separators, time zone names, offsets without a colon), so the shape is checked first.
+/// jiff parses more (years before 1, leap seconds, other separators), so its own text is compared. The fraction and the
+/// offset are not passed to jiff, because it limits them: to nine digits, and to a point in time before the last hours
+/// of 9999.
 fn is_rfc3339(text: &str) -> bool {
-    date_time(text).is_some_and(|text| text.parse::<jiff::civil::DateTime>().is_ok())
-}
-
-/// Returns the date and time of a text of the shape `YYYY-MM-DDThh:mm:ss`, an optional fraction, and `Z` or `±hh:mm`.
-/// jiff does not parse the rest: it accepts nine digits at most, and no point in time in the last hours of 9999.
-fn date_time(text: &str) -> Option<&str> {
-    let (date_time, rest) = text.split_at_checked(19)?;
-    let has_shape = date_time.bytes().zip(*b"0000-00-00T00:00:00").all(|(byte, shape)| match shape {
-        b'0' => byte.is_ascii_digit(),
-        b'T' => byte.eq_ignore_ascii_case(&b'T'),
-        _ => byte == shape,
-    });
+    let is_text_of = |parsed: String, text: &str| parsed.eq_ignore_ascii_case(text);
+    let Some((date_time, rest)) = text.split_at_checked(19) else { return false };
+    let is_date_time = date_time
+        .parse()
+        .is_ok_and(|parsed: jiff::civil::DateTime| parsed.year() > 0 && is_text_of(parsed.to_string(), date_time));
     let offset = match rest.strip_prefix('.') {
-        Some(fraction) => {
-            let offset = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-            (offset.len() < fraction.len()).then_some(offset)?
+        Some(fraction) if fraction.starts_with(|c: char| c.is_ascii_digit()) => {
+            fraction.trim_start_matches(|c: char| c.is_ascii_digit())
         }
-        None => rest,
+        _ => rest,
     };
-    let is_offset = match offset.as_bytes() {
-        [b'Z' | b'z'] => true,
-        [b'+' | b'-', h1, h2, b':', m1, m2] => {
-            [h1, h2, m1, m2].iter().all(|byte| byte.is_ascii_digit()) && (*h1, *h2) <= (b'2', b'3') && *m1 <= b'5'
+    let is_offset = match offset.strip_prefix(['+', '-']) {
+        Some(time) => {
+            time.parse().is_ok_and(|parsed: jiff::civil::Time| is_text_of(parsed.to_string(), &format!("{time}:00")))
         }
-        _ => false,
+        None => offset.eq_ignore_ascii_case("Z"),
     };
-    (has_shape && is_offset).then_some(date_time)
+    is_date_time && is_offset
 }
 
 #[cfg(test)]
@@ -161,7 +155,12 @@ mod tests {
             ("2018-04-24t07:50:50z", true),
             ("2025-05-14T10:48:07.8912039+02:00", true),
             ("2024-02-29T00:00:00-00:30", true),
-            ("2016-12-31T23:59:60Z", true),
+            ("2016-12-31T23:59:60Z", false),
+            ("0000-12-31T23:59:59Z", false),
+            ("0001-01-01T00:00:00Z", true),
+            ("-001-01-01T00:00:00Z", false),
+            ("+002018-04-24T07:50:50Z", false),
+            ("2018-04-24T07:50:5Z", false),
             ("9999-12-31T23:59:59.9999999Z", true),
             ("0001-01-01T00:00:00+23:59", true),
             ("2020-02-16T17:50:17", false),

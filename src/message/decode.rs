@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::message::cloudevents::{self, CloudEvent};
-use crate::message::{BASE64, CLOUDEVENTS_JSON, JSON, NONCHARACTERS, UTF_8, attribute};
+use crate::message::{BASE64, CLOUDEVENTS_JSON, JSON, UTF_8, attribute};
 use crate::webhook::contact::ContactEvent;
 use crate::webhook::event::WebhookEvent;
 use crate::webhook::metadata::ParseError;
@@ -32,7 +32,7 @@ pub enum DecodeError {
     /// The body is not a SuperOffice event.
     #[error(transparent)]
     Malformed(#[from] ParseError),
-    /// The `ContentType` attribute announces a CloudEvents event, but the body is none, or has no `data`.
+    /// The `ContentType` attribute is that of CloudEvents, but the body is not a CloudEvents event, or has no `data`.
     #[error("not a CloudEvents event with data")]
     NotCloudEvent,
     /// The signature is missing or invalid.
@@ -41,7 +41,7 @@ pub enum DecodeError {
     /// The `Encoding` attribute of a quarantine message is missing, or neither `utf-8` nor `base64`.
     #[error("the Encoding attribute is neither utf-8 nor base64")]
     UnknownEncoding,
-    /// The body of a quarantine message is not the base64 that its `Encoding` announces.
+    /// The `Encoding` attribute of a quarantine message is `base64`, but the body is not base64.
     #[error("the body is not base64")]
     NotBase64,
 }
@@ -75,8 +75,8 @@ impl QueuedEvent {
     /// Decodes a message of either format and verifies its `Signature` attribute again, for a consumer that does not
     /// trust everyone who can write to the queue. Derived secrets are verified with the master secret.
     ///
-    /// The message contains JSON escapes of the characters that SQS rejects (`U+FFFE`, `U+FFFF`). They are restored for
-    /// the verification. A body that contained both such characters and their escapes cannot be verified.
+    /// The `data` of a CloudEvents event is verified with its whitespace, and also with the byte order mark that the
+    /// function removes. A program that rewrites the event changes the signed bytes, which then cannot be verified.
     ///
     /// # Errors
     ///
@@ -86,14 +86,13 @@ impl QueuedEvent {
         attribute: impl Fn(&str) -> Option<&'m str>,
         verifier: &Verifier,
     ) -> Result<Self, DecodeError> {
-        let signed = match parse_envelope(body, attribute(attribute::CONTENT_TYPE))? {
-            Some(event) => cloudevents::signed_data(body).unwrap_or(event.data()),
-            None => body,
-        };
         let verify = |json: &str| verifier.verify_message(json.as_bytes(), attribute(attribute::SIGNATURE));
-        let verified = match (verify(signed), unescape_noncharacters(signed)) {
-            (Err(_), Some(original)) => verify(&original)?,
-            (result, _) => result?,
+        let verified = match parse_envelope(body, attribute(attribute::CONTENT_TYPE))? {
+            None => verify(body)?,
+            Some(event) => {
+                let data = cloudevents::signed_data(body).unwrap_or(event.data());
+                verify(data).or_else(|_| verify(&format!("\u{FEFF}{data}")))?
+            }
         };
         Self::parse(verified.bytes())
     }
@@ -142,30 +141,6 @@ fn parse_envelope<'m>(body: &'m str, content_type: Option<&str>) -> Result<Optio
     }
 }
 
-/// Restores noncharacters from their escapes. `None` if the document has no such escapes.
-fn unescape_noncharacters(json: &str) -> Option<String> {
-    let mut original = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        let (text, escape) = rest.split_at(at);
-        original.push_str(text);
-        match NONCHARACTERS.iter().find(|(_, written)| escape.starts_with(written)) {
-            Some((character, written)) => {
-                original.push(*character);
-                rest = &escape[written.len()..];
-            }
-            None => {
-                // The next character belongs to the escape; it may be a backslash.
-                let len = escape.chars().take(2).map(char::len_utf8).sum();
-                original.push_str(&escape[..len]);
-                rest = &escape[len..];
-            }
-        }
-    }
-    original.push_str(rest);
-    (original != json).then_some(original)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +167,18 @@ mod tests {
         assert_eq!(decode(&cloud_event(BODY), None).unwrap(), event);
         let spaced = format!("{{ \"data\" : {BODY} , \"specversion\" : \"1.0\" }}");
         assert_eq!(decode(&spaced, None).unwrap(), event);
+    }
+
+    #[test]
+    fn byte_order_mark_is_ignored() {
+        let event = decode(BODY, None).unwrap();
+        for (message, content_type) in
+            [(BODY.to_owned(), "application/json"), (cloud_event(BODY), "application/cloudevents+json")]
+        {
+            let message = format!("\u{FEFF}{message}");
+            assert_eq!(decode(&message, None).unwrap(), event, "{message}");
+            assert_eq!(decode(&message, Some(content_type)).unwrap(), event, "{message}");
+        }
     }
 
     #[test]
@@ -252,8 +239,14 @@ mod tests {
         let secret = Secret::new("a secret").unwrap();
         let verifier = Verifier::new(secret.clone());
         let body = format!(" {BODY}\n");
-        let signature = secret.sign(body.as_bytes()).to_string();
-        for message in [body.clone(), cloud_event(&body)] {
+        let with_byte_order_mark = format!("\u{FEFF}{body}");
+        for (message, signed) in [
+            (body.clone(), &body),
+            (cloud_event(&body), &body),
+            (with_byte_order_mark.clone(), &with_byte_order_mark),
+            (cloud_event(&body), &with_byte_order_mark),
+        ] {
+            let signature = secret.sign(signed.as_bytes()).to_string();
             let event = QueuedEvent::from_message_verified(
                 &message,
                 |name| (name == "Signature").then_some(&signature),
@@ -270,16 +263,6 @@ mod tests {
             assert_eq!(error.unwrap_err().to_string(), "signature mismatch");
             let error = QueuedEvent::from_message_verified(&message, |_| None, &verifier);
             assert_eq!(error.unwrap_err().to_string(), "signature header missing");
-        }
-    }
-
-    #[test]
-    fn only_escapes_of_noncharacters_are_restored() {
-        let unescaped = |json| unescape_noncharacters(json);
-        assert_eq!(unescaped(r#""a\ufffeb\uffff""#), Some("\"a\u{FFFE}b\u{FFFF}\"".to_owned()));
-        assert_eq!(unescaped(r#""\\\ufffe""#), Some("\"\\\\\u{FFFE}\"".to_owned()));
-        for same in [r#""\\ufffe""#, r#""\uFFFE""#, r#""\n\u00e9é""#, "\\", "\\é", "\\é\\ufff", ""] {
-            assert_eq!(unescaped(same), None, "{same}");
         }
     }
 

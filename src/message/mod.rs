@@ -51,10 +51,10 @@ pub const BASE64: &str = "base64";
 /// The format of a message body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MessageFormat {
-    /// The request body. Two characters that SQS rejects are written as JSON escapes.
+    /// The request body, byte for byte.
     #[default]
     SuperOffice,
-    /// A CloudEvents 1.0 event in the JSON format, with the request body as its `data`.
+    /// A CloudEvents 1.0 event in the JSON format. Its `data` is the request body without a byte order mark.
     CloudEvents,
 }
 
@@ -83,7 +83,13 @@ pub struct TooLarge {
     pub bytes: usize,
 }
 
-/// A message for a standard or FIFO queue.
+/// A message for a standard or FIFO queue. Only an authorized body becomes a message:
+///
+/// ```compile_fail,E0639
+/// # use superoffice_webhook::message::QueueMessage;
+/// # let (body, attributes, group_id, deduplication_id, tenant_group_id) = Default::default();
+/// let forged = QueueMessage { body, attributes, group_id, deduplication_id, tenant_group_id };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueMessage {
@@ -95,6 +101,8 @@ pub struct QueueMessage {
     pub group_id: String,
     /// `MessageDeduplicationId` on a FIFO queue: repeated messages are queued once.
     pub deduplication_id: String,
+    /// `MessageGroupId` on a standard queue: a fair queue delays no tenant because of another tenant's burst.
+    pub tenant_group_id: Option<String>,
 }
 
 /// A message attribute.
@@ -127,6 +135,3 @@ impl QueueMessage {
 fn is_sqs_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
-
-/// The only characters that JSON allows and SQS rejects, with their JSON escapes. JSON allows them in strings only.
-const NONCHARACTERS: [(char, &str); 2] = [('\u{FFFE}', r"\ufffe"), ('\u{FFFF}', r"\uffff")];

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 
 use crate::webhook::json::{self, JsonError, for_each_field};
 
@@ -16,7 +17,12 @@ use crate::webhook::json::{self, JsonError, for_each_field};
 pub struct Fields(Vec<(String, FieldValue)>);
 
 impl Fields {
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, JsonError> {
+    /// Parses a JSON object. A byte order mark before it is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError`] if the text is not a JSON object.
+    pub fn parse(json: &[u8]) -> Result<Self, JsonError> {
         let mut fields = Vec::new();
         for_each_field(json, |name, value| fields.push((name.to_owned(), FieldValue(value.into()))))?;
         Ok(Self(fields))
@@ -24,20 +30,16 @@ impl Fields {
 
     /// Returns the value of a field. If the field is repeated, its last value counts.
     pub fn get(&self, name: &str) -> Option<&FieldValue> {
-        self.last(|field| field == name)
+        self.iter().rev().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
     /// Returns the value of a field, with any letter case of its name. If the field is repeated, its last value counts.
     pub fn get_ignore_case(&self, name: &str) -> Option<&FieldValue> {
-        self.last(|field| field.eq_ignore_ascii_case(name))
-    }
-
-    fn last(&self, matches: impl Fn(&str) -> bool) -> Option<&FieldValue> {
-        self.0.iter().rev().find(|(field, _)| matches(field)).map(|(_, value)| value)
+        get_ignore_case(self.iter(), name)
     }
 
     /// Iterates over all fields, including repeated ones.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &FieldValue)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &FieldValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
@@ -50,6 +52,15 @@ impl Fields {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Returns the value of a field, with any letter case of its name, from the fields of any JSON library. If the field is
+/// repeated, its last value counts.
+pub fn get_ignore_case<N: AsRef<str>, V>(
+    fields: impl IntoIterator<Item = (N, V), IntoIter: DoubleEndedIterator>,
+    name: &str,
+) -> Option<V> {
+    fields.into_iter().rev().find(|(field, _)| field.as_ref().eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// The value of a field.
@@ -97,38 +108,39 @@ impl FieldValue {
 
     /// An integer: `21`, `"21"` or `"[I:21]"`.
     pub fn integer(&self) -> Option<i64> {
-        let text = self.text().map_or(Cow::Borrowed(&*self.0), Cow::Owned);
-        match untag(&text) {
-            Some(("I", digits)) => digits.parse().ok(),
-            _ => text.parse().ok(),
-        }
+        parse_integer(&self.text_or_json())
     }
 
-    /// A boolean: `true` or `false`, also as a string or capitalized, or an integer, of which only `0` is false.
+    /// A boolean. Accepts `true`, `"true"`, `"True"` and integers: 0 is `false`, any other is `true`.
     pub fn boolean(&self) -> Option<bool> {
-        let text = self.text().map_or(Cow::Borrowed(&*self.0), Cow::Owned);
-        match text.as_ref() {
+        match self.text_or_json().as_ref() {
             "true" | "True" => Some(true),
             "false" | "False" => Some(false),
-            _ => self.integer().map(|number| number != 0),
+            text => parse_integer(text).map(|number| number != 0),
         }
     }
 
-    /// A date: ISO 8601, `"[DT:09/16/2025 14:22:14.0000000]"` or `"[D:09/16/2025]"`. .NET's `DateTime.MinValue`
-    /// (`0001-01-01T00:00:00`) means that there is no date.
+    /// A date, in a form that [`DateTime::parse`] accepts.
     pub fn date(&self) -> Option<DateTime> {
-        let text = self.text()?;
-        match untag(&text) {
-            Some(("DT", content)) => DateTime::parse_us(content),
-            Some(("D", content)) => DateTime::parse_us_date(content),
-            _ => DateTime::parse_iso(&text),
-        }
+        DateTime::parse(&self.text()?).ok()?
+    }
+
+    fn text_or_json(&self) -> Cow<'_, str> {
+        self.text().map_or(Cow::Borrowed(&*self.0), Cow::Owned)
     }
 }
 
-/// Splits `[I:6]` into `I` and `6`.
-fn untag(text: &str) -> Option<(&str, &str)> {
+/// Splits a tagged value: `[I:6]` into `I` and `6`.
+pub fn untag(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')
+}
+
+/// Parses an integer, tagged or not: `21` or `[I:21]`.
+pub fn parse_integer(text: &str) -> Option<i64> {
+    match untag(text) {
+        Some(("I", digits)) => digits.parse().ok(),
+        _ => text.parse().ok(),
+    }
 }
 
 /// A date, with a time and an offset as far as SuperOffice sent them.
@@ -144,35 +156,65 @@ pub enum DateTime {
     Date(civil::Date),
 }
 
+/// A text that is not a date of SuperOffice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a date: expected ISO 8601, [DT:09/16/2025 14:22:14.0000000] or [D:09/16/2025]")]
+pub struct InvalidDate;
+
 impl DateTime {
-    /// Parses `2025-05-14T10:48:07.8912039+02:00`, also without an offset or without a time.
-    pub(crate) fn parse_iso(text: &str) -> Option<Self> {
-        let pieces = Pieces::parse(text).ok()?;
-        let Some(time) = pieces.time() else {
-            return Some(Self::Date(pieces.date()));
-        };
-        let local = non_min(pieces.date().to_datetime(time))?;
-        match pieces.to_numeric_offset() {
-            Some(offset) => offset.to_timestamp(local).ok().map(Self::PointInTime),
-            None => Some(Self::Local(local)),
+    /// Parses a date: ISO 8601 with or without an offset or a time (`2025-05-14T10:48:07.8912039+02:00`),
+    /// `[DT:09/16/2025 14:22:14.0000000]` or `[D:09/16/2025]`. Returns `None` for .NET's `DateTime.MinValue`
+    /// (`0001-01-01T00:00:00`), which means that there is no date.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidDate`]
+    ///
+    /// ```
+    /// use superoffice_webhook::DateTime;
+    ///
+    /// let date = DateTime::parse("[DT:09/16/2025 14:22:14.0000000]")?.unwrap();
+    /// assert_eq!(date.in_utc().unwrap().to_string(), "2025-09-16T14:22:14Z");
+    /// assert_eq!(DateTime::parse("0001-01-01T00:00:00Z")?, None);
+    /// # Ok::<(), superoffice_webhook::InvalidDate>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Option<Self>, InvalidDate> {
+        let (date, time, offset) = Self::pieces(text).ok_or(InvalidDate)?;
+        let local = date.to_datetime(time.unwrap_or_default());
+        if local == civil::datetime(1, 1, 1, 0, 0, 0, 0) {
+            return Ok(None);
+        }
+        Ok(Some(match (time, offset) {
+            (None, _) => Self::Date(date),
+            (Some(_), None) => Self::Local(local),
+            (Some(_), Some(offset)) => Self::PointInTime(offset.to_timestamp(local).map_err(|_| InvalidDate)?),
+        }))
+    }
+
+    fn pieces(text: &str) -> Option<(civil::Date, Option<civil::Time>, Option<Offset>)> {
+        match untag(text) {
+            Some(("DT", content)) => {
+                let local = civil::DateTime::strptime("%m/%d/%Y %H:%M:%S%.f", content).ok()?;
+                Some((local.date(), Some(local.time()), None))
+            }
+            Some(("D", content)) => Some((civil::Date::strptime("%m/%d/%Y", content).ok()?, None, None)),
+            _ => {
+                let pieces = Pieces::parse(text).ok()?;
+                Some((pieces.date(), pieces.time(), pieces.to_numeric_offset()))
+            }
         }
     }
 
-    /// Parses `09/16/2025 14:22:14.0000000`.
-    fn parse_us(text: &str) -> Option<Self> {
-        civil::DateTime::strptime("%m/%d/%Y %H:%M:%S%.f", text).ok().and_then(non_min).map(Self::Local)
+    /// Returns the point in time. A date without an offset is read as UTC, a date without a time as midnight. `None` in
+    /// the last hours of 9999, which jiff cannot represent.
+    pub fn in_utc(self) -> Option<Timestamp> {
+        let utc = |local: civil::DateTime| Offset::UTC.to_timestamp(local).ok();
+        match self {
+            Self::PointInTime(timestamp) => Some(timestamp),
+            Self::Local(local) => utc(local),
+            Self::Date(date) => utc(date.into()),
+        }
     }
-
-    /// Parses `09/16/2025`.
-    fn parse_us_date(text: &str) -> Option<Self> {
-        let date = civil::Date::strptime("%m/%d/%Y", text).ok()?;
-        non_min(date.at(0, 0, 0, 0)).map(|_| Self::Date(date))
-    }
-}
-
-/// Filters out .NET's `DateTime.MinValue`, with or without an offset.
-fn non_min(date: civil::DateTime) -> Option<civil::DateTime> {
-    (date != civil::datetime(1, 1, 1, 0, 0, 0, 0)).then_some(date)
 }
 
 #[cfg(test)]

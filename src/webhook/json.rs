@@ -14,6 +14,9 @@ pub enum JsonError {
     /// The document is not UTF-8; the offset is in bytes.
     #[error("not UTF-8: invalid byte at offset {0}")]
     NotUtf8(usize),
+    /// The document has another Unicode encoding, named here.
+    #[error("not UTF-8: encoded as {0}")]
+    OtherEncoding(&'static str),
     /// The document is not JSON.
     #[error("not JSON: {0}")]
     NotJson(serde_json::Error),
@@ -22,12 +25,17 @@ pub enum JsonError {
     NotAnObject,
 }
 
-/// Calls `visit` with the name and the JSON text of each field, in order. Duplicate fields are visited each time.
+/// Calls `visit` with the name and the JSON text of each field, in order. Duplicate fields are visited each time. A byte
+/// order mark before the document is ignored.
 ///
 /// SuperOffice adds fields and changes their types over time, so only the syntax is checked here.
 pub(crate) fn for_each_field(json: &[u8], visit: impl FnMut(&str, &str)) -> Result<(), JsonError> {
+    visit_fields(json, visit).map_err(|error| other_encoding(json).map_or(error, JsonError::OtherEncoding))
+}
+
+fn visit_fields(json: &[u8], visit: impl FnMut(&str, &str)) -> Result<(), JsonError> {
     let text = std::str::from_utf8(json).map_err(|error| JsonError::NotUtf8(error.valid_up_to()))?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut deserializer = serde_json::Deserializer::from_str(without_bom(text));
     FieldVisitor(visit).deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| {
         match error.classify() {
             // The text of a data error quotes the value.
@@ -35,6 +43,24 @@ pub(crate) fn for_each_field(json: &[u8], visit: impl FnMut(&str, &str)) -> Resu
             _ => JsonError::NotJson(error),
         }
     })
+}
+
+/// Returns a text without a byte order mark before it.
+pub(crate) fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{FEFF}').unwrap_or(text)
+}
+
+/// Returns the Unicode encoding of a document that is not JSON in UTF-8.
+///
+/// The first bytes are a byte order mark, or two ASCII characters: JSON objects begin with two.
+fn other_encoding(json: &[u8]) -> Option<&'static str> {
+    match json {
+        [0xFF, 0xFE, 0, 0, ..] | [1..=0xFF, 0, 0, 0, ..] => Some("UTF-32LE"),
+        [0, 0, 0xFE, 0xFF, ..] | [0, 0, 0, 1..=0xFF, ..] => Some("UTF-32BE"),
+        [0xFF, 0xFE, ..] | [1..=0xFF, 0, 1..=0xFF, 0, ..] => Some("UTF-16LE"),
+        [0xFE, 0xFF, ..] | [0, 1..=0xFF, 0, 1..=0xFF, ..] => Some("UTF-16BE"),
+        _ => None,
+    }
 }
 
 struct FieldVisitor<F>(F);
@@ -123,6 +149,37 @@ mod tests {
         }
         let error = for_each_field(b"{\"Event\":\"\xff\"}", |_, _| ()).unwrap_err();
         assert_eq!(error.to_string(), "not UTF-8: invalid byte at offset 10");
+    }
+
+    #[test]
+    fn one_byte_order_mark_is_ignored() {
+        assert_eq!(fields("\u{FEFF} {\"a\":1}").unwrap(), [("a".to_owned(), "1".to_owned())]);
+        let error = "not JSON: expected value at line 1 column 1";
+        for json in ["\u{FEFF}\u{FEFF}{}", " \u{FEFF}{}"] {
+            assert!(fields(json).unwrap_err().starts_with("not JSON: expected value at line 1 column "), "{error}");
+        }
+        let error = for_each_field(b"\xef\xbb\xbf\xff", |_, _| ()).unwrap_err();
+        assert_eq!(error.to_string(), "not UTF-8: invalid byte at offset 3");
+    }
+
+    #[test]
+    fn other_unicode_encoding_is_named() {
+        let utf_16: Vec<u16> = "{\"a\":\"北🫐\"}".encode_utf16().collect();
+        let utf_32: Vec<u32> = "{\"a\":\"北🫐\"}".chars().map(u32::from).collect();
+        for (name, mark, document) in [
+            ("UTF-16LE", &b"\xff\xfe"[..], utf_16.iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<_>>()),
+            ("UTF-16BE", b"\xfe\xff", utf_16.iter().flat_map(|unit| unit.to_be_bytes()).collect()),
+            ("UTF-32LE", b"\xff\xfe\0\0", utf_32.iter().flat_map(|unit| unit.to_le_bytes()).collect()),
+            ("UTF-32BE", b"\0\0\xfe\xff", utf_32.iter().flat_map(|unit| unit.to_be_bytes()).collect()),
+        ] {
+            for document in [mark.to_vec(), document.clone(), [mark, &document].concat()] {
+                let error = for_each_field(&document, |_, _| ()).unwrap_err();
+                assert_eq!(error.to_string(), format!("not UTF-8: encoded as {name}"), "{document:?}");
+            }
+        }
+        for document in [&b""[..], b"\0", b"[\0]", b"nul\0", b"\0\0\0\0", b"\0\x01\x02\x03", b"\xef\xbb"] {
+            assert_eq!(other_encoding(document), None, "{document:?}");
+        }
     }
 
     #[test]

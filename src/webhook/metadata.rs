@@ -41,12 +41,18 @@ pub enum ParseError {
     /// `Event` is absent.
     #[error("no usable Event")]
     NoEvent,
+    /// `Event` has whitespace around it, so no filter would match the event.
+    #[error("Event has whitespace around it")]
+    EventWithWhitespace,
     /// `EventId` is absent.
     #[error("no usable EventId")]
     NoEventId,
     /// `PrimaryKey` is not an integer, but the event is to be forwarded.
     #[error("no usable PrimaryKey")]
     NoPrimaryKey,
+    /// The event is to be forwarded, but the body contains a character that no queue message can contain.
+    #[error("contains U+FFFE or U+FFFF")]
+    Noncharacter,
 }
 
 impl EventMetadata {
@@ -95,10 +101,12 @@ impl EventMetadata {
     ///
     /// # Errors
     ///
-    /// [`ParseError::NoEvent`] and [`ParseError::NoEventId`].
+    /// [`ParseError::NoEvent`], [`ParseError::EventWithWhitespace`] and [`ParseError::NoEventId`].
     pub(crate) fn validate(&self) -> Result<(), ParseError> {
-        if self.event.trim().is_empty() {
-            return Err(ParseError::NoEvent);
+        match self.event.trim() {
+            "" => return Err(ParseError::NoEvent),
+            trimmed if trimmed.len() < self.event.len() => return Err(ParseError::EventWithWhitespace),
+            _ => {}
         }
         if self.event_id.trim().is_empty() && !self.is_test() {
             return Err(ParseError::NoEventId);
@@ -146,7 +154,7 @@ impl EventMetadata {
 
     /// When the event occurred. `None` if `Timestamp` is absent or has no offset.
     pub fn occurred_at(&self) -> Option<Timestamp> {
-        match DateTime::parse_iso(self.timestamp()?)? {
+        match DateTime::parse(self.timestamp()?).ok()?? {
             DateTime::PointInTime(timestamp) => Some(timestamp),
             DateTime::Local(_) | DateTime::Date(_) => None,
         }
@@ -258,6 +266,18 @@ mod tests {
         ] {
             assert_eq!(parse(body).unwrap_err(), reason, "{body}");
         }
+    }
+
+    #[test]
+    fn event_with_whitespace_around_it_is_malformed() {
+        for space in ('\0'..=char::MAX).filter(|c| c.is_whitespace()) {
+            for event in [format!("{space}contact.changed"), format!("contact.changed{space}"), format!("{space}test")]
+            {
+                let body = serde_json::json!({"Event": event, "EventId": "1", "PrimaryKey": 1}).to_string();
+                assert_eq!(parse(&body).unwrap_err(), "Event has whitespace around it", "{body}");
+            }
+        }
+        assert_eq!(parse(r#"{"Event":"a b","EventId":"1"}"#).unwrap().event(), "a b");
     }
 
     #[test]

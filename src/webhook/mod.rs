@@ -1,8 +1,10 @@
 //! SuperOffice's webhook deliveries: signatures, tenants and events. No AWS.
 //!
-//! A body passes through [`verifier`] (is it signed?), [`metadata`] (which event is it?) and [`tenant`] (may this
-//! secret sign for this tenant?). Consumers then read [`event`], [`contact`] and [`field`].
+//! [`verifier`] authenticates a body: [`signature`] is the MAC, [`tenant`] has the secrets of each tenant, and
+//! [`authorization`] decides whether a secret may sign for the tenant in the body. Then [`metadata`] identifies the
+//! event. Consumers read [`event`], [`contact`] and [`field`].
 
+pub mod authorization;
 pub mod contact;
 pub mod event;
 pub mod field;

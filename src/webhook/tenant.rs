@@ -1,8 +1,9 @@
-//! Tenant authorization: the secrets of each tenant, and the check that a secret may sign for the tenant in the body.
+//! The secrets of each tenant: listed, or derived from a master secret.
 //!
-//! A tenant's secrets are listed, or derived from a master secret. Derived secrets need no storage, so there can be any
-//! number of tenants; the request path tells which secret to derive.
+//! Derived secrets need no storage, so there can be any number of tenants. The request path names the tenant whose
+//! secret to derive.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +11,6 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::webhook::metadata::EventMetadata;
 use crate::webhook::signature::{Secret, Signature, any_verifies};
 
 /// The maximum number of tenant secrets. Each costs one MAC over every body, signed or not.
@@ -86,20 +86,20 @@ impl TenantSecrets {
         self.0.is_empty()
     }
 
-    /// Returns the listed name of a tenant. Consumers may ignore letter case, so it is ignored here too.
-    fn listed_name(&self, tenant: &str) -> Option<&str> {
+    /// Returns the listed name of a tenant. Letter case is ignored, because consumers may ignore it.
+    pub(super) fn listed_name(&self, tenant: &str) -> Option<&str> {
         self.0.keys().find(|listed| listed.eq_ignore_ascii_case(tenant)).map(String::as_str)
     }
 
     /// Returns the secrets of a listed tenant.
-    pub(crate) fn get(&self, tenant: &str) -> Option<&[Secret]> {
+    pub(super) fn get(&self, tenant: &str) -> Option<&[Secret]> {
         self.0.get(self.listed_name(tenant)?).map(Vec::as_slice)
     }
 
     /// Returns the listed tenants whose secrets signed the body. All secrets are tried.
-    pub(crate) fn signers(&self, body: &[u8], signature: &Signature) -> Vec<String> {
+    pub(super) fn signers(&self, body: &[u8], signature: &Signature) -> Vec<&str> {
         let signed = |secrets: &Vec<Secret>| any_verifies(secrets, body, signature);
-        self.0.iter().filter(|(_, secrets)| signed(secrets)).map(|(tenant, _)| tenant.clone()).collect()
+        self.0.iter().filter(|(_, secrets)| signed(secrets)).map(|(tenant, _)| tenant.as_str()).collect()
     }
 }
 
@@ -192,118 +192,22 @@ impl MasterSecret {
     }
 }
 
-/// Returns the tenant in a request path: the last segment, if it directly follows a segment `webhook`.
+/// Returns the tenant in a path: the last segment, percent-decoded, if it directly follows a segment `webhook` in any
+/// letter case.
 ///
-/// A stage and a base path may precede it. A trailing slash is ignored.
-pub(crate) fn from_path(path: &str) -> Option<String> {
+/// A stage and a base path may precede the two segments. A trailing slash is ignored.
+///
+/// ```
+/// use superoffice_webhook::webhook::tenant;
+///
+/// assert_eq!(tenant::from_path("/prod/webhook/Cust1234/").as_deref(), Some("Cust1234"));
+/// assert_eq!(tenant::from_path("/webhook"), None);
+/// ```
+pub fn from_path(path: &str) -> Option<Cow<'_, str>> {
     let mut segments = path.trim_end_matches('/').rsplit('/');
     let tenant = segments.next()?;
-    (segments.next()? == "webhook").then(|| percent_decode_str(tenant).decode_utf8_lossy().into_owned())
-}
-
-/// The kind of secret that signed a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SignedBy {
-    /// The shared secret.
-    Current,
-    /// The previous shared secret, accepted during rotation.
-    Previous,
-    /// One of the tenant's listed secrets.
-    Tenant,
-    /// The tenant's derived secret.
-    Derived,
-}
-
-impl SignedBy {
-    /// `current`, `previous`, `tenant` or `derived`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Current => "current",
-            Self::Previous => "previous",
-            Self::Tenant => "tenant",
-            Self::Derived => "derived",
-        }
-    }
-}
-
-/// The configured secrets that signed a body. At least one did.
-#[derive(Clone, Debug)]
-pub(crate) enum Signers {
-    /// The request has no tenant in its path.
-    AnyTenant {
-        /// The shared secret that signed the body.
-        shared: Option<SignedBy>,
-        /// The listed tenants whose secrets signed the body.
-        tenants: Vec<String>,
-    },
-    /// The request has this tenant in its path, and a secret of the tenant signed the body.
-    PathTenant {
-        /// The tenant.
-        tenant: String,
-        /// `Tenant` or `Derived`.
-        signed_by: SignedBy,
-    },
-}
-
-/// Returns the secret that signed the body, if it may sign for the tenant that the body names. `metadata` is `None` if
-/// the body is not a JSON object.
-pub(crate) fn authorize(
-    signers: &Signers,
-    listed: &TenantSecrets,
-    metadata: Option<&EventMetadata>,
-) -> Option<SignedBy> {
-    match signers {
-        Signers::AnyTenant { shared, .. } if listed.is_empty() => *shared,
-        Signers::AnyTenant { shared, tenants } => {
-            let any = shared.or((!tenants.is_empty()).then_some(SignedBy::Tenant));
-            match TenantClaim::of(metadata) {
-                TenantClaim::NotRequired => any,
-                TenantClaim::Missing => *shared,
-                TenantClaim::Tenant(tenant) => match listed.listed_name(tenant) {
-                    Some(tenant) => tenants.iter().any(|signer| signer == tenant).then_some(SignedBy::Tenant),
-                    None => *shared,
-                },
-                TenantClaim::Ambiguous => None,
-            }
-        }
-        Signers::PathTenant { tenant, signed_by } => match TenantClaim::of(metadata) {
-            TenantClaim::NotRequired => Some(*signed_by),
-            TenantClaim::Tenant(named) => named.eq_ignore_ascii_case(tenant).then_some(*signed_by),
-            TenantClaim::Missing | TenantClaim::Ambiguous => None,
-        },
-    }
-}
-
-/// The tenant that a body names.
-enum TenantClaim<'m> {
-    /// A tenant.
-    Tenant(&'m str),
-    /// An event without a tenant.
-    Missing,
-    /// Two tenants, or a field name that readers may understand differently.
-    Ambiguous,
-    /// Not an event of any tenant: a registration probe, which has no effect, or a malformed body. A malformed body is
-    /// quarantined, and authorized again when it is redriven.
-    NotRequired,
-}
-
-impl<'m> TenantClaim<'m> {
-    fn of(metadata: Option<&'m EventMetadata>) -> Self {
-        let Some(metadata) = metadata else {
-            return Self::NotRequired;
-        };
-        if metadata.has_ambiguous_tenant() {
-            return Self::Ambiguous;
-        }
-        match metadata.context_identifier() {
-            // SuperOffice sends the probe without the tenant, or with `Default`.
-            _ if metadata.is_test() && metadata.has_no_tenant() => Self::NotRequired,
-            Some(tenant) => Self::Tenant(tenant),
-            None if metadata.validate().is_err() => Self::NotRequired,
-            None => Self::Missing,
-        }
-    }
+    let is_tenant = segments.next()?.eq_ignore_ascii_case("webhook");
+    is_tenant.then(|| percent_decode_str(tenant).decode_utf8_lossy())
 }
 
 #[cfg(test)]
@@ -375,6 +279,7 @@ mod tests {
             ("/webhook/Cust%31", Some("Cust1")),
             ("/webhook/a%2Fb", Some("a/b")),
             ("/webhook/webhook", Some("webhook")),
+            ("/Prod/WebHook/Cust1", Some("Cust1")),
             ("/webhook/%ff", Some("\u{fffd}")),
             ("/webhook", None),
             ("/webhook/", None),

@@ -1,14 +1,15 @@
-//! Verification of a request body, and the proof of it.
+//! Authentication of a request body, and the proof of it.
 //!
-//! [`Verifier::verify`] is the only way to a [`VerifiedBody`], and [`Verifier::authorize`] the only way from there to
-//! an [`AuthorizedBody`]. A queue message is made from nothing else, so an unsigned body cannot be queued.
+//! [`Verifier`] is the only source of an [`AuthorizedBody`], and a queue message is made only from an
+//! [`AuthorizedBody`]. So an unsigned body cannot be queued.
 
 use std::fmt;
 
+use crate::webhook::authorization::{SignedBy, Signers};
 use crate::webhook::diagnosis::has_stray_whitespace;
-use crate::webhook::metadata::EventMetadata;
+use crate::webhook::metadata::{EventMetadata, ParseError};
 use crate::webhook::signature::{InvalidSignature, Secret, Signature, any_verifies};
-use crate::webhook::tenant::{self, MasterSecret, SignedBy, Signers, TenantSecrets};
+use crate::webhook::tenant::{self, MasterSecret, TenantSecrets};
 
 /// The reason why a request is not authenticated. For the log only: the response is the same in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,31 +35,19 @@ pub enum Rejection {
     TenantMismatch,
 }
 
-/// A request body that a configured secret signed. Its tenant is not checked yet.
-#[derive(Clone)]
-pub struct VerifiedBody {
-    bytes: Vec<u8>,
-    signature: Signature,
-    signers: Signers,
-}
-
-impl VerifiedBody {
-    /// The body as received, byte for byte.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl fmt::Debug for VerifiedBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifiedBody({} bytes)", self.bytes.len())
-    }
-}
-
-/// A request body that a secret of its own tenant signed.
-#[derive(Clone)]
+/// The proof that a secret of the body's own tenant signed the body.
+///
+/// The proof owns the body and its metadata, so other metadata cannot be passed instead. Only a [`Verifier`] creates it:
+///
+/// ```compile_fail,E0451
+/// # use superoffice_webhook::{AuthorizedBody, Secret, SignedBy};
+/// # let (bytes, signature) = (b"{}".to_vec(), Secret::new("secret").unwrap().sign(b"{}"));
+/// # let event = superoffice_webhook::EventMetadata::default();
+/// let forged = AuthorizedBody { bytes, event: Ok(event), signature, signed_by: SignedBy::Current };
+/// ```
 pub struct AuthorizedBody {
     bytes: Vec<u8>,
+    event: Result<EventMetadata, ParseError>,
     signature: Signature,
     signed_by: SignedBy,
 }
@@ -69,9 +58,9 @@ impl AuthorizedBody {
         &self.bytes
     }
 
-    /// Consumes the proof and returns the body as received.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The metadata of the event, or the reason why the body is malformed.
+    pub fn event(&self) -> Result<&EventMetadata, &ParseError> {
+        self.event.as_ref()
     }
 
     /// The verified signature.
@@ -82,6 +71,11 @@ impl AuthorizedBody {
     /// The kind of secret that signed the body.
     pub fn signed_by(&self) -> SignedBy {
         self.signed_by
+    }
+
+    /// Consumes the proof and returns the body, its parse result and its signature.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Result<EventMetadata, ParseError>, Signature) {
+        (self.bytes, self.event, self.signature)
     }
 }
 
@@ -111,110 +105,102 @@ impl Verifier {
         Self { current, previous, tenants, masters: Vec::new() }
     }
 
-    /// Also accepts a previous shared secret, during rotation.
+    /// Adds a previous shared secret, accepted during rotation.
     #[must_use]
     pub fn with_previous(self, previous: Secret) -> Self {
         Self { previous: Some(previous), ..self }
     }
 
-    /// Also accepts secrets derived from a master secret, on the tenant's path. A second one is accepted during
-    /// rotation.
+    /// Adds a master secret. The secrets that it derives are accepted on the tenants' paths. A second master secret is
+    /// accepted during rotation.
     #[must_use]
     pub fn with_master(mut self, master: MasterSecret) -> Self {
         self.masters.push(master);
         self
     }
 
-    /// Verifies the body of a request. With a master secret and a tenant in the path, `…/webhook/<tenant>`, only the
-    /// secrets of this tenant are accepted. Otherwise the path has no meaning, see [`Verifier::verify`].
+    /// Verifies the signature of a request body, and that the secret may sign for the tenant that the body names.
+    ///
+    /// With a master secret and a tenant in the path, `…/webhook/<tenant>`, only the secrets of this tenant are
+    /// accepted. Otherwise the path has no meaning, and derived secrets are not accepted. All secrets are tried, so that
+    /// the duration reveals nothing about them.
     ///
     /// # Errors
     ///
     /// [`Rejection`], for the log only.
-    pub fn verify_at<S: AsRef<[u8]>>(
+    pub fn authenticate<S: AsRef<[u8]>>(
         &self,
         path: &str,
         body: Vec<u8>,
         header_values: impl IntoIterator<Item = S>,
-    ) -> Result<VerifiedBody, Rejection> {
-        match tenant::from_path(path).filter(|_| !self.masters.is_empty()) {
-            Some(tenant) => self.verify_for_tenant(tenant, body, header_values),
-            None => self.verify(body, header_values),
-        }
+    ) -> Result<AuthorizedBody, Rejection> {
+        let signature = parse_header(header_values)?;
+        let tenant = tenant::from_path(path).filter(|_| !self.masters.is_empty());
+        let signers = match &tenant {
+            Some(tenant) => self.signers_for_tenant(tenant, &body, &signature)?,
+            None => self.signers(&body, &signature)?,
+        };
+        let metadata = EventMetadata::parse(&body);
+        let signed_by = self.authorize(&signers, metadata.as_ref().ok())?;
+        // Validated last: a malformed body must not be quarantined for another tenant either.
+        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
+        Ok(AuthorizedBody { bytes: body, event, signature, signed_by })
     }
 
-    /// Verifies a body from a queue message, which does not contain the path. The tenant in the body selects the secret
-    /// and is then authorized, as on the tenant's path.
+    /// Verifies the body of a queue message, which does not contain the path. The body is accepted if it would be
+    /// accepted without a tenant in the path, or on the path of the tenant that it names.
     ///
     /// # Errors
     ///
     /// [`Rejection`]
     pub fn verify_message(&self, body: &[u8], signature: Option<&str>) -> Result<AuthorizedBody, Rejection> {
-        let metadata = EventMetadata::parse(body).ok();
-        let result = self.verify(body.to_vec(), signature);
-        let tenant = metadata.as_ref().and_then(EventMetadata::context_identifier);
-        match (result.and_then(|body| self.authorize(body, metadata.as_ref())), tenant) {
-            (Err(_), Some(tenant)) if !self.masters.is_empty() => {
-                let body = self.verify_for_tenant(tenant.to_owned(), body.to_vec(), signature)?;
-                self.authorize(body, metadata.as_ref())
-            }
-            (result, _) => result,
-        }
-    }
-
-    /// Verifies a body against the secrets of one tenant: the listed ones, otherwise the derived ones.
-    fn verify_for_tenant<S: AsRef<[u8]>>(
-        &self,
-        tenant: String,
-        body: Vec<u8>,
-        header_values: impl IntoIterator<Item = S>,
-    ) -> Result<VerifiedBody, Rejection> {
-        let signature = parse_header(header_values)?;
-        let (is_valid, signed_by) = match self.tenants.get(&tenant) {
-            Some(listed) => (any_verifies(listed, &body, &signature), SignedBy::Tenant),
-            None => {
-                let derived: Vec<Secret> = self.masters.iter().map(|master| master.derive(&tenant)).collect();
-                (any_verifies(&derived, &body, &signature), SignedBy::Derived)
-            }
+        let signature = parse_header(signature)?;
+        let signers = match self.signers(body, &signature) {
+            Err(rejection) if self.masters.is_empty() => return Err(rejection),
+            signers => signers,
         };
-        if !is_valid {
-            return Err(Rejection::Mismatch);
-        }
-        Ok(VerifiedBody { bytes: body, signature, signers: Signers::PathTenant { tenant, signed_by } })
+        let metadata = EventMetadata::parse(body);
+        let claimed = metadata.as_ref().ok();
+        let tenant = claimed.and_then(EventMetadata::context_identifier).filter(|_| !self.masters.is_empty());
+        let signed_by = match (signers.and_then(|signers| self.authorize(&signers, claimed)), tenant) {
+            (Err(_), Some(tenant)) => self.authorize(&self.signers_for_tenant(tenant, body, &signature)?, claimed)?,
+            (result, _) => result?,
+        };
+        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
+        Ok(AuthorizedBody { bytes: body.to_vec(), event, signature, signed_by })
     }
 
-    /// Verifies a body against the values of its signature header. Derived secrets are not accepted.
-    ///
-    /// All configured secrets are tried, so that the duration reveals nothing about them.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection`], for the log only.
-    pub fn verify<S: AsRef<[u8]>>(
-        &self,
-        body: Vec<u8>,
-        header_values: impl IntoIterator<Item = S>,
-    ) -> Result<VerifiedBody, Rejection> {
-        let signature = parse_header(header_values)?;
-        let signed = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.verifies(&body, &signature));
+    /// Returns the shared and listed secrets that signed a body.
+    fn signers(&self, body: &[u8], signature: &Signature) -> Result<Signers<'_>, Rejection> {
+        let signed = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.verifies(body, signature));
         let (current, previous) = (signed(&self.current), signed(&self.previous));
         let shared = if current { Some(SignedBy::Current) } else { previous.then_some(SignedBy::Previous) };
-        let tenants = self.tenants.signers(&body, &signature);
+        let tenants = self.tenants.signers(body, signature);
         if shared.is_none() && tenants.is_empty() {
-            return Err(self.diagnose(&body, &signature));
+            return Err(self.diagnose(body, signature));
         }
-        Ok(VerifiedBody { bytes: body, signature, signers: Signers::AnyTenant { shared, tenants } })
+        Ok(Signers::AnyTenant { shared, tenants })
     }
 
-    /// Checks that the secret that signed a body may sign for the tenant that the body names. `metadata` is the parsed
-    /// body, or `None` if it is not a JSON object.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::TenantMismatch`].
-    pub fn authorize(&self, body: VerifiedBody, metadata: Option<&EventMetadata>) -> Result<AuthorizedBody, Rejection> {
-        let signed_by = tenant::authorize(&body.signers, &self.tenants, metadata).ok_or(Rejection::TenantMismatch)?;
-        Ok(AuthorizedBody { bytes: body.bytes, signature: body.signature, signed_by })
+    /// Returns the kind of a tenant's secrets that signed a body: the listed secrets, otherwise the derived ones.
+    fn signers_for_tenant<'t>(
+        &self,
+        tenant: &'t str,
+        body: &[u8],
+        signature: &Signature,
+    ) -> Result<Signers<'t>, Rejection> {
+        let (is_valid, signed_by) = match self.tenants.get(tenant) {
+            Some(listed) => (any_verifies(listed, body, signature), SignedBy::Tenant),
+            None => {
+                let derived: Vec<Secret> = self.masters.iter().map(|master| master.derive(tenant)).collect();
+                (any_verifies(&derived, body, signature), SignedBy::Derived)
+            }
+        };
+        if is_valid { Ok(Signers::PathTenant { tenant, signed_by }) } else { Err(Rejection::Mismatch) }
+    }
+
+    fn authorize(&self, signers: &Signers<'_>, metadata: Option<&EventMetadata>) -> Result<SignedBy, Rejection> {
+        signers.authorize(&self.tenants, metadata).ok_or(Rejection::TenantMismatch)
     }
 
     fn diagnose(&self, body: &[u8], signature: &Signature) -> Rejection {
@@ -248,9 +234,7 @@ mod tests {
     }
 
     fn verify(verifier: &Verifier, body: &[u8], headers: &[&str]) -> Result<SignedBy, Rejection> {
-        let body = verifier.verify(body.to_vec(), headers)?;
-        let metadata = EventMetadata::parse(body.bytes()).ok();
-        verifier.authorize(body, metadata.as_ref()).map(|body| body.signed_by())
+        verifier.authenticate("/webhook", body.to_vec(), headers).map(|body| body.signed_by())
     }
 
     fn with_tenants(current: Option<&str>, tenants: &[(&str, &[&str])]) -> Verifier {
@@ -397,14 +381,32 @@ mod tests {
     }
 
     #[test]
+    fn proof_owns_the_parse_result_of_its_body() {
+        let verifier = Verifier::new(secret("shared"));
+        for (body, expected) in [
+            (BODY, Ok("contact.changed")),
+            (b"", Err("not JSON: EOF while parsing a value at line 1 column 0")),
+            (br#"{"EventId":"1"}"#, Err("no usable Event")),
+        ] {
+            let signature = signed("shared", body);
+            let authenticated = verifier.authenticate("", body.to_vec(), [&signature]).unwrap();
+            let message = verifier.verify_message(body, Some(&signature)).unwrap();
+            for proof in [authenticated, message] {
+                let event = proof.event().map(EventMetadata::event).map_err(ToString::to_string);
+                assert_eq!((event, proof.bytes()), (expected.map_err(str::to_owned), body));
+                assert_eq!(proof.signature().to_string(), signature);
+            }
+        }
+    }
+
+    #[test]
     fn debug_output_shows_neither_secrets_nor_signature_nor_body() {
         let verifier = with_tenants(Some("hush-current"), &[("CustA", &["hush-tenant"])])
             .with_previous(secret("hush-previous"))
             .with_master("hush-master-secret of 32 bytes or more".parse().unwrap());
-        let verified = verifier.verify(b"hush-body".to_vec(), [signed("hush-current", b"hush-body")]).unwrap();
-        let authorized = verifier.authorize(verified.clone(), None).unwrap();
-        let shown = format!("{verifier:?} {verified:?} {authorized:?} {:?}", authorized.signature());
-        assert!(shown.contains("VerifiedBody(9 bytes) AuthorizedBody(9 bytes)"), "{shown}");
+        let authorized = verifier.verify_message(b"hush-body", Some(&signed("hush-current", b"hush-body"))).unwrap();
+        let shown = format!("{verifier:?} {authorized:?} {:?}", authorized.signature());
+        assert!(shown.contains("AuthorizedBody(9 bytes)"), "{shown}");
         assert!(!shown.contains("hush") && !shown.contains(&authorized.signature().to_string()), "{shown}");
     }
 
@@ -420,9 +422,7 @@ mod tests {
     }
 
     fn verify_at(verifier: &Verifier, path: &str, body: &[u8], secret: &str) -> Result<SignedBy, Rejection> {
-        let body = verifier.verify_at(path, body.to_vec(), [signed(secret, body)])?;
-        let metadata = EventMetadata::parse(body.bytes()).ok();
-        verifier.authorize(body, metadata.as_ref()).map(|body| body.signed_by())
+        verifier.authenticate(path, body.to_vec(), [signed(secret, body)]).map(|body| body.signed_by())
     }
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         let none = br#"{"Event":"contact.changed","EventId":"1"}"#;
         for (path, body, secret, expected) in [
             ("/webhook/CustA", &of_a[..], a.as_str(), Ok(SignedBy::Derived)),
-            ("/prod/webhook/custa/", &of_a, &a, Ok(SignedBy::Derived)),
+            ("/prod/Webhook/cust%41/", &of_a, &a, Ok(SignedBy::Derived)),
             ("/webhook/CustA", &event_of("CUSTA"), &a, Ok(SignedBy::Derived)),
             ("/webhook/CustB", &of_a, &a, Err(Rejection::Mismatch)),
             ("/webhook/CustB", &of_a, &b, Err(Rejection::TenantMismatch)),
@@ -442,9 +442,12 @@ mod tests {
             ("/webhook/CustA", &event_of("Default"), &a, Err(Rejection::TenantMismatch)),
             ("/webhook/CustA", &of_a, "shared", Err(Rejection::Mismatch)),
             ("/webhook", &of_a, &a, Err(Rejection::Mismatch)),
+            ("/webhook/CustA/events", &of_a, &a, Err(Rejection::Mismatch)),
             ("/", &of_a, &a, Err(Rejection::Mismatch)),
+            ("/webhook/CustA", &of_a, &derived(PREVIOUS_MASTER, "CustA"), Err(Rejection::Mismatch)),
             ("/webhook", &of_a, "shared", Ok(SignedBy::Current)),
             ("/webhook/CustA", b"not JSON", &a, Ok(SignedBy::Derived)),
+            ("/webhook/CustA", br#"{"Event":" test ","EventId":"1"}"#, &a, Ok(SignedBy::Derived)),
         ] {
             assert_eq!(verify_at(&verifier, path, body, secret), expected, "{path} {}", String::from_utf8_lossy(body));
         }
@@ -466,6 +469,9 @@ mod tests {
             assert_eq!(verify_at(&verifier, "/webhook/custA", &of_a, secret), expected);
         }
         assert_eq!(verify_at(&verifier, "/webhook", &of_a, "a"), Ok(SignedBy::Tenant));
+        let of_b = event_of("CustB");
+        assert_eq!(verify_at(&verifier, "/webhook/CustA", &of_b, "a"), Err(Rejection::TenantMismatch));
+        assert_eq!(verify_at(&verifier, "/webhook/CustB", &of_a, "a"), Err(Rejection::Mismatch));
         for path in ["/webhook", "/", "/webhook/CustB"] {
             let result = verify_at(&verifier, path, &of_a, &derived(MASTER, "CustA"));
             assert_eq!(result, Err(Rejection::Mismatch), "{path}");
@@ -485,6 +491,9 @@ mod tests {
             let probe = format!(r#"{{"Event":"test","EventId":"1"{tenant}}}"#).into_bytes();
             assert_eq!(verify_at(&verifier, "/webhook/CustA", &probe, &secret), expected, "{tenant}");
         }
+        // With whitespace around `Event`, the body is malformed, and no probe.
+        let malformed = br#"{"Event":"test ","EventId":"1","ContextIdentifier":"Default"}"#;
+        assert_eq!(verify_at(&verifier, "/webhook/CustA", malformed, &secret), Err(Rejection::TenantMismatch));
     }
 
     #[test]

@@ -107,7 +107,7 @@ def test_new_queue_type_keeps_the_old_queues_with_their_messages(changed):
 
     assert changed.outcome(event()) == (200, "forwarded")
     (message,) = changed.queue().drain()
-    assert "MessageGroupId" not in message["Attributes"]
+    assert message["Attributes"]["MessageGroupId"] == "Cust12345"
     assert "FifoQueue" not in changed.queue("DeadLetterQueueUrl").attributes
     assert fifo.url.endswith(".fifo")
     assert len(fifo.drain()) == 1

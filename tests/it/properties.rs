@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use superoffice_webhook::{Rejection, Secret, Verifier};
+use superoffice_webhook::{Fields, Rejection, Secret, Verifier};
 use test_support::invariants::{check_signature_headers, check_signed_body};
 use test_support::{Function, project_root, sign};
 
@@ -27,6 +27,7 @@ fn json() -> impl Strategy<Value = String> {
         any::<String>().prop_map(|text| quote(&text)),
         Just(r#""\ud800""#.to_owned()),
         Just("\"\u{FFFE}\u{FFFF}\"".to_owned()),
+        Just(r#""\ufffe\uFFFF""#.to_owned()),
         Just(r#""contact.changed""#.to_owned()),
         Just(r#""test""#.to_owned()),
     ];
@@ -58,6 +59,12 @@ fn field_name() -> impl Strategy<Value = String> {
         any::<String>().prop_map(|name| quote(&name)),
         Just(r#""\udfff""#.to_owned()),
     ]
+}
+
+/// Fields of an event, except the required ones.
+fn other_field() -> impl Strategy<Value = (String, String)> {
+    let is_required = |name: &str| ["\"Event\"", "\"EventId\"", "\"PrimaryKey\""].contains(&name);
+    (field_name().prop_filter("required", move |name| !is_required(name)), json())
 }
 
 fn quote(text: &str) -> String {
@@ -110,6 +117,38 @@ proptest! {
         check_signed_body(body.as_bytes());
     }
 
+    /// Only the required fields matter. A byte order mark may precede the body.
+    #[test]
+    fn event_with_any_other_fields_is_forwarded(
+        before in prop::collection::vec(other_field(), 0..4),
+        after in prop::collection::vec(other_field(), 0..4),
+        has_byte_order_mark: bool,
+    ) {
+        let required = [("Event", r#""contact.changed""#), ("EventId", r#""1""#), ("PrimaryKey", "7")];
+        let required = required.map(|(name, value)| (quote(name), value.to_owned()));
+        let event = object(&[before, required.to_vec(), after].concat());
+        let body = if has_byte_order_mark { format!("\u{FEFF}{event}") } else { event };
+        let expected = if body.contains(['\u{FFFE}', '\u{FFFF}']) { "quarantined" } else { "forwarded" };
+        prop_assert_eq!(check_signed_body(body.as_bytes()), [expected; 2], "{}", body);
+    }
+
+    #[test]
+    fn event_in_another_unicode_encoding_is_quarantined(event in event(), has_byte_order_mark: bool) {
+        let text = if has_byte_order_mark { format!("\u{FEFF}{event}") } else { event };
+        let utf_16 = || text.encode_utf16();
+        let utf_32 = || text.chars().map(u32::from);
+        for (name, body) in [
+            ("UTF-16LE", utf_16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()),
+            ("UTF-16BE", utf_16().flat_map(u16::to_be_bytes).collect()),
+            ("UTF-32LE", utf_32().flat_map(u32::to_le_bytes).collect()),
+            ("UTF-32BE", utf_32().flat_map(u32::to_be_bytes).collect()),
+        ] {
+            let error = Fields::parse(&body).unwrap_err().to_string();
+            prop_assert_eq!(error, format!("not UTF-8: encoded as {name}"));
+            prop_assert_eq!(check_signed_body(&body), ["quarantined"; 2]);
+        }
+    }
+
     #[test]
     fn any_signature_headers_are_rejected(body: Vec<u8>, headers in prop::collection::vec(any::<Vec<u8>>(), 0..3)) {
         let headers: Vec<&[u8]> = headers.iter().map(Vec::as_slice).collect();
@@ -135,7 +174,7 @@ proptest! {
         let expected = sign(&body, &key);
         let secret = Secret::new(&key).unwrap();
         prop_assert_eq!(secret.sign(&body).to_string(), expected.as_str());
-        prop_assert!(Verifier::new(secret).verify(body, [&expected]).is_ok());
+        prop_assert!(Verifier::new(secret).authenticate("", body, [&expected]).is_ok());
     }
 }
 
@@ -152,11 +191,11 @@ proptest! {
             bytes
         };
         for bit in 0..body.len() * 8 {
-            let result = verifier.verify(flipped(&body, bit), [STANDARD.encode(&signature)]);
+            let result = verifier.authenticate("", flipped(&body, bit), [STANDARD.encode(&signature)]);
             prop_assert_eq!(result.err(), Some(Rejection::Mismatch), "bit {} of the body", bit);
         }
         for bit in 0..signature.len() * 8 {
-            let result = verifier.verify(body.clone(), [STANDARD.encode(flipped(&signature, bit))]);
+            let result = verifier.authenticate("", body.clone(), [STANDARD.encode(flipped(&signature, bit))]);
             prop_assert_eq!(result.err(), Some(Rejection::Mismatch), "bit {} of the signature", bit);
         }
     }

@@ -1,16 +1,11 @@
 //! Queue messages: from a signed request to a message and back to an event, in both formats.
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use superoffice_webhook::function::EventFilter;
 use superoffice_webhook::message::MessageFormat;
-use superoffice_webhook::{
-    ContactEvent, ContactEventKind, DateTime, QueuedEvent, Secret, Verifier, decode_quarantined_body,
-};
+use superoffice_webhook::{ContactEvent, ContactEventKind, DateTime, QueuedEvent, Secret, Verifier};
 use test_support::{Delivery, Function, SentMessage, WebhookRequest, sign};
 
 use crate::{payload, payloads};
@@ -54,8 +49,8 @@ pub(crate) fn bodies() -> Vec<(String, Vec<u8>)> {
         " \t\r\n{\"Event\":\"contact.created\",\"EventId\":\"1\",\"PrimaryKey\":21}\r\n\n",
         "{\"Event\":\"contact.created\",\"EventId\":\"1\",\"PrimaryKey\":21,\"a\":\"}\",\"data\":{\"specversion\":\"1.0\"}}",
         "{\"Event\":\"contact.created\",\"EventId\":\"1\",\"PrimaryKey\":21,\"specversion\":\"1.0\"}",
-        "{\"Event\":\"contact.created\",\"EventId\":\"\u{FFFE}\u{FFFF}\",\"PrimaryKey\":21,\"\u{FFFF}\":\"\\\\\u{FFFE}\"}",
-        r#"{"Event":"contact.created","EventId":"1","PrimaryKey":21,"a":"\ufffe\\ufffe"}"#,
+        "\u{FEFF} {\"Event\":\"contact.created\",\"EventId\":\"1\",\"PrimaryKey\":21,\"\u{FEFF}\":\"\\\\ufffe\"}",
+        r#"{"Event":"contact.created","EventId":"\ufffe","PrimaryKey":21,"a":"\uFFFF\\ufffe"}"#,
         r#"{"Event":"x","EventId":"1","PrimaryKey":-9223372036854775808,"n":123456789012345678901234567890.10}"#,
         r#"{"Event":"a.b.c","EventId":"é ü","PrimaryKey":0,"ContextIdentifier":"Kunde №1/ö","Timestamp":"yesterday"}"#,
         r#"{"Event":"sale.created","Event":"contact.changed","EventId":"1","EventId":"2","PrimaryKey":1,"PrimaryKey":2}"#,
@@ -63,6 +58,11 @@ pub(crate) fn bodies() -> Vec<(String, Vec<u8>)> {
     ];
     let samples = payloads().into_iter().filter(|(name, _)| !["not-json.txt", "test.json"].contains(&name.as_str()));
     samples.chain(difficult.map(|body| (body.to_owned(), body.into()))).collect()
+}
+
+/// Parses a document as a consumer does: without the byte order mark, which JSON libraries reject.
+pub(crate) fn document(text: &str) -> Value {
+    serde_json::from_str(text.trim_start_matches('\u{FEFF}')).unwrap()
 }
 
 /// Decodes a message, with and without verification.
@@ -87,7 +87,7 @@ fn every_message_decodes_to_the_sent_event() {
     for (name, body) in bodies() {
         let [superoffice, cloudevents] = FORMATS.map(|format| decode(&message(&body, format)));
         assert_eq!(superoffice, cloudevents, "{name}");
-        let sent: Value = serde_json::from_slice(&body).unwrap();
+        let sent = document(str::from_utf8(&body).unwrap());
         let fields = superoffice.event().fields();
         for (field, value) in sent.as_object().unwrap() {
             let decoded: Value = serde_json::from_str(fields.get(field).unwrap().json()).unwrap();
@@ -136,46 +136,6 @@ fn attributes_come_from_the_signed_body_and_not_from_headers() {
 }
 
 #[test]
-fn attribute_without_a_value_is_omitted() {
-    for value in ["", r#""X":null"#, r#""X":"""#] {
-        let fields: String = ["ContextIdentifier", "WebhookName", "Timestamp", "Entity"]
-            .map(|name| value.replace('X', name))
-            .iter()
-            .filter(|field| !field.is_empty())
-            .map(|field| format!(",{field}"))
-            .collect();
-        let body = format!(r#"{{"Event":"contact.changed","EventId":"e","PrimaryKey":994863{fields}}}"#);
-        let sent = message(&body, MessageFormat::SuperOffice);
-        let names: Vec<_> = sent.message.attributes.iter().map(|attribute| attribute.name).collect();
-        assert_eq!(names, ["Event", "EventId", "Entity", "PrimaryKey", "Signature", "ContentType"], "{body}");
-        // The entity comes from the event's name.
-        assert_eq!(sent.attribute("Entity"), Some("contact"));
-        assert_eq!(sent.message.group_id, "/contact/994863");
-    }
-}
-
-#[test]
-fn events_with_the_same_id_have_different_deduplication_ids() {
-    let ids = ["contact.created", "contact.changed"].map(|event| {
-        let body = format!(r#"{{"Event":"{event}","EventId":"e","PrimaryKey":1}}"#);
-        message(body, MessageFormat::SuperOffice).message.deduplication_id
-    });
-    assert_eq!(ids, ["contact.created/e", "contact.changed/e"]);
-}
-
-#[test]
-fn fifo_id_that_sqs_rejects_is_replaced_by_its_sha_256() {
-    for id in ["with space", "æøå", &"x".repeat(150), "a\u{2028}b"] {
-        let body =
-            format!(r#"{{"Event":"contact.changed","EventId":"{id}","PrimaryKey":1,"ContextIdentifier":"{id}"}}"#);
-        let sent = message(body, MessageFormat::SuperOffice);
-        let sha_256 = |text: String| hex::encode(Sha256::digest(text));
-        assert_eq!(sent.message.group_id, sha_256(format!("{id}/contact/1")));
-        assert_eq!(sent.message.deduplication_id, sha_256(format!("contact.changed/{id}")));
-    }
-}
-
-#[test]
 fn message_received_with_the_aws_sdk_is_decoded() {
     for format in FORMATS {
         let sent = message(payload("contact-changed.json"), format);
@@ -221,17 +181,6 @@ fn damaged_message_never_decodes_to_another_verified_event() {
 }
 
 #[test]
-fn altered_message_fails_verified_decoding() {
-    for format in FORMATS {
-        let sent = message(payload("contact-changed.json"), format);
-        let altered = sent.message.body.replace("12.50", "12.5");
-        assert_ne!(altered, sent.message.body);
-        let error = QueuedEvent::from_message_verified(&altered, |name| sent.attribute(name), &verifier()).unwrap_err();
-        assert_eq!(error.to_string(), "signature mismatch");
-    }
-}
-
-#[test]
 fn columns_of_a_changed_contact_have_their_types() {
     for format in FORMATS {
         let contact = decode_contact(&message(payload("contact-changed.json"), format));
@@ -264,30 +213,5 @@ fn deleted_contact_is_decoded_from_newer_and_older_servers() {
         assert_eq!(older.changes(), [""; 0]);
         let sale = decode(&message(payload("sale-created.json"), format));
         assert!(matches!(sale, QueuedEvent::Other(_)), "{sale:?}");
-    }
-}
-
-#[test]
-fn quarantined_body_is_kept_byte_for_byte_with_its_reason() {
-    let all_bytes: Vec<u8> = (0..=255).collect();
-    for (body, encoding) in [
-        (payload("not-json.txt"), "utf-8"),
-        (b"{\"Event\": \"contact.changed\",}\n".to_vec(), "utf-8"),
-        (b"{\"Event\":\"\"}".to_vec(), "utf-8"),
-        (all_bytes, "base64"),
-        (b"{\"x\":\"\xc3\"}".to_vec(), "base64"),
-        ("\u{FFFE}".into(), "base64"),
-        (b"[\x00]".to_vec(), "base64"),
-    ] {
-        let sent = quarantine_message(&body);
-        let attributes = ["Encoding", "Signature"].map(|name| sent.attribute(name).unwrap());
-        assert_eq!(attributes, [encoding, &sign(&body, Function::SECRET)]);
-        let reason = sent.attribute("Reason").unwrap();
-        assert!(reason.starts_with("n") && !reason.contains('\n'), "{reason}");
-        let expected = if encoding == "utf-8" { body.clone() } else { STANDARD.encode(&body).into_bytes() };
-        assert_eq!(sent.message.body.as_bytes(), expected);
-        assert_eq!(decode_quarantined_body(&sent.message.body, Some(encoding)).unwrap(), body);
-        let ids = [sent.message.group_id.as_str(), &sent.message.deduplication_id];
-        assert_eq!(ids, ["quarantine", &hex::encode(Sha256::digest(&body))]);
     }
 }
