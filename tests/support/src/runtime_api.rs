@@ -20,6 +20,8 @@ use crate::{TIMEOUT, lock};
 
 const FUNCTION_NAME: &str = "superoffice-webhook";
 const PATH_PREFIX: &str = "/2018-06-01/runtime/";
+/// The time from the start of an invocation to its deadline.
+const TIME_LEFT: Duration = Duration::from_secs(30);
 
 /// An HTTP response that a function returned to API Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +119,6 @@ struct Queued {
     request_id: String,
     trace_id: String,
     event: Bytes,
-    time_left: Duration,
     completed: oneshot::Sender<CompletedInvocation>,
 }
 
@@ -132,7 +133,6 @@ struct State {
     queue: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
     running: Mutex<HashMap<String, Running>>,
     first_poll: watch::Sender<Option<Instant>>,
-    init_errors: Mutex<Vec<Bytes>>,
 }
 
 /// A Lambda Runtime API server on the loopback interface.
@@ -152,7 +152,6 @@ impl RuntimeApi {
             queue: tokio::sync::Mutex::new(receiver),
             running: Mutex::default(),
             first_poll: watch::Sender::new(None),
-            init_errors: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         let handler: Handler = Arc::new(move |_, request| respond(Arc::clone(&shared), request).map(Ok).boxed());
@@ -187,20 +186,15 @@ impl RuntimeApi {
         self.constant_trace_id.store(true, Ordering::Relaxed);
     }
 
-    /// Queues an event for the next poll, with a deadline of 30 seconds.
+    /// Queues an event for the next poll.
     pub fn send(&self, event: impl Display) -> Invocation {
-        self.send_with_deadline(event, Duration::from_secs(30))
-    }
-
-    /// Queues an event. Its deadline is `time_left` after it is passed to the function.
-    pub fn send_with_deadline(&self, event: impl Display, time_left: Duration) -> Invocation {
         let number = self.invocations.fetch_add(1, Ordering::Relaxed) + 1;
         let request_id = format!("00000000-0000-4000-8000-{number:012x}");
         let trace = if self.constant_trace_id.load(Ordering::Relaxed) { 1 } else { number };
         let trace_id = format!("Root=1-68c9568a-{trace:024x};Parent={trace:016x};Sampled=1");
         let (completed, receiver) = oneshot::channel();
         let event = event.to_string().into();
-        let queued = Queued { request_id: request_id.clone(), trace_id, event, time_left, completed };
+        let queued = Queued { request_id: request_id.clone(), trace_id, event, completed };
         assert!(self.queue.send(queued).is_ok(), "the server has stopped");
         Invocation { request_id, completed: receiver }
     }
@@ -221,16 +215,6 @@ impl RuntimeApi {
         let mut first_poll = self.state.first_poll.subscribe();
         let at = timeout(TIMEOUT, first_poll.wait_for(Option::is_some)).await;
         at.unwrap_or_else(|_| panic!("no poll within {TIMEOUT:?}")).unwrap().unwrap()
-    }
-
-    /// Forgets the first poll, to observe another process.
-    pub fn forget_first_poll(&self) {
-        self.state.first_poll.send_replace(None);
-    }
-
-    /// The bodies that functions posted to `/runtime/init/error`.
-    pub fn init_errors(&self) -> Vec<Bytes> {
-        lock(&self.state.init_errors).clone()
     }
 }
 
@@ -257,13 +241,6 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Response<Full
             });
             status(StatusCode::ACCEPTED)
         }
-        (&Method::POST, ["init", "error"]) => {
-            let Some(bytes) = read(request).await else {
-                return status(StatusCode::BAD_REQUEST);
-            };
-            lock(&state.init_errors).push(bytes);
-            status(StatusCode::ACCEPTED)
-        }
         _ => status(StatusCode::NOT_FOUND),
     }
 }
@@ -275,10 +252,10 @@ async fn next(state: &State) -> Response<Full<Bytes>> {
         modified
     });
     let queued = state.queue.lock().await.recv().await;
-    let Some(Queued { request_id, trace_id, event, time_left, completed }) = queued else {
+    let Some(Queued { request_id, trace_id, event, completed }) = queued else {
         return status(StatusCode::INTERNAL_SERVER_ERROR);
     };
-    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + time_left;
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + TIME_LEFT;
     let arn = format!("arn:aws:lambda:eu-north-1:123456789012:function:{FUNCTION_NAME}");
     let running = Running { trace_id: trace_id.clone(), started: Instant::now(), completed };
     lock(&state.running).insert(request_id.clone(), running);

@@ -57,10 +57,27 @@ pub enum Fault {
     ServiceUnavailable,
     /// Responds with `RequestThrottled`.
     Throttle,
+    /// Responds with `KmsThrottled`, for a queue that is encrypted with a key of KMS.
+    KmsThrottle,
     /// Responds with `AccessDeniedException`.
     AccessDenied,
     /// Responds with `QueueDoesNotExist`.
     QueueDoesNotExist,
+}
+
+impl Fault {
+    /// Returns the status and the error code of a refusal by SQS.
+    fn refusal(&self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::InternalFailure => (500, "InternalFailure"),
+            Self::ServiceUnavailable => (503, "ServiceUnavailable"),
+            Self::Throttle => (400, "RequestThrottled"),
+            Self::KmsThrottle => (400, "KmsThrottled"),
+            Self::AccessDenied => (400, "AccessDeniedException"),
+            Self::QueueDoesNotExist => (400, "QueueDoesNotExist"),
+            _ => return None,
+        })
+    }
 }
 
 /// The data that the server keeps of requests.
@@ -320,11 +337,11 @@ async fn respond(state: Arc<State>, connection: u64, request: hyper::Request<Inc
         queue_url: String,
     }
     let Ok(Addressed { queue_url }) = serde_json::from_slice(&body) else {
-        return Ok(error_response("SerializationException", "Sender", 400));
+        return Ok(error_response(400, "SerializationException"));
     };
     let message = if action == "SendMessage" {
         let Ok(mut message) = serde_json::from_slice::<Message>(&body) else {
-            return Ok(error_response("SerializationException", "Sender", 400));
+            return Ok(error_response(400, "SerializationException"));
         };
         let number = state.message_count.fetch_add(1, Ordering::Relaxed) + 1;
         message.id = message_id(number);
@@ -341,24 +358,18 @@ async fn respond(state: Arc<State>, connection: u64, request: hyper::Request<Inc
         message: message.as_ref().map(|(_, message)| Arc::clone(message)),
     };
     let fault = state.record(&request);
-    let response = match fault {
-        Some(Fault::Hang | Fault::Reset) => Err(End::Reset),
-        Some(Fault::Close) => Err(End::Close),
-        Some(Fault::Status(code)) => Ok(html_response(code)),
-        Some(Fault::InternalFailure) => Ok(error_response("InternalFailure", "Receiver", 500)),
-        Some(Fault::ServiceUnavailable) => Ok(error_response("ServiceUnavailable", "Receiver", 503)),
-        Some(Fault::Throttle) => Ok(error_response("RequestThrottled", "Sender", 400)),
-        Some(Fault::AccessDenied) => Ok(error_response("AccessDeniedException", "Sender", 400)),
-        Some(Fault::QueueDoesNotExist) => Ok(error_response("QueueDoesNotExist", "Sender", 400)),
-        None | Some(Fault::Delay(_) | Fault::WrongMd5 | Fault::AcceptThenReset | Fault::AcceptThenHang) => {
-            Ok(match (request.action.as_str(), message) {
-                ("SendMessage", Some((number, message))) => {
-                    state.accept(&request.queue_url, number, message, fault == Some(Fault::WrongMd5))
-                }
-                ("GetQueueAttributes", _) => queue_attributes(&request.queue_url),
-                _ => error_response("UnknownOperationException", "Sender", 400),
-            })
-        }
+    let response = match (&fault, fault.as_ref().and_then(Fault::refusal)) {
+        (_, Some((status, code))) => Ok(error_response(status, code)),
+        (Some(Fault::Hang | Fault::Reset), None) => Err(End::Reset),
+        (Some(Fault::Close), None) => Err(End::Close),
+        (Some(Fault::Status(code)), None) => Ok(html_response(*code)),
+        (accepting, None) => Ok(match (request.action.as_str(), message) {
+            ("SendMessage", Some((number, message))) => {
+                state.accept(&request.queue_url, number, message, *accepting == Some(Fault::WrongMd5))
+            }
+            ("GetQueueAttributes", _) => queue_attributes(&request.queue_url),
+            _ => error_response(400, "UnknownOperationException"),
+        }),
     };
     state.changed.notify_waiters();
     match fault {
@@ -396,7 +407,7 @@ impl State {
     fn accept(&self, queue_url: &str, number: u64, message: Arc<Message>, wrong_md5: bool) -> Response<Full<Bytes>> {
         let fifo = queue_url.ends_with(".fifo");
         if let Some(code) = rejection_code(&message, fifo) {
-            return error_response(code, "Sender", 400);
+            return error_response(400, code);
         }
         let md5_body = if wrong_md5 { "another body" } else { &message.body };
         let mut response = json!({ "MD5OfMessageBody": hex::encode(Md5::digest(md5_body)) });
@@ -499,13 +510,16 @@ fn queue_attributes(queue_url: &str) -> Response<Full<Bytes>> {
     json_response(200, &json!({ "Attributes": attributes }))
 }
 
-fn error_response(code: &str, fault: &str, status: u16) -> Response<Full<Bytes>> {
+/// Returns an error in SQS's JSON protocol, with the code of its query protocol in a header.
+fn error_response(status: u16, code: &str) -> Response<Full<Bytes>> {
     let body = json!({ "__type": format!("com.amazonaws.sqs#{code}"), "message": format!("injected {code}") });
     let mut response = json_response(status, &body);
     let query_code = match code {
         "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue",
+        "KmsThrottled" => "KMS.ThrottlingException",
         other => other,
     };
+    let fault = if status < 500 { "Sender" } else { "Receiver" };
     response.headers_mut().insert("x-amzn-query-error", format!("{query_code};{fault}").parse().unwrap());
     response
 }
