@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             "superoffice-webhook runs in AWS Lambda or under `cargo lambda watch`: {missing} is not set"
         ));
     }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "superoffice-webhook starts");
     // Standard Lambda sends one event at a time, and a single thread starts faster. A managed instance sends several.
     let is_concurrent = env("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 1);
     let mut builder = if is_concurrent {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread()
     };
     let result = match builder.enable_all().build() {
-        // A task of its own, because each wake-up of the future passed to block_on is a system call.
+        // Spawned: Tokio makes a system call for each wake-up of the future that block_on polls.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(run(config)).await? }),
         Err(error) => Err(error.into()),
     };
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), lambda_http::Error> {
-    let clients = SqsClients::load(&config.queue).await;
+    let clients = SqsClients::load(&config).await;
     let with_fallback = |url: &QueueUrl| clients.with_fallback(url, config.fallback_queue.as_ref());
     let handler = Handler {
         verifier: config.verifier,

@@ -2,6 +2,7 @@
 
 use crate::env::{ConfigError, Environment};
 use crate::function::filter::EventFilter;
+use crate::function::https::HttpsSettings;
 use crate::function::queue_url::QueueUrl;
 use crate::message::MessageFormat;
 use crate::webhook::signature::Secret;
@@ -24,6 +25,8 @@ pub struct Config {
     pub filter: EventFilter,
     /// `MESSAGE_FORMAT`: the format of a message body.
     pub format: MessageFormat,
+    /// `HTTPS_PROXY`, `NO_PROXY`, `AWS_CA_BUNDLE`: the way to AWS.
+    pub https: HttpsSettings,
 }
 
 const SECRET: &str = "SUPEROFFICE_WEBHOOK_SECRET";
@@ -36,6 +39,14 @@ const QUARANTINE_QUEUE: &str = "QUARANTINE_QUEUE_URL";
 const FALLBACK_QUEUE: &str = "FALLBACK_QUEUE_URL";
 const EVENTS: &str = "FORWARD_EVENTS";
 const FORMAT: &str = "MESSAGE_FORMAT";
+
+/// Variables of AWS SDKs that have no effect, and the reason.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    ("AWS_MAX_ATTEMPTS", "the function's time limits decide"),
+    ("AWS_RETRY_MODE", "the function's time limits decide"),
+    ("AWS_USE_DUALSTACK_ENDPOINT", "each queue is reached at the host of its URL"),
+    ("AWS_USE_FIPS_ENDPOINT", "each queue is reached at the host of its URL"),
+];
 
 impl Config {
     /// The names of all variables of this function.
@@ -86,6 +97,12 @@ impl Config {
         }
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
+        let https = HttpsSettings::from_env(&mut env);
+        for (name, reason) in WITHOUT_EFFECT {
+            if env.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
+                tracing::warn!("{name} has no effect: {reason}");
+            }
+        }
 
         let config = queue.map(|queue| Self {
             verifier: masters
@@ -96,6 +113,7 @@ impl Config {
             fallback_queue,
             filter,
             format,
+            https,
         });
         env.finish(config)
     }

@@ -32,10 +32,10 @@ pub enum QueueError {
     /// No connection, or a connection that was closed before the response.
     #[error("unreachable")]
     Unreachable,
-    /// A server error (5xx), with its code.
+    /// A refusal that can pass, with its error code: a server error or throttling.
     #[error("{0}")]
     Unavailable(String),
-    /// SQS rejected the message, with this error code.
+    /// A permanent refusal, with its error code.
     #[error("{0}")]
     Rejected(String),
     /// SQS acknowledged a different body (MD5 mismatch).
@@ -131,28 +131,26 @@ impl<Q: Queue> WithFallback<Q> {
     /// its response can be lost.
     pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Sent, SendError> {
         let Some(fallback) = &self.fallback else {
-            return match self.primary.send(message, trace_header).await {
-                Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
-                Err(error) => Err(SendError::Queue(error)),
-            };
+            let message_id = self.primary.send(message, trace_header).await.map_err(SendError::Queue)?;
+            return Ok(Sent { message_id, fallback_reason: None });
         };
-        if let Some(outage) = self.current_outage() {
-            return match fallback.send(message, trace_header).await {
-                Ok(message_id) => {
-                    Ok(Sent { message_id, fallback_reason: Some(FallbackReason::RecentlyFailed(outage)) })
-                }
-                Err(fallback_error) => match self.send_to_primary(message, trace_header).await {
-                    Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
-                    Err(error) => Err(SendError::Both(error, fallback_error)),
-                },
-            };
-        }
-        match self.send_to_primary(message, trace_header).await {
-            Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
-            Err(error) => match fallback.send(message, trace_header).await {
-                Ok(message_id) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
-                Err(fallback_error) => Err(SendError::Both(error, fallback_error)),
-            },
+        let outage = self.current_outage();
+        let is_primary_first = outage.is_none();
+        let send_to_primary = async |is_primary| match is_primary {
+            true => self.send_to_primary(message, trace_header).await,
+            false => fallback.send(message, trace_header).await,
+        };
+        let error = match send_to_primary(is_primary_first).await {
+            Ok(message_id) => {
+                return Ok(Sent { message_id, fallback_reason: outage.map(FallbackReason::RecentlyFailed) });
+            }
+            Err(error) => error,
+        };
+        match (send_to_primary(!is_primary_first).await, is_primary_first) {
+            (Ok(message_id), true) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
+            (Ok(message_id), false) => Ok(Sent { message_id, fallback_reason: None }),
+            (Err(fallback_error), true) => Err(SendError::Both(error, fallback_error)),
+            (Err(primary_error), false) => Err(SendError::Both(primary_error, error)),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use lambda_http::http::Uri;
 
-/// The URL of an SQS queue, and its region.
+/// The URL of an SQS queue, with its endpoint and its region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueUrl {
     url: String,
+    endpoint: String,
     region: String,
 }
 
@@ -38,23 +39,28 @@ impl QueueUrl {
     /// [`QueueUrlError`]
     pub fn parse(url: &str, default_region: Option<&str>) -> Result<Self, QueueUrlError> {
         let uri: Uri = url.parse().map_err(|_| QueueUrlError::NotAUrl)?;
-        if !matches!(uri.scheme_str(), Some("https" | "http")) {
+        let (Some(scheme @ ("https" | "http")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(QueueUrlError::Scheme);
-        }
+        };
         if uri.path().trim_matches('/').is_empty() {
             return Err(QueueUrlError::NoName);
         }
         if uri.path().ends_with('/') || uri.query().is_some() {
             return Err(QueueUrlError::Suffix);
         }
-        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        let host = authority.host().to_ascii_lowercase();
         let region = aws_region(&host).or(default_region).ok_or(QueueUrlError::NoRegion)?;
-        Ok(Self { url: url.to_owned(), region: region.to_owned() })
+        Ok(Self { url: url.to_owned(), endpoint: format!("{scheme}://{authority}"), region: region.to_owned() })
     }
 
     /// The URL as text.
     pub fn as_str(&self) -> &str {
         &self.url
+    }
+
+    /// The URL without the path: the endpoint at which the queue is reached.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The region in the URL's host, otherwise the default region.
@@ -68,28 +74,24 @@ impl QueueUrl {
     }
 }
 
-/// The domains of AWS endpoints: the two of each partition, as the SDK knows them.
-const AWS_DOMAINS: [&str; 14] = [
+/// The domains of AWS, which contain the endpoints of all partitions.
+const AWS_DOMAINS: [&str; 10] = [
     ".amazonaws.com",
     ".amazonaws.com.cn",
     ".amazonaws.eu",
-    ".api.amazonwebservices.com.cn",
-    ".api.amazonwebservices.eu",
+    ".amazonwebservices.com.cn",
+    ".amazonwebservices.eu",
     ".api.aws",
-    ".api.aws.hci.ic.gov",
-    ".api.aws.ic.gov",
-    ".api.aws.scloud",
-    ".api.cloud-aws.adc-e.uk",
-    ".c2s.ic.gov",
-    ".cloud.adc-e.uk",
-    ".csp.hci.ic.gov",
-    ".sc2s.sgov.gov",
+    ".adc-e.uk",
+    ".ic.gov",
+    ".scloud",
+    ".sgov.gov",
 ];
 
-/// Returns the region that an AWS host names.
+/// Returns the region that an AWS host names: the last label with the form of a region.
 fn aws_region(host: &str) -> Option<&str> {
     let labels = AWS_DOMAINS.iter().find_map(|domain| host.strip_suffix(domain))?;
-    labels.split('.').find(|label| is_region(label))
+    labels.rsplit('.').find(|label| is_region(label))
 }
 
 /// Returns `true` if a label has the form of a region: `eu-north-1`, `us-gov-west-1`.
@@ -121,7 +123,13 @@ mod tests {
             ("https://sqs.eusc-de-east-1.amazonaws.eu/1/q", "eusc-de-east-1"),
             ("https://sqs.eusc-de-east-1.api.amazonwebservices.eu/1/q", "eusc-de-east-1"),
             ("https://sqs.us-iso-east-1.c2s.ic.gov/1/q", "us-iso-east-1"),
+            ("https://sqs-fips.us-east-1.api.aws/1/q", "us-east-1"),
+            ("https://sqs.us-isob-east-1.sc2s.sgov.gov/1/q", "us-isob-east-1"),
+            ("https://sqs.us-isof-south-1.api.aws.hci.ic.gov/1/q", "us-isof-south-1"),
+            ("https://sqs.eu-isoe-west-1.cloud.adc-e.uk/1/q", "eu-isoe-west-1"),
+            ("https://sqs.us-isob-east-1.api.aws.scloud/1/q", "us-isob-east-1"),
             ("https://vpce-0a1-b2c.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
+            ("https://vpce-abcdefab-1.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
             ("https://vpce-0a1-b2c-us-east-2a.sqs.us-east-2.vpce.amazonaws.com/1/q", "us-east-2"),
             ("http://127.0.0.1:5000/1/q", "xx-home-9"),
             ("http://localhost:5000/1/q", "xx-home-9"),
@@ -129,7 +137,9 @@ mod tests {
             ("https://sqs.eu-north-1.example.com/1/q", "xx-home-9"),
             ("https://my-sqs-1/1/q", "xx-home-9"),
         ] {
-            assert_eq!(QueueUrl::parse(url, Some("xx-home-9")).unwrap().region(), region, "{url}");
+            let url = QueueUrl::parse(url, Some("xx-home-9")).unwrap();
+            assert_eq!(url.region(), region, "{url:?}");
+            assert_eq!(format!("{}/", url.endpoint()), url.as_str().split_inclusive('/').take(3).collect::<String>());
         }
     }
 

@@ -1,8 +1,10 @@
-//! The SQS client: connections, credentials, TLS, timeouts and retries. The only user of the AWS SDK.
+//! The SQS client: endpoints, credentials, timeouts and retries. The only user of the AWS SDK besides `https.rs`.
 //!
-//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries throttling, 5xx responses,
+//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries each refusal that can pass,
 //! broken connections and hanging attempts.
 
+use std::error::Error;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,21 +19,25 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::operation::delete_message::DeleteMessageError;
+use aws_sdk_sqs::operation::receive_message::ReceiveMessageError;
+use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{
-    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
-};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 use md5::{Digest, Md5};
 use tokio::sync::OnceCell;
 
-use crate::env::has_empty_endpoint;
+use crate::function::config::Config;
 use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
 
-/// The limit for opening a connection, including name lookup and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The limit for the check of the queue during startup. Short, because an event may be waiting.
 const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The number of attempts to send a message to a queue.
@@ -41,22 +47,62 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest pause before any attempt.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
+/// Parts of the error codes that AWS documents as passing, for SQS, for KMS, and for all services.
+const PASSING_CODES: [&str; 9] = [
+    "Throttl",
+    "TooManyRequests",
+    "SlowDown",
+    "LimitExceeded",
+    "ThroughputExceeded",
+    "Timeout",
+    "Unavailable",
+    "Internal",
+    "RequestAborted",
+];
+
+/// Returns `true` if a later attempt can succeed: after throttling, by SQS, KMS or a proxy, or after a server error.
+fn is_passing(status: StatusCode, code: Option<&str>) -> bool {
+    status.is_server_error()
+        || matches!(status.as_u16(), 408 | 429)
+        || code.is_some_and(|code| PASSING_CODES.iter().any(|part| code.contains(part)))
+}
+
+/// Makes the SDK retry each refusal that can pass. By itself, the SDK retries neither throttling by KMS nor 429.
+#[derive(Debug)]
+struct PassingRefusals<E>(PhantomData<E>);
+
+impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> ClassifyRetry for PassingRefusals<E> {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(|result| result.err());
+        let error = error.and_then(OrchestratorError::as_operation_error).and_then(|error| error.downcast_ref::<E>());
+        match context.response() {
+            Some(response) if is_passing(response.status(), error.and_then(E::code)) => RetryAction::transient_error(),
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "passing refusals"
+    }
+}
+
 impl<E: ProvideErrorMetadata> From<&SdkError<E>> for QueueError {
     fn from(error: &SdkError<E>) -> Self {
         let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(truncate);
-        let status = error.raw_response().map(|response| response.status());
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
             // The SDK does not count a connection that was closed before the response as an I/O error.
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => Self::Unreachable,
-            SdkError::ServiceError(_) | SdkError::ResponseError(_) => match (code, status) {
-                (code, Some(status)) if status.is_server_error() => {
-                    Self::Unavailable(code.unwrap_or_else(|| format!("HTTP {status}")))
+            SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
+                match (code, error.raw_response().map(|response| response.status())) {
+                    (code, Some(status)) if is_passing(status, code.as_deref()) => {
+                        Self::Unavailable(code.unwrap_or_else(|| format!("HTTP {status}")))
+                    }
+                    (Some(code), _) => Self::Rejected(code),
+                    (None, _) => Self::InvalidResponse,
                 }
-                (Some(code), _) => Self::Rejected(code),
-                (None, _) => Self::InvalidResponse,
-            },
+            }
             _ => Self::ConstructionFailure,
         }
     }
@@ -151,18 +197,20 @@ const FALLBACK: Limits = Limits { attempt: Duration::from_secs(2), all_attempts:
 /// The clients for all queues. They share connections and credentials.
 #[derive(Debug)]
 pub struct SqsClients {
-    client: aws_sdk_sqs::Client,
+    config: aws_sdk_sqs::Config,
+    /// The endpoint of all queues, instead of the hosts of their URLs.
+    endpoint: Option<String>,
 }
 
 impl SqsClients {
-    /// Loads the configuration that all clients share, for the region of `queue`.
-    pub async fn load(queue: &QueueUrl) -> Self {
+    /// Loads the configuration that all clients share.
+    pub async fn load(config: &Config) -> Self {
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
             .with_initial_backoff(FIRST_BACKOFF)
             .with_max_backoff(LONGEST_BACKOFF);
-        let region = Region::new(queue.region().to_owned());
-        let http_client = http_client();
+        let region = Region::new(config.queue.region().to_owned());
+        let http_client = config.https.client();
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .region(region.clone())
             .credentials_provider(credentials(region, http_client.clone()))
@@ -176,11 +224,15 @@ impl SqsClients {
         // The SDK's default token bucket is shared by the whole process and is exhausted by about twenty failed sends.
         // Then even a closed connection would not be retried.
         let unlimited = RetryPartition::custom("unlimited").token_bucket(TokenBucket::unlimited()).build();
-        let mut builder = aws_sdk_sqs::config::Builder::from(&config).retry_partition(unlimited);
-        if has_empty_endpoint("AWS_ENDPOINT_URL_SQS", |name| std::env::var(name).ok()) {
-            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
-        }
-        Self { client: aws_sdk_sqs::Client::from_conf(builder.build()) }
+        let builder = aws_sdk_sqs::config::Builder::from(&config)
+            .retry_partition(unlimited)
+            .retry_classifier(PassingRefusals::<SendMessageError>(PhantomData))
+            .retry_classifier(PassingRefusals::<ReceiveMessageError>(PhantomData))
+            .retry_classifier(PassingRefusals::<DeleteMessageError>(PhantomData))
+            // The SDK rejects these together with an endpoint. The host in a queue's URL can be a FIPS or dual-stack host.
+            .use_fips(false)
+            .use_dual_stack(false);
+        Self { config: builder.build(), endpoint: configured_endpoint(&config) }
     }
 
     /// Returns a queue with an optional fallback, each with its time limits.
@@ -189,34 +241,34 @@ impl SqsClients {
         WithFallback::new(self.queue(primary, limits), fallback.map(|url| self.queue(url, FALLBACK)))
     }
 
-    /// Returns a client for the region of a queue.
+    /// Returns a client for the host and region of a queue.
     pub fn client(&self, queue: &QueueUrl) -> aws_sdk_sqs::Client {
         self.queue(queue, ONLY).client
     }
 
     fn queue(&self, url: &QueueUrl, limits: Limits) -> SqsQueue {
-        let config = self.client.config().to_builder();
-        let config = config.region(Region::new(url.region().to_owned())).timeout_config(limits.timeout_config());
+        let config = self
+            .config
+            .to_builder()
+            .region(Region::new(url.region().to_owned()))
+            .endpoint_url(self.endpoint.as_deref().unwrap_or(url.endpoint()))
+            .timeout_config(limits.timeout_config());
         SqsQueue { client: aws_sdk_sqs::Client::from_conf(config.build()), url: url.clone() }
     }
+}
+
+/// Returns the endpoint of all queues: `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL`, or the same settings of a profile.
+/// An empty value counts as unset, although the SDK would try to use it.
+fn configured_endpoint(config: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("SQS").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let of_sqs = config.service_config().and_then(|config| config.load_config(key.ok()?));
+    [of_sqs, config.endpoint_url().map(str::to_owned)].into_iter().flatten().find(|url| !url.is_empty())
 }
 
 impl Limits {
     fn timeout_config(self) -> TimeoutConfig {
         TimeoutConfig::builder().operation_attempt_timeout(self.attempt).operation_timeout(self.all_attempts).build()
     }
-}
-
-/// Returns a client with one HTTPS connector. By default, the SDK creates a connector for each client and each set of
-/// timeouts, and each of them reads all root certificates.
-fn http_client() -> SharedHttpClient {
-    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-    let connector = aws_smithy_http_client::Connector::builder()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .connector_settings(settings)
-        .build();
-    let connector = SharedHttpConnector::new(connector);
-    http_client_fn(move |_, _| connector.clone())
 }
 
 /// Returns the default credentials chain. Environment credentials (the Lambda case) are tried first; the rest is built
@@ -238,11 +290,9 @@ fn credentials(region: Region, http_client: SharedHttpClient) -> CredentialsProv
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_sqs::operation::send_message::{SendMessageError, SendMessageOutput};
-    use aws_sdk_sqs::types::error::QueueDoesNotExist;
+    use aws_sdk_sqs::operation::send_message::SendMessageOutput;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
     use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-    use aws_smithy_runtime_api::http::StatusCode;
 
     use super::*;
     use crate::message::Attribute;
@@ -273,6 +323,8 @@ mod tests {
         let output = SendMessageOutput::builder();
         output.set_message_id(id.map(str::to_owned)).set_md5_of_message_body(md5.map(str::to_owned)).build()
     }
+
+    const KMS_THROTTLED: &str = r#"{"__type":"com.amazonaws.sqs#KmsThrottled","message":"slow"}"#;
 
     /// echo -n '{}' | md5sum
     const MD5: &str = "99914b932bd37a50b983c5e7c90ae93b";
@@ -323,27 +375,79 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn error_code_of_sqs_is_kept() {
-        let rule = mock!(aws_sdk_sqs::Client::send_message).then_error(|| {
-            let metadata = aws_sdk_sqs::error::ErrorMetadata::builder().code("QueueDoesNotExist").build();
-            SendMessageError::QueueDoesNotExist(QueueDoesNotExist::builder().meta(metadata).build())
+    /// Returns the error of a refusal, and the number of attempts.
+    async fn refuse(status: u16, query_error: &'static str, body: &'static str) -> (QueueError, usize) {
+        let rule = mock!(aws_sdk_sqs::Client::send_message).then_http_response(move || {
+            let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), body.into());
+            if !query_error.is_empty() {
+                response.headers_mut().insert("x-amzn-query-error", query_error);
+            }
+            response
         });
-        assert_eq!(send(STANDARD, &rule).await, Err(rejected("QueueDoesNotExist")));
+        let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&rule], |config| {
+            let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+            config.retry_config(retries).retry_classifier(PassingRefusals::<SendMessageError>(PhantomData))
+        });
+        let queue = SqsQueue { client, url: QueueUrl::parse(STANDARD, None).unwrap() };
+        (queue.send(&message(), None).await.unwrap_err(), rule.num_calls())
+    }
+
+    /// The codes that AWS documents for SQS, for its use of KMS, for all services, and the codes of KMS itself.
+    #[tokio::test]
+    async fn passing_refusal_is_retried_and_counts_as_an_outage() {
+        for (status, query_error, body, code) in [
+            (400, "KMS.ThrottlingException;Sender", KMS_THROTTLED, "KMS.ThrottlingException"),
+            (400, "", KMS_THROTTLED, "KmsThrottled"),
+            (400, "RequestThrottled;Sender", "{}", "RequestThrottled"),
+            (403, "RequestThrottled;Sender", r#"{"__type":"com.amazonaws.sqs#RequestThrottled"}"#, "RequestThrottled"),
+            (400, "", r#"{"__type":"com.amazon.coral.availability#ThrottlingException"}"#, "ThrottlingException"),
+            (400, "Throttling;Sender", "{}", "Throttling"),
+            (400, "TooManyRequestsException;Sender", "{}", "TooManyRequestsException"),
+            (400, "RequestLimitExceeded;Sender", "{}", "RequestLimitExceeded"),
+            (408, "RequestTimeoutException;Sender", "{}", "RequestTimeoutException"),
+            (400, "RequestAbortedException;Sender", "{}", "RequestAbortedException"),
+            (400, "KMS.KMSInternalException;Receiver", "{}", "KMS.KMSInternalException"),
+            (400, "KMS.DependencyTimeoutException;Receiver", "{}", "KMS.DependencyTimeoutException"),
+            (400, "KMS.KeyUnavailableException;Receiver", "{}", "KMS.KeyUnavailableException"),
+            (500, "InternalFailure;Receiver", "{}", "InternalFailure"),
+            (500, "", r#"{"__type":"InternalError"}"#, "InternalError"),
+            (503, "ServiceUnavailable;Receiver", "{}", "ServiceUnavailable"),
+            (408, "", "<html>", "HTTP 408"),
+            (429, "", "<html>", "HTTP 429"),
+            (429, "", "{}", "HTTP 429"),
+            (501, "", "<html>", "HTTP 501"),
+            (502, "", "<html>", "HTTP 502"),
+            (520, "", "", "HTTP 520"),
+        ] {
+            let error = QueueError::Unavailable(code.into());
+            assert_eq!(refuse(status, query_error, body).await, (error, 3), "{status} {query_error} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn permanent_refusal_is_not_retried() {
+        for (status, query_error, body, code) in [
+            (400, "AWS.SimpleQueueService.NonExistentQueue;Sender", "{}", "AWS.SimpleQueueService.NonExistentQueue"),
+            (400, "", r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist"}"#, "QueueDoesNotExist"),
+            (400, "", r#"{"__type":"com.amazonaws.sqs#InvalidMessageContents"}"#, "InvalidMessageContents"),
+            (403, "AccessDenied;Sender", r#"{"__type":"AccessDeniedException"}"#, "AccessDenied"),
+            (403, "InvalidClientTokenId;Sender", "{}", "InvalidClientTokenId"),
+            (403, "OverLimit;Sender", "{}", "OverLimit"),
+            (400, "KMS.AccessDeniedException;Sender", "{}", "KMS.AccessDeniedException"),
+            (400, "KMS.DisabledException;Sender", "{}", "KMS.DisabledException"),
+            (400, "KMS.InvalidKeyUsageException;Sender", "{}", "KMS.InvalidKeyUsageException"),
+            (400, "KMS.InvalidStateException;Sender", "{}", "KMS.InvalidStateException"),
+            (400, "KMS.NotFoundException;Sender", "{}", "KMS.NotFoundException"),
+            (400, "KMS.OptInRequired;Sender", "{}", "KMS.OptInRequired"),
+        ] {
+            assert_eq!(refuse(status, query_error, body).await, (rejected(code), 1), "{status} {query_error} {body}");
+        }
     }
 
     #[tokio::test]
     async fn response_is_classified_by_status_and_code() {
-        for (status, body, error) in [
-            (200, "<html>", QueueError::InvalidResponse),
-            (404, "<html>", QueueError::InvalidResponse),
-            (400, r#"{"__type":"com.amazonaws.sqs#InvalidMessageContents"}"#, rejected("InvalidMessageContents")),
-            (503, "<html>", QueueError::Unavailable("HTTP 503".into())),
-            (500, r#"{"__type":"InternalFailure"}"#, QueueError::Unavailable("InternalFailure".into())),
-        ] {
-            let rule = mock!(aws_sdk_sqs::Client::send_message)
-                .then_http_response(move || HttpResponse::new(StatusCode::try_from(status).unwrap(), body.into()));
-            assert_eq!(send(STANDARD, &rule).await, Err(error), "{status} {body}");
+        for status in [200, 403, 404] {
+            assert_eq!(refuse(status, "", "<html>").await, (QueueError::InvalidResponse, 1), "{status}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use superoffice_webhook::function::Config;
-use test_support::{Fault, RuntimeApi, SqsServer, WebhookRequest};
+use test_support::{Fault, RuntimeApi, SqsServer};
 
 use crate::{function_process, start_checked};
 
@@ -135,18 +135,10 @@ async fn log_level_can_be_raised() {
 }
 
 #[tokio::test]
-async fn empty_endpoint_counts_as_unset() {
-    let (lambda, sqs) = (RuntimeApi::start().await, SqsServer::start().await);
-    let queue = sqs.queue_url("events");
-    let _function = function_process(&lambda, &sqs)
-        .env("SUPEROFFICE_WEBHOOK_SECRET", "s")
-        .env("QUEUE_URL", &queue)
-        .env("AWS_ENDPOINT_URL", sqs.endpoint())
-        .env("AWS_ENDPOINT_URL_SQS", "")
-        .start();
-    let event = r#"{"EventId":"1","Event":"contact.created","PrimaryKey":1}"#;
-    let invocation = lambda.invoke(WebhookRequest::signed(event, "s").http_api()).await;
-    assert_eq!((invocation.response().status, sqs.messages(&queue).len()), (200, 1));
+async fn start_is_logged_with_the_version() {
+    let lines = startup_lines(&SqsServer::start().await, None).await;
+    let expected = concat!("superoffice-webhook starts version=\"", env!("CARGO_PKG_VERSION"), "\"");
+    assert_eq!(lines.iter().filter(|line| line.ends_with(expected)).count(), 1, "{lines:?}");
 }
 
 #[tokio::test]

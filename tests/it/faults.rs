@@ -240,6 +240,8 @@ async fn transient_fault_is_retried() {
         Fault::InternalFailure,
         Fault::ServiceUnavailable,
         Fault::Throttle,
+        Fault::KmsThrottle,
+        Fault::Status(429),
         Fault::Reset,
         Fault::Close,
         Fault::Status(502),
@@ -265,6 +267,8 @@ async fn hanging_queue_times_out_within_the_limit() {
 async fn failing_queue_gets_three_attempts() {
     assert_fails(Fault::InternalFailure, 3, "InternalFailure", NO_TIMEOUT).await;
     assert_fails(Fault::Throttle, 3, "RequestThrottled", NO_TIMEOUT).await;
+    assert_fails(Fault::KmsThrottle, 3, "KMS.ThrottlingException", NO_TIMEOUT).await;
+    assert_fails(Fault::Status(429), 3, "HTTP 429", NO_TIMEOUT).await;
     assert_fails(Fault::Reset, 3, "unreachable", NO_TIMEOUT).await;
     assert_fails(Fault::Close, 3, "unreachable", NO_TIMEOUT).await;
 }
@@ -436,19 +440,21 @@ async fn connection_reset_during_a_request_is_retried() {
 /// After an outage of the primary queue, the sender does not wait for it again.
 #[tokio::test]
 async fn fallback_is_tried_first_after_an_outage_of_the_primary_queue() {
-    let test_bed = TestBed::start_with_fallback().await;
-    test_bed.sqs.script(&test_bed.events, always(Fault::Hang));
-    let observed = test_bed.deliver(&event(1)).await;
-    observed.assert_queued((2, 1));
-    assert_eq!(observed.log["reason"], "queue: timeout");
-    for number in 2..5 {
-        let observed = test_bed.deliver(&event(number)).await;
-        observed.assert_queued((0, 1));
-        assert_eq!(observed.log["reason"], "queue: not tried after timeout");
-        assert!(observed.duration() < NO_TIMEOUT, "{:?}", observed.duration());
+    for (fault, attempts, reason) in [(Fault::Hang, 2, "timeout"), (Fault::KmsThrottle, 3, "KMS.ThrottlingException")] {
+        let test_bed = TestBed::start_with_fallback().await;
+        test_bed.sqs.script(&test_bed.events, always(fault));
+        let observed = test_bed.deliver(&event(1)).await;
+        observed.assert_queued((attempts, 1));
+        assert_eq!(observed.log["reason"], format!("queue: {reason}"));
+        for number in 2..5 {
+            let observed = test_bed.deliver(&event(number)).await;
+            observed.assert_queued((0, 1));
+            assert_eq!(observed.log["reason"], format!("queue: not tried after {reason}"));
+            assert!(observed.duration() < NO_TIMEOUT, "{:?}", observed.duration());
+        }
+        // The quarantine queue has had no outage.
+        test_bed.deliver("no JSON").await.assert_queued((1, 0));
     }
-    // The quarantine queue has had no outage.
-    test_bed.deliver("no JSON").await.assert_queued((1, 0));
 }
 
 /// The SDK's default retry token bucket is shared by the whole process and would be exhausted after some failures.

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod credentials;
+mod endpoints;
 mod faults;
 mod guarantees;
 mod http;

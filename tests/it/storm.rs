@@ -62,7 +62,8 @@ fn inject_faults(request: &Request, histories: &Mutex<HashMap<String, History>>)
         }
         70..220 => Fault::AcceptThenReset,
         220..320 => Fault::Reset,
-        320..420 => Fault::Throttle,
+        320..370 => Fault::Throttle,
+        370..420 => Fault::KmsThrottle,
         420..470 => Fault::ServiceUnavailable,
         470..500 => Fault::Status(502),
         _ => Fault::InternalFailure,

@@ -58,9 +58,9 @@ impl Redrive {
             }
             config => config?,
         };
-        let quarantine_url =
-            config.quarantine_queue.ok_or("invalid configuration:\n  QUARANTINE_QUEUE_URL: not set")?;
-        let clients = SqsClients::load(&config.queue).await;
+        let quarantine_url = config.quarantine_queue.clone();
+        let quarantine_url = quarantine_url.ok_or("invalid configuration:\n  QUARANTINE_QUEUE_URL: not set")?;
+        let clients = SqsClients::load(&config).await;
         let queues = clients.with_fallback(&config.queue, config.fallback_queue.as_ref());
         let destination = |queue| if self.options.dry_run { Destination::DryRun } else { Destination::Queue(queue) };
         let handler = Handler {
