@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let logs_json = env("AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
     start_logging(env("AWS_LAMBDA_LOG_LEVEL").as_deref(), logs_json);
     let fail = |message: String| {
-        // In JSON, one line with a level, so that it is found and counted as an error. Otherwise in readable lines.
+        // One JSON line with a level is found and counted as an error. Without JSON, the lines are for people.
         if logs_json {
             tracing::error!("{message}");
         } else {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(format!("superoffice-webhook cannot start: {error}")),
     };
-    // Checked after the configuration, so that configuration errors are reported first outside Lambda too.
+    // Checked after the configuration, so that configuration errors are reported first, even outside Lambda.
     if let Some(missing) = REQUIRED_LAMBDA_VARS.into_iter().find(|name| env(name).is_none()) {
         return fail(format!(
             "superoffice-webhook runs in AWS Lambda or under `cargo lambda watch`: {missing} is not set"

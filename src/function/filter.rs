@@ -36,10 +36,10 @@ impl Default for EventFilter {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// A `*` before the end of a pattern.
+    /// A pattern contains `*` before its end.
     #[error("`*` is only allowed at the end of a pattern: {0}")]
     MisplacedStar(String),
-    /// Only commas and whitespace.
+    /// The list contains only commas and whitespace.
     #[error("expected at least one event name")]
     Empty,
 }

@@ -1,6 +1,6 @@
-//! Lambda invocations: API Gateway event to request, and response to API Gateway's form.
+//! Lambda invocations: reads the request from the event, and returns the response in the form that API Gateway expects.
 //!
-//! Every invocation gets a response and a log line, whatever happens in between.
+//! Every invocation has a response and a log line.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;

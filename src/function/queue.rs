@@ -22,14 +22,14 @@ pub trait Queue: Send + Sync {
     ) -> impl Future<Output = Result<String, QueueError>> + Send;
 }
 
-/// The reason why a queue did not accept a message. For the log.
+/// The reason why a queue did not accept a message, for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// No response in time.
+    /// The queue did not respond in time.
     #[error("timeout")]
     Timeout,
-    /// No connection, or a connection that was closed before the response.
+    /// The connection could not be opened, or was closed before the response.
     #[error("unreachable")]
     Unreachable,
     /// A refusal that can pass, with its error code: a server error or throttling.
@@ -50,7 +50,7 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// Returns `true` if the queue itself has failed, so that the next message would probably fail too.
+    /// Returns `true` if the queue itself is unavailable, so that the next message would probably fail, too.
     fn is_outage(&self) -> bool {
         matches!(self, Self::Timeout | Self::Unreachable | Self::Unavailable(_))
     }
@@ -127,8 +127,8 @@ impl<Q: Queue> WithFallback<Q> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] if no queue accepted the message in time. A queue may contain the message nevertheless, because
-    /// its response can be lost.
+    /// [`SendError`] if no queue accepted the message in time. A queue may still contain the message, because its
+    /// response can be lost.
     pub async fn send(&self, message: &QueueMessage, trace_header: Option<&str>) -> Result<Sent, SendError> {
         let Some(fallback) = &self.fallback else {
             let message_id = self.primary.send(message, trace_header).await.map_err(SendError::Queue)?;
@@ -177,7 +177,7 @@ impl<Q: Queue> WithFallback<Q> {
 mod tests {
     use super::*;
 
-    /// A queue that responds to each message in turn, and counts the messages.
+    /// A queue with one response for each message, and the id that it assigns.
     struct Script(Mutex<Vec<Result<(), QueueError>>>, &'static str);
 
     impl Queue for Script {

@@ -17,7 +17,7 @@ pub enum QueueUrlError {
     /// The text is not a URL.
     #[error("not a URL")]
     NotAUrl,
-    /// The scheme is missing or another one.
+    /// The scheme is neither `https` nor `http`.
     #[error("must begin with https:// or http://")]
     Scheme,
     /// The path is empty.

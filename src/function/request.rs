@@ -31,7 +31,7 @@ pub enum InvalidEvent {
     /// The payload has no HTTP method, or its body is not a string.
     #[error("not an API Gateway event")]
     NotApiGateway,
-    /// The body is marked as base64, but is not.
+    /// The body is marked as base64, but is not base64.
     #[error("request body is not base64")]
     NotBase64,
 }
@@ -56,7 +56,7 @@ impl<'e> Event<'e> {
 impl TryFrom<Event<'_>> for Request {
     type Error = InvalidEvent;
 
-    /// Reads a request from payload 1.0 or 2.0. The two versions have no conflicting names for what is read.
+    /// Reads a request from payload 1.0 or 2.0. No name has different meanings in the two versions.
     fn try_from(Event(event): Event<'_>) -> Result<Self, InvalidEvent> {
         let http = Object::new(Object::new(event.get("requestContext")).get("http"));
         let method = event.get("httpMethod").or(http.get("method")).and_then(text);

@@ -1,4 +1,4 @@
-//! Outcome or error to HTTP response, in one match.
+//! The HTTP response to each outcome and error, in one match.
 //!
 //! SuperOffice counts only 200 as success, and 410 would disable the webhook. Errors are problem details (RFC 9457)
 //! without request data or internal error texts.
@@ -97,7 +97,7 @@ mod tests {
     use crate::webhook::signature::InvalidSignature;
     use crate::webhook::verifier::Rejection;
 
-    /// Neither 410 nor a redirect, which would disable the webhook.
+    /// A 410 or a redirect would disable the webhook.
     #[test]
     fn every_error_has_its_status() {
         for (error, status) in [

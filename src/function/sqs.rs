@@ -38,7 +38,7 @@ use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
 
-/// The limit for the check of the queue during startup. Short, because an event may be waiting.
+/// The limit for the check of the queue during startup. It is short, because an event may be waiting.
 const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The number of attempts to send a message to a queue.
 const ATTEMPTS: u32 = 3;
@@ -189,7 +189,7 @@ struct Limits {
 
 /// A queue without a fallback.
 const ONLY: Limits = Limits { attempt: Duration::from_secs(2), all_attempts: Duration::from_secs(6) };
-/// A queue with a fallback. Short, because the sender may not wait for both.
+/// A queue with a fallback. The limits are short, because the sender may not wait for two queues.
 const PRIMARY: Limits = Limits { attempt: Duration::from_secs(1), all_attempts: Duration::from_secs(2) };
 /// A fallback queue, which may be in another region.
 const FALLBACK: Limits = Limits { attempt: Duration::from_secs(2), all_attempts: Duration::from_secs(4) };
@@ -217,7 +217,7 @@ impl SqsClients {
             .http_client(http_client)
             .timeout_config(ONLY.timeout_config())
             .retry_config(retries)
-            // Unnecessary: each attempt has a timeout, and the protection costs a timer per request.
+            // Each attempt has a timeout, so this protection is unnecessary. It costs a timer for each request.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .load()
             .await;
@@ -229,7 +229,7 @@ impl SqsClients {
             .retry_classifier(PassingRefusals::<SendMessageError>(PhantomData))
             .retry_classifier(PassingRefusals::<ReceiveMessageError>(PhantomData))
             .retry_classifier(PassingRefusals::<DeleteMessageError>(PhantomData))
-            // The SDK rejects these together with an endpoint. The host in a queue's URL can be a FIPS or dual-stack host.
+            // The SDK rejects these settings if an endpoint is set.
             .use_fips(false)
             .use_dual_stack(false);
         Self { config: builder.build(), endpoint: configured_endpoint(&config) }

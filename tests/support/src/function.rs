@@ -76,9 +76,6 @@ pub struct Delivery {
 
 impl Delivery {
     /// Returns the only sent message.
-    ///
-    /// # Panics
-    /// If there is none or more than one.
     #[track_caller]
     pub fn message(&self) -> &SentMessage {
         let [message] = self.sent.as_slice() else { panic!("{} messages, expected 1: {}", self.sent.len(), self.log) };

@@ -38,7 +38,7 @@ pub enum AcceptMode {
     Stall,
 }
 
-/// A port of the loopback interface that refuses connections. Nobody else can get it before it is dropped.
+/// A port of the loopback interface that refuses connections. No other process can bind it before it is dropped.
 pub struct ClosedPort(TcpSocket);
 
 impl ClosedPort {
@@ -55,7 +55,7 @@ impl ClosedPort {
     }
 }
 
-/// The response to a request, or the way in which the connection ends instead.
+/// The response to a request, or the end of the connection without one.
 pub(crate) type HandlerResult = Result<Response<Full<Bytes>>, End>;
 
 /// Handles a request on a connection.

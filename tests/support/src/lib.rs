@@ -23,7 +23,8 @@
 //! # }
 //! ```
 //!
-//! Servers run on the caller's Tokio runtime, listen on the loopback interface, and stop when they are dropped.
+//! Servers run on the caller's Tokio runtime, listen on the loopback interface, and stop when they are dropped. A method
+//! panics if what it waits for does not happen within [`TIMEOUT`].
 
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
@@ -62,9 +63,6 @@ pub fn project_root() -> &'static Path {
 }
 
 /// Returns the only outcome metric in a log line whose value is 1.
-///
-/// # Panics
-/// If no outcome is counted, or more than one, or if CloudWatch does not read it as the only one.
 #[track_caller]
 pub fn outcome_metric(log: &Value) -> &'static str {
     let all = ["Forwarded", "Tested", "Ignored", "Quarantined", "Unsigned", "Rejected", "Failed"];

@@ -59,9 +59,6 @@ impl Process {
     }
 
     /// Starts the process. It is killed when the returned handle is dropped.
-    ///
-    /// # Panics
-    /// If it cannot be started.
     #[track_caller]
     pub fn start(mut self) -> RunningProcess {
         let started = Instant::now();
@@ -108,9 +105,6 @@ impl RunningProcess {
     }
 
     /// Waits until standard output has a number of lines. Returns the latest lines.
-    ///
-    /// # Panics
-    /// If there are fewer lines after [`TIMEOUT`].
     pub async fn wait_for_lines(&self, count: u64) -> Vec<String> {
         if timeout(TIMEOUT, self.stdout.wait_until(|lines| lines.count >= count)).await.is_err() {
             panic!("{} of {count} lines; standard error: {:?}", self.stdout_line_count(), self.stderr_lines());
@@ -119,9 +113,6 @@ impl RunningProcess {
     }
 
     /// Waits until the process exits and its output is read.
-    ///
-    /// # Panics
-    /// If it still runs after [`TIMEOUT`].
     pub async fn wait(&mut self) -> ExitStatus {
         let exit = async {
             let status = self.child.wait().await.unwrap();
@@ -138,9 +129,6 @@ impl RunningProcess {
     }
 
     /// Sends a signal to the process: `TERM`, `STOP` or `CONT`.
-    ///
-    /// # Panics
-    /// If the process does not run.
     pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.pid());
         let status = std::process::Command::new("sh").args(["-c", &kill]).status();

@@ -36,9 +36,6 @@ pub struct HttpResponse {
 
 impl HttpResponse {
     /// Parses a response to payload 1.0 or 2.0.
-    ///
-    /// # Panics
-    /// If it is not a response.
     pub fn from_json(json: &Value) -> Self {
         let mut headers = BTreeMap::new();
         for (name, value) in json["headers"].as_object().into_iter().flatten() {
@@ -53,9 +50,6 @@ impl HttpResponse {
     }
 
     /// Parses the body as JSON.
-    ///
-    /// # Panics
-    /// If it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -83,9 +77,6 @@ impl CompletedInvocation {
     }
 
     /// Parses the HTTP response.
-    ///
-    /// # Panics
-    /// If the function posted an error, or something that is not an HTTP response.
     pub fn response(&self) -> HttpResponse {
         let response = self.result.as_ref().unwrap();
         HttpResponse::from_json(&serde_json::from_slice(response).unwrap())
@@ -106,9 +97,6 @@ impl Invocation {
     }
 
     /// Waits for the result.
-    ///
-    /// # Panics
-    /// If there is none within [`TIMEOUT`].
     pub async fn completed(self) -> CompletedInvocation {
         let id = self.request_id.clone();
         self.completed_within(TIMEOUT).await.unwrap_or_else(|| panic!("no response to {id} within {TIMEOUT:?}"))
@@ -200,17 +188,11 @@ impl RuntimeApi {
     }
 
     /// Queues an event and waits for the result.
-    ///
-    /// # Panics
-    /// If there is none within [`TIMEOUT`].
     pub async fn invoke(&self, event: impl Display) -> CompletedInvocation {
         self.send(event).completed().await
     }
 
     /// Waits until a function polls for its first event. Returns the moment of that poll, the end of its init phase.
-    ///
-    /// # Panics
-    /// If there is none within [`TIMEOUT`].
     pub async fn first_poll(&self) -> Instant {
         let mut first_poll = self.state.first_poll.subscribe();
         let at = timeout(TIMEOUT, first_poll.wait_for(Option::is_some)).await;

@@ -37,7 +37,7 @@ const MAX_ATTRIBUTES: usize = 10;
 pub enum Fault {
     /// Delays the response.
     Delay(Duration),
-    /// Accepts the message, but responds with the MD5 of another.
+    /// Accepts the message, but responds with the MD5 of another message.
     WrongMd5,
     /// Accepts the message, and resets the connection instead of responding.
     AcceptThenReset,
@@ -245,7 +245,7 @@ impl SqsServer {
         Some(self.certificate.as_ref()?.roots_file().display().to_string())
     }
 
-    /// The PEM file with the server's own root certificate only, if the server uses TLS.
+    /// The PEM file with only the server's root certificate, if the server uses TLS.
     pub fn root_file(&self) -> Option<String> {
         Some(self.certificate.as_ref()?.root_file().display().to_string())
     }
@@ -272,9 +272,6 @@ impl SqsServer {
     }
 
     /// Waits until no connection is open.
-    ///
-    /// # Panics
-    /// If a connection is open after [`TIMEOUT`].
     pub async fn all_connections_closed(&self) {
         let closed = timeout(TIMEOUT, self.server.all_connections_closed()).await;
         assert!(closed.is_ok(), "a connection is still open after {TIMEOUT:?}");
@@ -305,9 +302,6 @@ impl SqsServer {
     }
 
     /// Waits until a condition holds. It is checked after every request.
-    ///
-    /// # Panics
-    /// If it does not hold within [`TIMEOUT`].
     pub async fn wait_until(&self, mut condition: impl FnMut(&Self) -> bool) {
         let wait = async {
             loop {

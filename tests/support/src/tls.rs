@@ -1,4 +1,4 @@
-//! A certificate for the loopback interface, issued by a root certificate of its own.
+//! A certificate for the loopback interface, issued by its own root certificate.
 
 use std::fs;
 use std::path::PathBuf;
