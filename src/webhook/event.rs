@@ -21,8 +21,12 @@ pub struct WebhookEvent {
 }
 
 impl WebhookEvent {
-    /// Parses the JSON document that SuperOffice sent.
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, ParseError> {
+    /// Parses a request body. A byte order mark before the JSON is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError`] if the body is malformed.
+    pub fn parse(json: &[u8]) -> Result<Self, ParseError> {
         let fields = Fields::parse(json)?;
         let metadata = EventMetadata::from_fields(&fields).validated()?;
         Ok(Self {

@@ -12,15 +12,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use aws_sdk_sqs::types::Message;
-use http::{HeaderMap, HeaderValue, Method};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
 use superoffice_webhook::function::{
-    Config, DeliveryRecord, HandleError, Handler, Outcome, Queue, QueueError, Request, SqsClients, SqsQueue,
-    WithFallback,
+    Config, DeliveryRecord, HandleError, Handler, Outcome, Queue, QueueError, SqsClients, SqsQueue, WithFallback,
 };
 use superoffice_webhook::message::QueueMessage;
-use superoffice_webhook::{QueuedEvent, SIGNATURE_HEADER, decode_quarantined_body};
+use superoffice_webhook::{WebhookEvent, decode_quarantined_body};
 
 use super::{CommandResult, lookup, print};
 use quarantine::{InFlight, Quarantine, QuarantineQueue, SqsQuarantine};
@@ -169,50 +165,25 @@ impl<D: Queue, W: Write> Run<D, W> {
         Ok(writeln!(self.output, "{report}")?)
     }
 
-    /// Sends a message's body through the function's own pipeline.
+    /// Verifies a message's body, and routes it as the function does.
     async fn decide(&self, message: &Message) -> Decision {
         let attribute = |name: &str| message.message_attributes()?.get(name)?.string_value();
         let body = match decode_quarantined_body(message.body().unwrap_or_default(), attribute("Encoding")) {
             Ok(body) => body,
             Err(error) => return Decision::Keep(error.to_string()),
         };
-        let mut headers = HeaderMap::new();
-        if let Some(signature) = attribute("Signature") {
-            match HeaderValue::from_str(signature) {
-                Ok(signature) => headers.insert(SIGNATURE_HEADER, signature),
-                Err(error) => return Decision::Keep(error.to_string()),
-            };
+        match self.handler.verifier.verify_message(&body, attribute("Signature")) {
+            Ok(body) => {
+                let result = self.handler.route(body, None, &mut DeliveryRecord::default()).await;
+                Decision::for_result(result, self.options.delete_ignored)
+            }
+            Err(rejection) => Decision::Keep(match WebhookEvent::parse(&body) {
+                // A malformed body may name no tenant. Then no secret can be derived, and the signature may be valid.
+                Err(reason) => reason.to_string(),
+                Ok(_) => rejection.to_string(),
+            }),
         }
-        let mut result = self.handle("/webhook", &headers, &body).await;
-        if let (Err(HandleError::Unauthorized(_)), Some(tenant)) = (&result, tenant(&body)) {
-            // A derived secret is accepted on its tenant's path only, and quarantined messages do not contain the path.
-            let path = format!("/webhook/{}", utf8_percent_encode(&tenant, NON_ALPHANUMERIC));
-            result = self.handle(&path, &headers, &body).await;
-        }
-        if let (Err(HandleError::Unauthorized(_)), Some(problem)) = (&result, parse_error(&body)) {
-            // Without the tenant, no secret can be derived, so the signature may be valid.
-            return Decision::Keep(problem);
-        }
-        Decision::for_result(result, self.options.delete_ignored)
     }
-
-    /// Sends a request through the pipeline.
-    async fn handle(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Outcome, HandleError> {
-        let (path, headers, body) = (path.to_owned(), headers.clone(), body.to_vec());
-        let request = Request { method: Method::POST, path, headers, body };
-        self.handler.handle(request, None, &mut DeliveryRecord::default()).await
-    }
-}
-
-/// Returns the tenant that an unverified body names.
-fn tenant(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    body["ContextIdentifier"].as_str().map(str::to_owned)
-}
-
-/// Returns the problem of an unverified body that is not an event.
-fn parse_error(body: &[u8]) -> Option<String> {
-    QueuedEvent::from_message(&String::from_utf8_lossy(body), |_| None).err().map(|error| error.to_string())
 }
 
 /// The next step for a message.

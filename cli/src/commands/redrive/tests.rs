@@ -229,9 +229,9 @@ fn master_secret() -> MasterSecret {
     "0123456789abcdef0123456789abcdef".parse().unwrap()
 }
 
-fn base64(text: &str) -> String {
+fn base64(bytes: impl AsRef<[u8]>) -> String {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(text)
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 fn message(number: usize, body: &str, encoding: &str, signature: &str) -> Message {
@@ -402,14 +402,21 @@ fn interrupted_run_releases_received_messages() {
 
 #[tokio::test]
 async fn kept_message_has_reason() {
-    let derived_and_malformed = {
-        let signature = master_secret().derive("Cust1").sign(b"malformed").to_string();
-        message(1, "malformed", "utf-8", &signature)
+    let derived = master_secret().derive("Cust1");
+    let derived_and_malformed = message(1, "malformed", "utf-8", &derived.sign(b"malformed").to_string());
+    let event = Kind::Event.body(1);
+    let utf_16: Vec<u8> = event.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let noncharacter = event.replace("contact.changed", "contact.\u{FFFE}");
+    let encoded = |body: &[u8]| {
+        let signature = Secret::new(SECRET).unwrap().sign(body).to_string();
+        message(1, &base64(body), "base64", &signature)
     };
     for (message, reason) in [
         (Kind::Ignored.message(1), "not to be forwarded"),
         (Kind::Malformed.message(1), "not JSON: expected value at line 1 column 1"),
         (derived_and_malformed, "not JSON: expected value at line 1 column 1"),
+        (encoded(&utf_16), "not UTF-8: encoded as UTF-16LE"),
+        (encoded(noncharacter.as_bytes()), "contains U+FFFE or U+FFFF"),
         (Kind::Forged.message(1), "signature mismatch"),
         (Kind::OtherTenant.message(1), "signature mismatch"),
         (Kind::UnknownEncoding.message(1), "the Encoding attribute is neither utf-8 nor base64"),
