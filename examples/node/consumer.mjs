@@ -35,9 +35,9 @@ function messageGroup(record) {
 
 // Returns the event that SuperOffice sent, from either message format.
 function superofficeEvent(record) {
-  const body = JSON.parse(record.body);
-  const contentType = record.messageAttributes.ContentType.stringValue;
-  return contentType === "application/cloudevents+json" ? body.data : body;
+  // A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
+  const body = JSON.parse(record.body.replace(/^\uFEFF/, ""));
+  return "specversion" in body && !("Event" in body) ? body.data : body;
 }
 
 // Handles an event unless it has been handled before.

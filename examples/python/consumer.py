@@ -38,9 +38,9 @@ def message_group(record):
 
 def superoffice_event(record):
     """Returns the event that SuperOffice sent, from either message format."""
-    body = json.loads(record["body"])
-    content_type = record["messageAttributes"]["ContentType"]["stringValue"]
-    return body["data"] if content_type == "application/cloudevents+json" else body
+    # A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
+    body = json.loads(record["body"].removeprefix("\ufeff"))
+    return body["data"] if "specversion" in body and "Event" not in body else body
 
 
 def handle_once(event):

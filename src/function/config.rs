@@ -5,8 +5,7 @@ use crate::function::filter::EventFilter;
 use crate::function::https::HttpsSettings;
 use crate::function::queue_url::QueueUrl;
 use crate::message::MessageFormat;
-use crate::webhook::signature::Secret;
-use crate::webhook::tenant::{MasterSecret, TenantSecrets};
+use crate::webhook::secrets;
 use crate::webhook::verifier::Verifier;
 
 /// The configuration of the function.
@@ -29,11 +28,6 @@ pub struct Config {
     pub https: HttpsSettings,
 }
 
-const SECRET: &str = "SUPEROFFICE_WEBHOOK_SECRET";
-const SECRET_PREVIOUS: &str = "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS";
-const TENANT_SECRETS: &str = "SUPEROFFICE_TENANT_SECRETS";
-const MASTER_SECRET: &str = "SUPEROFFICE_TENANT_MASTER_SECRET";
-const MASTER_SECRET_PREVIOUS: &str = "SUPEROFFICE_TENANT_MASTER_SECRET_PREVIOUS";
 const QUEUE: &str = "QUEUE_URL";
 const QUARANTINE_QUEUE: &str = "QUARANTINE_QUEUE_URL";
 const FALLBACK_QUEUE: &str = "FALLBACK_QUEUE_URL";
@@ -49,19 +43,10 @@ const WITHOUT_EFFECT: [(&str, &str); 4] = [
 ];
 
 impl Config {
-    /// The names of all variables of this function.
-    pub const VARIABLES: [&str; 10] = [
-        SECRET,
-        SECRET_PREVIOUS,
-        TENANT_SECRETS,
-        MASTER_SECRET,
-        MASTER_SECRET_PREVIOUS,
-        QUEUE,
-        QUARANTINE_QUEUE,
-        FALLBACK_QUEUE,
-        EVENTS,
-        FORMAT,
-    ];
+    /// Returns the names of all variables of this function.
+    pub fn variables() -> impl Iterator<Item = &'static str> {
+        secrets::VARIABLES.into_iter().chain([QUEUE, QUARANTINE_QUEUE, FALLBACK_QUEUE, EVENTS, FORMAT])
+    }
 
     /// Reads the configuration through a lookup of environment variables. An empty value counts as unset.
     ///
@@ -70,18 +55,16 @@ impl Config {
     /// [`ConfigError`] with all problems. No text contains a secret.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut env = Environment::new(&lookup);
-        let current = env.parse(SECRET, |text| secret(SECRET, text));
-        let previous = env.parse(SECRET_PREVIOUS, |text| secret(SECRET_PREVIOUS, text));
-        let tenants: TenantSecrets = env.parse(TENANT_SECRETS, str::parse).unwrap_or_default();
-        let masters: Vec<MasterSecret> = [MASTER_SECRET, MASTER_SECRET_PREVIOUS]
-            .into_iter()
-            .filter_map(|name| env.parse(name, str::parse))
-            .collect();
-        let has_secret = env.is_set(SECRET) || !tenants.is_empty() || !masters.is_empty();
-        let is_invalid =
-            [TENANT_SECRETS, MASTER_SECRET, MASTER_SECRET_PREVIOUS].iter().any(|name| env.has_problem(name));
-        if !has_secret && !is_invalid {
-            env.required(SECRET);
+        let verifier = Verifier::from_environment(&mut env);
+        let is_invalid = secrets::OF_TENANTS.iter().any(|name| env.has_problem(name));
+        if verifier.as_ref().is_none_or(Verifier::has_only_previous) && !is_invalid {
+            env.required(secrets::SHARED);
+        }
+        for name in [secrets::SHARED, secrets::SHARED_PREVIOUS] {
+            // Legal, but usually a copy-and-paste mistake.
+            if env.get(name).is_some_and(|secret| secret.trim_ascii().len() < secret.len()) {
+                tracing::warn!("{name} begins or ends with whitespace");
+            }
         }
 
         let default_region = env.get("AWS_REGION");
@@ -104,10 +87,8 @@ impl Config {
             }
         }
 
-        let config = queue.map(|queue| Self {
-            verifier: masters
-                .into_iter()
-                .fold(Verifier::with_tenants(current, previous, tenants), Verifier::with_master),
+        let config = verifier.zip(queue).map(|(verifier, queue)| Self {
+            verifier,
             queue,
             quarantine_queue,
             fallback_queue,
@@ -117,15 +98,6 @@ impl Config {
         });
         env.finish(config)
     }
-}
-
-/// Parses a secret. Outer whitespace is legal but usually a copy-and-paste mistake, so it is logged.
-fn secret(name: &str, text: &str) -> Result<Secret, <Secret as std::str::FromStr>::Err> {
-    let secret = text.parse()?;
-    if text.trim_ascii().len() < text.len() {
-        tracing::warn!("{name} begins or ends with whitespace");
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]
@@ -244,7 +216,7 @@ mod tests {
     #[test]
     fn variables_are_the_ones_in_the_template() {
         let template = include_str!("../../template.yaml");
-        for name in Config::VARIABLES {
+        for name in Config::variables() {
             assert!(template.contains(&format!(" {name}: ")), "{name}");
         }
     }

@@ -10,6 +10,7 @@ pub mod event;
 pub mod field;
 pub mod json;
 pub mod metadata;
+pub mod secrets;
 pub mod signature;
 pub mod tenant;
 pub mod verifier;

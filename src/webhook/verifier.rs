@@ -119,6 +119,11 @@ impl Verifier {
         self
     }
 
+    /// Returns `true` if the only secret is the previous shared one, so that nobody could rotate to another.
+    pub(crate) fn has_only_previous(&self) -> bool {
+        self.current.is_none() && self.tenants.is_empty() && self.masters.is_empty()
+    }
+
     /// Verifies the signature of a request body, and that the secret may sign for the tenant that the body names.
     ///
     /// With a master secret and a tenant in the path, `…/webhook/<tenant>`, only the secrets of this tenant are

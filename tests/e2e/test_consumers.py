@@ -127,6 +127,19 @@ def test_consumer_returns_failed_messages_and_later_ones_of_their_fifo_group(fun
     assert handled == [m.attributes["EventId"] for m in messages if m.message_id not in returned]
 
 
+@pytest.mark.parametrize("consume", ["Python", "Node"], indirect=True)
+def test_script_reads_records_with_odd_attributes_and_a_byte_order_mark(function, queue, consume):
+    for contact in range(4):
+        function.send(event(PrimaryKey=contact))
+    batch = sqs_event(queue, function.queued())
+    records = batch["Records"]
+    del records[0]["messageAttributes"]
+    records[1]["messageAttributes"] = {"ContentType": 7, "Event": None}
+    records[2]["body"] = "\ufeff" + records[2]["body"]
+    response, handled = consume(batch)
+    assert (response, len(handled)) == ({"batchItemFailures": []}, 4)
+
+
 def test_rust_example_handles_an_event_once_and_rejects_forged_messages(function, queue, consumer_binary):
     function.send(event())
     [message] = function.queued()

@@ -1,14 +1,8 @@
 //! The work for each event. Replace it with your own.
 
-use lambda_runtime::Error;
 use serde_json::json;
+use superoffice_consumer::{Handler, HandlerError};
 use superoffice_webhook::{ContactEventKind, QueuedEvent};
-
-/// Handles events.
-pub(crate) trait Handler {
-    /// Handles an event. After an error, the event is delivered again; an event of no interest is not an error.
-    async fn handle(&self, event: &QueuedEvent) -> Result<(), Error>;
-}
 
 /// The effect of an event on the consumer's copy of a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +11,7 @@ enum Action {
     Write,
     /// Read the contact's current state from SuperOffice (`GET api/v1/Contact/{id}`) and write it.
     ///
-    /// `contact.resync` signals that changes were missed, but not which. Therefore the event's own values are not used.
+    /// `contact.resync` says that changes were lost, but not which. So the event's own values are not used.
     /// If the response is 404, delete the contact. If its `Deleted` is not 0, mark the contact as deleted.
     Reload,
     /// Mark the contact as deleted. SuperOffice still has it in its recycle bin.
@@ -61,7 +55,7 @@ pub(crate) struct ContactHandler {
 }
 
 impl Handler for ContactHandler {
-    async fn handle(&self, event: &QueuedEvent) -> Result<(), Error> {
+    async fn handle(&self, event: &QueuedEvent) -> Result<(), HandlerError> {
         let metadata = event.event().metadata();
         if self.fail_event_id.as_deref() == Some(metadata.event_id()) {
             return Err("FAIL_EVENT_ID is the id of this event".into());

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use lambda_runtime::Error;
+use crate::consumer::HandlerError;
 
 /// The result of claiming an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub enum Claim {
     /// The caller may handle the event.
     Granted,
     /// Another invocation has claimed the event, and its lease has not ended.
@@ -34,14 +34,14 @@ pub(crate) enum Claim {
 /// [`Lease::of_invocation`] lasts twice the function timeout. AWS recommends a visibility timeout of at least six times
 /// the function timeout, plus the batching window of the event source mapping.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     start: SystemTime,
     end: SystemTime,
 }
 
 impl Lease {
     /// Returns the lease of an invocation that starts at `start` and that Lambda stops at `deadline`.
-    pub(crate) fn of_invocation(start: SystemTime, deadline: SystemTime) -> Self {
+    pub fn of_invocation(start: SystemTime, deadline: SystemTime) -> Self {
         let timeout = deadline.duration_since(start).unwrap_or_default();
         Self { start, end: deadline + timeout }
     }
@@ -59,21 +59,22 @@ impl Lease {
 /// - [`release`](Self::release) deletes the item.
 ///
 /// If the handler writes to the same database, put its writes and [`complete`](Self::complete) into one transaction.
-pub(crate) trait IdempotencyStore {
+pub trait IdempotencyStore {
     /// Claims an event for the duration of the lease.
-    async fn claim(&self, key: &str, lease: Lease) -> Result<Claim, Error>;
+    fn claim(&self, key: &str, lease: Lease) -> impl Future<Output = Result<Claim, HandlerError>>;
     /// Records that the event was handled.
-    async fn complete(&self, key: &str) -> Result<(), Error>;
+    fn complete(&self, key: &str) -> impl Future<Output = Result<(), HandlerError>>;
     /// Gives up the claim to an event that was not handled.
-    async fn release(&self, key: &str) -> Result<(), Error>;
+    fn release(&self, key: &str) -> impl Future<Output = Result<(), HandlerError>>;
 }
 
 /// A store for experiments. Its contents end with the execution environment, and other environments do not see them.
-#[derive(Default)]
-pub(crate) struct InMemoryStore {
+#[derive(Debug, Default)]
+pub struct InMemoryStore {
     states: Mutex<HashMap<String, State>>,
 }
 
+#[derive(Debug)]
 enum State {
     InProgress { until: SystemTime },
     Completed,
@@ -86,7 +87,7 @@ impl InMemoryStore {
 }
 
 impl IdempotencyStore for InMemoryStore {
-    async fn claim(&self, key: &str, lease: Lease) -> Result<Claim, Error> {
+    async fn claim(&self, key: &str, lease: Lease) -> Result<Claim, HandlerError> {
         Ok(self.update(|states| match states.get(key) {
             Some(State::Completed) => Claim::Completed,
             Some(State::InProgress { until }) if *until > lease.start => Claim::InProgress,
@@ -97,12 +98,12 @@ impl IdempotencyStore for InMemoryStore {
         }))
     }
 
-    async fn complete(&self, key: &str) -> Result<(), Error> {
+    async fn complete(&self, key: &str) -> Result<(), HandlerError> {
         self.update(|states| states.insert(key.to_owned(), State::Completed));
         Ok(())
     }
 
-    async fn release(&self, key: &str) -> Result<(), Error> {
+    async fn release(&self, key: &str) -> Result<(), HandlerError> {
         self.update(|states| states.remove(key));
         Ok(())
     }
@@ -131,7 +132,7 @@ mod tests {
         block_on(store.claim(KEY, lease))
     }
 
-    fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> T {
+    fn block_on<T>(future: impl Future<Output = Result<T, HandlerError>>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future).unwrap()
     }
 

@@ -1,30 +1,48 @@
 //! The processing of one message: decode it, claim its event, handle it, record it.
 
-use aws_lambda_events::sqs::SqsMessage;
-use lambda_runtime::Error;
 use superoffice_webhook::{DecodeError, QueuedEvent, Verifier};
 
-use crate::handler::Handler;
+use crate::batch::{Batch, BatchResponse, Record, process_batch};
 use crate::idempotency::{Claim, IdempotencyStore, Lease};
 
-/// Processes messages, and hands each event to its handler once.
-pub(crate) struct Consumer<S, H> {
-    /// Verifies signatures again, for a queue to which others can write.
-    pub(crate) verifier: Option<Verifier>,
-    pub(crate) store: S,
-    pub(crate) handler: H,
+/// The error of a handler or of a store.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The work for each event.
+pub trait Handler {
+    /// Handles an event. After an error, the event is delivered again; an event of no interest is not an error.
+    fn handle(&self, event: &QueuedEvent) -> impl Future<Output = Result<(), HandlerError>>;
+}
+
+/// Processes messages, and passes each event to its handler once.
+#[derive(Debug)]
+pub struct Consumer<S, H> {
+    /// Verifies signatures again, for a queue that others can write to.
+    pub verifier: Option<Verifier>,
+    /// The record of handled events.
+    pub store: S,
+    /// The work for each event.
+    pub handler: H,
 }
 
 impl<S: IdempotencyStore, H: Handler> Consumer<S, H> {
+    /// Processes a batch, see [`process_batch`].
+    pub async fn process_batch(&self, batch: &Batch, lease: Lease) -> BatchResponse {
+        process_batch(batch, async |record| self.process(record, lease).await).await
+    }
+
     /// Processes one message.
+    ///
+    /// # Errors
     ///
     /// An error returns the message to the queue, and after the queue's last receive to the dead-letter queue. That
     /// includes a message that cannot be decoded, so that it is not lost.
-    pub(crate) async fn process(&self, message: &SqsMessage, lease: Lease) -> Result<(), Error> {
+    pub async fn process(&self, message: &Record, lease: Lease) -> Result<(), HandlerError> {
         let event = self.decode(message)?;
         let metadata = event.event().metadata();
-        // Different events can have the same id. The function's deduplication id has both parts as well.
-        let key = format!("{}/{}", metadata.event(), metadata.event_id());
+        // Different events, and events of different tenants, can have the same id.
+        let tenant = metadata.context_identifier().unwrap_or_default();
+        let key = format!("{tenant}/{}/{}", metadata.event(), metadata.event_id());
         match self.store.claim(&key, lease).await? {
             Claim::Granted => {}
             Claim::InProgress => return Err("another invocation is handling the event".into()),
@@ -40,9 +58,8 @@ impl<S: IdempotencyStore, H: Handler> Consumer<S, H> {
         }
     }
 
-    fn decode(&self, message: &SqsMessage) -> Result<QueuedEvent, DecodeError> {
-        let body = message.body.as_deref().unwrap_or_default();
-        let attribute = |name: &str| message.message_attributes.get(name)?.string_value.as_deref();
+    fn decode(&self, message: &Record) -> Result<QueuedEvent, DecodeError> {
+        let (body, attribute) = (message.body.as_str(), |name: &str| message.attribute(name));
         match &self.verifier {
             Some(verifier) => QueuedEvent::from_message_verified(body, attribute, verifier),
             None => QueuedEvent::from_message(body, attribute),
@@ -71,7 +88,7 @@ mod tests {
     }
 
     impl Handler for RecordingHandler {
-        async fn handle(&self, event: &QueuedEvent) -> Result<(), Error> {
+        async fn handle(&self, event: &QueuedEvent) -> Result<(), HandlerError> {
             self.events.borrow_mut().push(event.event().metadata().event().to_owned());
             match self.failures_left.get() {
                 0 => Ok(()),
@@ -92,12 +109,9 @@ mod tests {
         Lease::of_invocation(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(30))
     }
 
-    fn message(body: &str, signature: Option<&str>) -> SqsMessage {
-        let mut message = json!({"messageId": "m", "body": body});
-        if let Some(signature) = signature {
-            message["messageAttributes"] = json!({"Signature": {"stringValue": signature, "dataType": "String"}});
-        }
-        serde_json::from_value(message).unwrap()
+    fn message(body: &str, signature: Option<&str>) -> Record {
+        let signature = json!({"Signature": {"stringValue": signature, "dataType": "String"}});
+        Record::from(&json!({"messageId": "m", "body": body, "messageAttributes": signature}))
     }
 
     #[tokio::test]
@@ -122,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn event_claimed_by_another_invocation_fails() {
         let consumer = consumer(0);
-        consumer.store.claim("contact.changed/1", lease()).await.unwrap();
+        consumer.store.claim("/contact.changed/1", lease()).await.unwrap();
         let error = consumer.process(&message(BODY, None), lease()).await.unwrap_err();
         assert_eq!(error.to_string(), "another invocation is handling the event");
         assert_eq!(consumer.handler.events.borrow().len(), 0);
@@ -134,8 +148,7 @@ mod tests {
         for body in ["", "null", "[", "{}", "\u{0}", r#"{"EventId":"1"}"#] {
             assert!(consumer.process(&message(body, None), lease()).await.is_err(), "{body}");
         }
-        let empty = serde_json::from_value(json!({})).unwrap();
-        assert!(consumer.process(&empty, lease()).await.is_err());
+        assert!(consumer.process(&Record::default(), lease()).await.is_err());
         assert_eq!(consumer.handler.events.borrow().len(), 0);
     }
 
