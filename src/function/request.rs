@@ -47,9 +47,10 @@ impl<'e> Event<'e> {
 
     /// Returns `true` if the event has payload version 1.0, as from a REST API.
     ///
-    /// Only payload 1.0 has the method at the top level. The field `version` is optional in it.
+    /// Only payload 1.0 has the method at the top level. The field `version` is optional in it. An exception is cargo
+    /// lambda, whose events with payload 2.0 have an `httpMethod` that is always `GET`.
     pub(crate) fn is_payload_1(&self) -> bool {
-        self.0.get("httpMethod").is_some()
+        self.0.get("httpMethod").is_some() && self.0.get("version").and_then(text).as_deref() != Some("2.0")
     }
 }
 
@@ -57,9 +58,11 @@ impl TryFrom<Event<'_>> for Request {
     type Error = InvalidEvent;
 
     /// Reads a request from payload 1.0 or 2.0. No name has different meanings in the two versions.
-    fn try_from(Event(event): Event<'_>) -> Result<Self, InvalidEvent> {
+    fn try_from(event: Event<'_>) -> Result<Self, InvalidEvent> {
+        let is_payload_1 = event.is_payload_1();
+        let Event(event) = event;
         let http = Object::new(Object::new(event.get("requestContext")).get("http"));
-        let method = event.get("httpMethod").or(http.get("method")).and_then(text);
+        let method = if is_payload_1 { event.get("httpMethod") } else { http.get("method") }.and_then(text);
         let path = event.get("rawPath").or(event.get("path")).and_then(text);
         let mut headers = headers(event.get("headers"));
         // In payload 1.0, `headers` has only the last value of a repeated header. `extend` replaces it by all values.
@@ -254,6 +257,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn method_of_an_event_from_cargo_lambda_is_that_of_the_request() {
+        let mut event = signed_request().http_api();
+        event["httpMethod"] = json!("GET");
+        assert_eq!(read(&event.to_string()), Ok(expected_request()));
     }
 
     fn any_json() -> impl Strategy<Value = String> {
