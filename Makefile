@@ -164,7 +164,7 @@ $(INSTALLED_NODE): tests/e2e/package.json tests/e2e/package-lock.json
 	@mkdir -p $(@D)
 	@cp $^ $(@D)
 	@if command -v npm >/dev/null; then \
-		echo "Installing the CloudEvents SDK for Node into $(@D) (once)" && \
+		echo "Installing the npm packages of the tests into $(@D) (once)" && \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && \
 		touch $@; \
 	else \

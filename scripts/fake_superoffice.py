@@ -18,10 +18,11 @@ START_TIMEOUT = 60
 class FakeSuperOffice(Server):
     """A running SuperOffice tenant. A context manager: leaving it ends the process."""
 
-    def __init__(self, folder: Path, ca_file: Path, slow_clock: int = 0, pace: float = 0.02) -> None:
+    def __init__(self, folder: Path, ca_file: Path | None = None, slow_clock: int = 0, pace: float = 0.02) -> None:
         """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
         binary = build("fake-superoffice")
-        command = [str(binary), "--certificates", str(ca_file), "--user", f"{USER}:{PASSWORD}"]
+        command = [str(binary), "--user", f"{USER}:{PASSWORD}"]
+        command += ["--certificates", str(ca_file)] if ca_file else []
         command += ["--slow-clock", str(slow_clock), "--pace", str(pace)]
         super().__init__(command, base_environment(), folder / "superoffice.log")
         deadline = time.monotonic() + START_TIMEOUT
@@ -63,6 +64,11 @@ class FakeSuperOffice(Server):
     @property
     def state(self) -> dict[str, Any]:
         return self._control("GET", "state")
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The method, path and body of every request to the API so far."""
+        return self._control("GET", "requests")
 
     @property
     def webhook_state(self) -> str:

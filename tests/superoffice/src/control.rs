@@ -8,12 +8,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::api::Request;
 use crate::shared::Shared;
 use crate::tenant::Tenant;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/_control/state", get(state))
+        .route("/_control/requests", get(requests))
         .route("/_control/idle", get(idle))
         .route("/_control/contacts", post(create))
         .route("/_control/contacts/{id}/{action}", post(act))
@@ -51,6 +53,12 @@ async fn network(State(shared): State<Arc<Shared>>, Path(state): Path<String>) -
 async fn idle(State(shared): State<Arc<Shared>>) -> StatusCode {
     shared.idle().await;
     StatusCode::NO_CONTENT
+}
+
+async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<Value>> {
+    let requests = shared.requests().into_iter();
+    let view = |request: Request| json!({"method": request.method, "path": request.path, "body": request.body});
+    Json(requests.map(view).collect())
 }
 
 async fn state(State(shared): State<Arc<Shared>>) -> Json<Value> {

@@ -154,20 +154,14 @@ async fn post_test(call: &Call<'_>, properties: Map<String, Value>) -> (bool, St
     }
 }
 
-/// Raises an event, unless the server refuses a signal without a body.
+/// Raises an event. A signal without a body is refused.
 fn signal(call: &Call<'_>, event: &str, key: i64) -> Result<Response, Refusal> {
-    if call.body.is_empty() {
-        match call.mode.empty_body {
-            EmptyBody::Accepted => {}
-            EmptyBody::UnsupportedMediaType if !call.headers.contains_key(header::CONTENT_TYPE) => {
-                let message = "The media type of the request is not supported";
-                return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Exception", message));
-            }
-            EmptyBody::UnsupportedMediaType | EmptyBody::BadRequest => drop(call.object()?),
-        }
-    } else {
-        call.object()?;
+    let has_type = call.headers.contains_key(header::CONTENT_TYPE);
+    if call.body.is_empty() && !has_type && call.mode.empty_body == EmptyBody::UnsupportedMediaType {
+        let message = "The media type of the request is not supported";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Exception", message));
     }
+    call.object()?;
     call.shared.raise(|tenant| tenant.signal(event, key, call.content));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
