@@ -15,7 +15,7 @@ use crate::webhook::verifier::{AuthorizedBody, Verifier};
 /// Handles webhook requests.
 #[derive(Clone, Debug)]
 pub struct Handler<Q> {
-    /// The secrets.
+    /// The secrets that sign request bodies.
     pub verifier: Verifier,
     /// The events to forward. Other events are acknowledged and dropped.
     pub filter: EventFilter,
@@ -28,12 +28,13 @@ pub struct Handler<Q> {
 }
 
 impl<Q: Queue> Handler<Q> {
-    /// Handles one request: authenticates its body, and routes it. `trace_header` is the invocation's X-Ray header,
-    /// passed on to the consumer as `AWSTraceHeader`. Facts for the log are written to `record` as they become known.
+    /// Handles one request: authenticates its body, and routes the body. `trace_header` is the invocation's X-Ray header,
+    /// which the consumer receives as `AWSTraceHeader`. Facts for the log line are written to `record` as they become
+    /// known.
     ///
     /// # Errors
     ///
-    /// [`HandleError`]. The caller gets a general response, the log the details.
+    /// [`HandleError`]. The response is general. The log line has the details.
     pub async fn handle(
         &self,
         request: Request,
@@ -69,10 +70,9 @@ impl<Q: Queue> Handler<Q> {
         if body.bytes().is_empty() {
             return Err(HandleError::EmptyBody);
         }
-        let mut event_id = String::new();
         if let Ok(event) = body.event() {
             record.metadata = Some(event.clone());
-            event_id = event.event_id().to_owned();
+            let event_id = event.event_id().to_owned();
             if event.is_test() {
                 return Ok(Outcome::Test { event_id: Some(event_id).filter(|id| !id.is_empty()) });
             }
@@ -82,6 +82,7 @@ impl<Q: Queue> Handler<Q> {
         }
         match ForwardableEvent::try_from(body) {
             Ok(event) => {
+                let event_id = event.event_id().to_owned();
                 let message = QueueMessage::for_event(event, self.format)?;
                 let message_id = enqueue(&self.events, &message, trace_header, record).await?;
                 Ok(Outcome::Forwarded { event_id, message_id })

@@ -75,8 +75,9 @@ impl QueuedEvent {
     /// Decodes a message of either format and verifies its `Signature` attribute again, for a consumer that does not
     /// trust everyone who can write to the queue. Derived secrets are verified with the master secret.
     ///
-    /// The `data` of a CloudEvents event is verified with its whitespace, and also with the byte order mark that the
-    /// function removes. A program that rewrites the event changes the signed bytes, which then cannot be verified.
+    /// The signed bytes of a CloudEvents event are those of `data`, with the whitespace around it. The function removes a
+    /// byte order mark, so `data` is verified both without and with a byte order mark before it. If another program
+    /// rewrites the event, the signature no longer matches.
     ///
     /// # Errors
     ///

@@ -52,6 +52,13 @@ impl MalformedBody {
     }
 }
 
+impl ForwardableEvent {
+    /// The event's id.
+    pub fn event_id(&self) -> &str {
+        self.metadata.event_id()
+    }
+}
+
 impl TryFrom<AuthorizedBody> for ForwardableEvent {
     type Error = MalformedBody;
 

@@ -23,12 +23,12 @@ pub enum ContactEventKind {
     Created,
     /// `contact.changed`
     Changed,
-    /// `contact.softdeleted`: deleted by a user. A person can restore the contact for about 14 days.
+    /// `contact.softdeleted`: deleted by a user. Users can restore the contact for about 14 days.
     SoftDeleted,
     /// `contact.deleted`: permanently deleted by the system.
     Deleted,
-    /// `contact.resync`: an event may have been missed. The consumer reads the contact's current state; the contact may
-    /// no longer exist. `Changes` and the columns are empty.
+    /// `contact.resync`: an event may have been lost. The consumer reads the contact's current state from SuperOffice.
+    /// The contact may no longer exist. `Changes` and the columns are empty.
     Resync,
     /// Any other event, by its full name.
     Other(String),
@@ -63,7 +63,7 @@ impl ContactEvent {
         self.event.metadata().event_id()
     }
 
-    /// The tenant in SuperOffice Online, `Cust1234`. On-site installations send none, or `Default`.
+    /// The tenant in SuperOffice Online, `Cust1234`. On-site installations send no tenant, or `Default`.
     pub fn tenant(&self) -> Option<&str> {
         self.event.metadata().context_identifier()
     }

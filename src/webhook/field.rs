@@ -1,6 +1,6 @@
 //! The fields of a body, kept as written and converted when they are read.
 //!
-//! SuperOffice may send a number as a string, a value of an extra table as a tagged string such as `[I:6]`, and a date
+//! SuperOffice may send a number as a string, a value of an extra table as a tagged string like `[I:6]`, and a date
 //! with or without an offset. A value therefore stays JSON until a type is requested.
 
 use std::borrow::Cow;
@@ -33,7 +33,8 @@ impl Fields {
         self.iter().rev().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
-    /// Returns the value of a field, with any letter case of its name. If the field is repeated, its last value counts.
+    /// Returns the value of a field. The letter case of its name is ignored. If the field is repeated, its last value
+    /// counts.
     pub fn get_ignore_case(&self, name: &str) -> Option<&FieldValue> {
         get_ignore_case(self.iter(), name)
     }
@@ -54,8 +55,8 @@ impl Fields {
     }
 }
 
-/// Returns the value of a field, with any letter case of its name, from the fields of any JSON library. If the field is
-/// repeated, its last value counts.
+/// Returns the value of a field, for the fields of any JSON library. The letter case of the name is ignored. If the field
+/// is repeated, its last value counts.
 pub fn get_ignore_case<N: AsRef<str>, V>(
     fields: impl IntoIterator<Item = (N, V), IntoIter: DoubleEndedIterator>,
     name: &str,

@@ -21,8 +21,8 @@ pub struct EventMetadata {
     tenant_field: TenantField,
 }
 
-/// The form in which the body names its tenant. Readers disagree on which of several values counts, and many ignore
-/// case.
+/// The form in which the body names its tenant. JSON parsers differ in which of several values they keep, and many
+/// programs ignore letter case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TenantField {
     #[default]
@@ -38,13 +38,13 @@ pub enum ParseError {
     /// The body is not a JSON object.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// `Event` is absent.
+    /// `Event` is absent, empty, or not a string.
     #[error("no usable Event")]
     NoEvent,
     /// `Event` has whitespace around it, so no filter would match the event.
     #[error("Event has whitespace around it")]
     EventWithWhitespace,
-    /// `EventId` is absent.
+    /// `EventId` is absent, empty, or not a string.
     #[error("no usable EventId")]
     NoEventId,
     /// `PrimaryKey` is not an integer, but the event is to be forwarded.
@@ -137,7 +137,7 @@ impl EventMetadata {
         self.primary_key
     }
 
-    /// The tenant in SuperOffice Online, `Cust1234`. On-site installations send none, or `Default`.
+    /// The tenant in SuperOffice Online, `Cust1234`. On-site installations send no tenant, or `Default`.
     pub fn context_identifier(&self) -> Option<&str> {
         self.context_identifier.as_deref()
     }
