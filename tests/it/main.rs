@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod guarantees;
 mod http;
+mod layers;
 mod log_line;
 mod properties;
 mod queue_messages;
