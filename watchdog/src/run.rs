@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, ComparisonError, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::{LogError, Logs};
-use superoffice_client::archives::Change;
-use superoffice_client::webhooks::{ManagedWebhooks, RESYNC_EVENT, State, Webhook};
+use superoffice_client::changes::Change;
+use superoffice_client::registration::ManagedWebhooks;
+use superoffice_client::webhooks::{RESYNC_EVENT, State, Webhook};
 use superoffice_client::{ApiError, Client, SecretString};
 use tokio::time::Instant;
 
@@ -235,7 +236,7 @@ impl Watchdog {
         // In advance, because the run may be stopped before the response.
         let before = self.own_reactivation().replace(now);
         for webhook in managed.all().filter(|webhook| is_disabled(webhook)) {
-            match self.client.activate(webhook).await {
+            match self.client.set_state(webhook, State::Active, self.secret.as_ref()).await {
                 Ok(_) => report.note(format!("webhook {} was reactivated", webhook.id())),
                 // A person was faster, or SuperOffice's own test failed.
                 Err(error) if error.is_refusal() => {
@@ -290,6 +291,10 @@ impl Watchdog {
                     chosen.pop();
                 }
             }
+        }
+        match missed.times_without_offset() {
+            0 => {}
+            count => report.note(format!("{count} times had no offset from UTC and were read as UTC")),
         }
         let chosen = chosen.into_sorted_vec().into_iter().map(|(_, _, key)| key).collect();
         Ok(Sweep { missed: chosen, oldest, paused_after: missed.paused_after() })

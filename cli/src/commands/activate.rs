@@ -22,7 +22,7 @@ impl Activate {
         report_test(&result);
         if result.success {
             for webhook in managed.all().filter(|webhook| webhook.state() != State::Active) {
-                context.client.activate(webhook).await?;
+                context.client.set_state(webhook, State::Active, context.secret.as_ref()).await?;
             }
         }
         let managed = context.managed().await?;

@@ -10,7 +10,7 @@ use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
 use serde_json::json;
 use superoffice_client::Client;
-use superoffice_client::archives::ChangedContact;
+use superoffice_client::changes::ChangedContact;
 use superoffice_client::settings;
 use superoffice_client::webhooks::{RESYNC_EVENT, State};
 
@@ -74,6 +74,10 @@ impl Missed {
                     }
                 }
             }
+        }
+        match missed.times_without_offset() {
+            0 => {}
+            count => eprintln!("{count} times had no offset from UTC and were read as UTC"),
         }
         let signals = if self.resync { format!(", {signaled} signaled") } else { String::new() };
         eprintln!("{} contacts changed, {count} missed{signals}", progress.listed());

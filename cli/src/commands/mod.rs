@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
+use superoffice_client::registration::ManagedWebhooks;
 use superoffice_client::settings;
-use superoffice_client::webhooks::{ManagedWebhooks, TestResult, Webhook};
+use superoffice_client::webhooks::{TestResult, Usage, Webhook};
 use superoffice_client::{ApiError, Client, SecretString};
 use superoffice_webhook::env::{ConfigError, Environment};
 
@@ -74,10 +75,11 @@ struct Output {
 impl Output {
     /// Prints a webhook with its errors.
     async fn webhook(self, client: &Client, webhook: &Webhook) -> CommandOutput {
-        let (consecutive_errors, last_error) = client.errors(webhook).await.unwrap_or_else(|error| {
-            eprintln!("the errors of webhook {} are unknown: {error}", webhook.id());
-            (None, None)
-        });
+        let Usage { consecutive_errors, last_error, last_event, .. } =
+            client.usage(webhook).await.unwrap_or_else(|error| {
+                eprintln!("the errors of webhook {} are unknown: {error}", webhook.id());
+                Usage::default()
+            });
         let (id, name, state) = (webhook.id(), webhook.name(), webhook.state().as_str());
         if self.json {
             return print(json!({
@@ -86,10 +88,12 @@ impl Output {
                 "state": state,
                 "consecutiveErrors": consecutive_errors,
                 "lastError": last_error,
+                "lastEvent": last_event,
             }));
         }
         let errors = consecutive_errors.map_or("an unknown number of".to_owned(), |count| count.to_string());
-        print(format!("{id} {name}: {state}, {errors} consecutive errors"))?;
+        let last = last_event.map(|time| format!(", last event {time}")).unwrap_or_default();
+        print(format!("{id} {name}: {state}, {errors} consecutive errors{last}"))?;
         last_error.map_or(Ok(()), |error| print(format!("  last error: {}", error.trim().replace('\n', "\n  "))))
     }
 

@@ -1,8 +1,8 @@
 //! `register`: the webhook for contact events, and the webhook for its state.
 
 use superoffice_client::Client;
+use superoffice_client::registration::Desired;
 use superoffice_client::settings;
-use superoffice_client::webhooks::{Desired, Registration};
 
 use super::{CommandResult, Output, configured, exit_code};
 
@@ -28,15 +28,10 @@ impl Register {
             settings::connection(env).zip(settings::webhook_url(env)).zip(settings::webhook_secret(env))
         })?;
         let client = Client::new(connection)?.hiding(Some(&secret));
-        let desired = Desired { name: self.name, url, secret, errors_emails: self.errors_emails };
+        let desired = Desired { name: self.name, errors_emails: self.errors_emails, ..Desired::new(url, secret) };
         let (managed, registrations) = client.register(&desired).await?;
         for (purpose, registration) in ["contacts", "webhook states"].into_iter().zip(registrations) {
-            let effect = match registration {
-                Registration::Created => "created",
-                Registration::Updated => "updated",
-                Registration::Unchanged => "unchanged",
-            };
-            eprintln!("webhook for {purpose}: {effect}");
+            eprintln!("webhook for {purpose}: {registration}");
         }
         self.output.webhooks(&client, &managed, &desired.url).await?;
         if !managed.is_active() {

@@ -66,7 +66,7 @@ async fn life_of_a_registration() {
     let registered = run(&bed, &["register", "--name", "Events", "--errors-email", "ops@example.com", "--json"]).await;
     assert_eq!(registered.status, 0, "{}", registered.stderr);
     let ids: Vec<i64> = bed.superoffice.webhooks().iter().map(|webhook| webhook.id).collect();
-    let view = |id: i64, name: &str| json!({"webhookId": id, "name": name, "state": "Active", "consecutiveErrors": 0, "lastError": null});
+    let view = |id: i64, name: &str| json!({"webhookId": id, "name": name, "state": "Active", "consecutiveErrors": 0, "lastError": null, "lastEvent": null});
     assert_eq!(registered.lines(), [view(ids[0], "Events"), view(ids[1], "Events (state)")]);
     assert_eq!(registered.stderr, "webhook for contacts: created\nwebhook for webhook states: created\n");
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::delivery_log::DeliveryLog;
 use crate::logs::LogError;
-use superoffice_client::archives::{ChangedContact, Changes};
+use superoffice_client::changes::{ChangedContact, Changes};
 use superoffice_client::{ApiError, Client};
 
 /// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
@@ -102,6 +102,11 @@ impl<'a> Comparison<'a> {
     /// Returns the last contact that was compared, if the comparison stopped before the end.
     pub fn paused_after(&self) -> Option<i64> {
         self.last_key.filter(|_| self.is_paused)
+    }
+
+    /// Returns the number of times so far that SuperOffice sent without an offset, and that were read as UTC.
+    pub fn times_without_offset(&self) -> u64 {
+        self.changes.without_offset()
     }
 
     /// Compares this number of contacts with the log at a time.

@@ -59,6 +59,12 @@ pub enum ErrorKind {
     /// The webhook differs from the one that was read, so it was not changed.
     #[error("the webhook was changed in the meantime")]
     Changed,
+    /// The server hides the webhook's secret, and no secret is configured. Writing the webhook would lose its secret.
+    #[error(
+        "SuperOffice does not return the webhook's secret, and writing the webhook would lose it; set \
+         SUPEROFFICE_WEBHOOK_SECRET"
+    )]
+    HiddenSecret,
     /// The system user did not get a ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -103,12 +109,15 @@ impl ApiError {
 
     /// Returns `true` if the error concerns this call only, so that the next call may succeed.
     pub fn is_specific(&self) -> bool {
-        matches!(self.kind, ErrorKind::Status { .. } | ErrorKind::Unexpected(_) | ErrorKind::Changed)
+        matches!(
+            self.kind,
+            ErrorKind::Status { .. } | ErrorKind::Unexpected(_) | ErrorKind::Changed | ErrorKind::HiddenSecret
+        )
     }
 
     /// Returns `true` if SuperOffice has refused the call, so that it had no effect.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, ErrorKind::Status { status: 400..=499, .. } | ErrorKind::Changed)
+        matches!(self.kind, ErrorKind::Status { status: 400..=499, .. } | ErrorKind::Changed | ErrorKind::HiddenSecret)
     }
 }
 
@@ -144,6 +153,7 @@ mod tests {
             (status(500), true, false),
             (status(302), true, false),
             (ErrorKind::Changed, true, true),
+            (ErrorKind::HiddenSecret, true, true),
             (ErrorKind::Unexpected(String::new()), true, false),
             (ErrorKind::Unauthorized, false, false),
             (ErrorKind::Unavailable { status: 429, message: String::new() }, false, false),

@@ -1,8 +1,41 @@
-//! A client for SuperOffice CRM's REST API: webhooks, archives and rows. No AWS, no command line.
+//! A client for SuperOffice CRM's REST API: contacts, webhooks, and lists of changes. No AWS, no command line.
 //!
-//! - [`settings`] reads a [`Connection`] from environment variables; a [`Client`] makes calls with it.
-//! - [`webhooks`] registers, tests and activates the webhooks that post to one URL.
-//! - [`archives`] lists the contacts that changed.
+//! A SuperOffice *contact* is a company; a human is a *person*. A consumer of events reads the contact that an event
+//! names:
+//!
+//! ```no_run
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use superoffice_client::{Client, Connection, Credentials};
+//!
+//! let client = Client::new(Connection {
+//!     url: Some("https://online3.superoffice.com/Cust12345".parse()?),
+//!     tenant: None,
+//!     environment_url: "https://online.superoffice.com".parse()?,
+//!     credentials: Credentials::Bearer("8A:Cust12345.token".into()),
+//! })?;
+//! match client.contact(21).await? {
+//!     Some(json) => println!("{json}"),
+//!     None => println!("the contact does not exist"),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! The client authenticates, finds the tenant's host, renews tickets, repeats attempts that may succeed, and keeps
+//! credentials out of every message. [`settings::connection`] reads the connection from environment variables, as
+//! `examples/read_contact.rs` does.
+//!
+//! # Modules
+//!
+//! Each resource of the API has a module with its calls. A new call belongs to the module of its resource:
+//!
+//! - `contacts`: [`Client::contact`]
+//! - [`webhooks`]: the webhooks, their tests, states and counters
+//! - `archives`: pages of rows
+//!
+//! What needs several calls is above these modules: [`registration`] manages the webhooks that post to one URL, and
+//! [`changes`] lists the contacts that changed.
+//!
+//! A call passes through `call` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
 
 mod auth;
 mod call;
@@ -14,9 +47,13 @@ mod retry;
 mod session;
 mod system_user;
 
-pub mod archives;
-pub mod settings;
+mod archives;
+mod contacts;
 pub mod webhooks;
+
+pub mod changes;
+pub mod registration;
+pub mod settings;
 
 pub use auth::Credentials;
 pub use client::{Client, Clock};

@@ -10,8 +10,8 @@ use fake_superoffice::{Installation, SECRET, WEBHOOK_URL};
 use jiff::Timestamp;
 use recovery::logs::Logs;
 use serde_json::Value;
-use superoffice_client::webhooks::{Desired, ManagedWebhooks};
-use superoffice_client::{Client, Limits, SecretString};
+use superoffice_client::registration::{Desired, ManagedWebhooks};
+use superoffice_client::{Client, Limits};
 use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::{Pace, Watchdog};
 use superoffice_webhook_watchdog::telemetry::{self, Report};
@@ -77,12 +77,7 @@ impl TestBed {
     }
 
     pub(crate) async fn register(&self) -> ManagedWebhooks {
-        let desired = Desired {
-            name: None,
-            url: WEBHOOK_URL.to_owned(),
-            secret: SecretString::from(SECRET),
-            errors_emails: Vec::new(),
-        };
+        let desired = Desired::new(WEBHOOK_URL, SECRET.into());
         client(&self.installation, &self.variables).register(&desired).await.unwrap().0
     }
 

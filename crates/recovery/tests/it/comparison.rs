@@ -3,7 +3,7 @@
 use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
 use recovery::comparison::{Comparison, Window};
 use serde_json::json;
-use superoffice_client::archives::{Change, Changes};
+use superoffice_client::changes::{Change, Changes};
 
 use crate::support::TestBed;
 

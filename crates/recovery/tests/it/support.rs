@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
-use superoffice_client::archives::Change;
+use superoffice_client::changes::Change;
+use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
-use superoffice_client::webhooks::{Desired, ManagedWebhooks};
-use superoffice_client::{Client, Limits, SecretString};
+use superoffice_client::{Client, Limits};
 use superoffice_webhook::env::Environment;
 
 /// Short waits, so that tests of retries are fast.
@@ -100,5 +100,5 @@ pub(crate) fn client_of_logs(url: impl Into<String>) -> Logs {
 }
 
 pub(crate) fn desired() -> Desired {
-    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: SecretString::from(SECRET), errors_emails: Vec::new() }
+    Desired::new(WEBHOOK_URL, SECRET.into())
 }

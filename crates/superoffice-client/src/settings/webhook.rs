@@ -1,10 +1,10 @@
 //! The variables that concern the webhooks.
 
-use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use secrecy::SecretString;
 use superoffice_webhook::MasterSecret;
 use superoffice_webhook::env::Environment;
+use superoffice_webhook::webhook::tenant::from_path;
 
 /// The variables with the secrets of webhooks.
 const SECRETS: [&str; 2] = ["SUPEROFFICE_WEBHOOK_SECRET", "SUPEROFFICE_TENANT_MASTER_SECRET"];
@@ -47,7 +47,8 @@ pub fn optional_webhook_secret(env: &mut Environment<'_>) -> Option<SecretString
         _ => None,
     };
     let on_tenant_path = tenant.is_some_and(|tenant| {
-        env.get("WEBHOOK_URL").and_then(|url| Url::parse(&url).ok()).is_some_and(|url| names(&url, &tenant))
+        let url = env.get("WEBHOOK_URL").and_then(|url| Url::parse(&url).ok());
+        url.is_some_and(|url| from_path(url.path()).is_some_and(|named| named.eq_ignore_ascii_case(&tenant)))
     });
     let shared = shared.map(SecretString::from);
     if on_tenant_path { derived.or(shared) } else { shared.or(derived) }
@@ -57,13 +58,6 @@ pub fn optional_webhook_secret(env: &mut Environment<'_>) -> Option<SecretString
 pub fn master_secret(env: &mut Environment<'_>) -> Option<MasterSecret> {
     env.required("SUPEROFFICE_TENANT_MASTER_SECRET");
     env.parse("SUPEROFFICE_TENANT_MASTER_SECRET", str::parse)
-}
-
-/// Returns `true` if a URL's path ends with `/webhook/<tenant>`.
-fn names(url: &Url, tenant: &str) -> bool {
-    let mut segments = url.path().trim_end_matches('/').rsplit('/');
-    let last = segments.next().map(|last| percent_decode_str(last).decode_utf8_lossy());
-    last.is_some_and(|last| last.eq_ignore_ascii_case(tenant)) && segments.next() == Some("webhook")
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
+mod changes;
 mod client;
+mod contacts;
+mod registration;
 mod support;
 mod webhooks;

@@ -5,10 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_superoffice::{Installation, SECRET, START, WEBHOOK_URL};
+use fake_superoffice::{Installation, SECRET, START, Version, WEBHOOK_URL, Webhook};
+use jiff::Timestamp;
+use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
-use superoffice_client::webhooks::{Desired, ManagedWebhooks};
-use superoffice_client::{Client, Limits, SecretString};
+use superoffice_client::{Client, Limits};
 use superoffice_webhook::env::Environment;
 
 /// Short waits, so that tests of retries are fast.
@@ -58,11 +59,21 @@ impl TestBed {
         Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) async fn register(&self) -> ManagedWebhooks {
         self.client().register(&desired()).await.unwrap().0
     }
 }
 
 pub(crate) fn desired() -> Desired {
-    Desired { name: None, url: WEBHOOK_URL.to_owned(), secret: SecretString::from(SECRET), errors_emails: Vec::new() }
+    Desired::new(WEBHOOK_URL, SECRET.into())
+}
+
+pub(crate) const VERSIONS: [Version; 3] = [Version::Current, Version::WithoutCounters, Version::WithoutPatch];
+
+pub(crate) fn by_id(bed: &TestBed, id: i64) -> Webhook {
+    bed.superoffice.webhooks().into_iter().find(|webhook| webhook.id == id).unwrap()
 }

@@ -1,248 +1,11 @@
-//! Registration, tests and activation.
+//! Tests, states and counters of webhooks.
 
-use fake_superoffice::{Fault, Outage, SECRET, Version, WEBHOOK_URL, Webhook};
+use fake_superoffice::{Fault, Mode, Outage, SECRET, Version, WEBHOOK_URL};
 use serde_json::json;
 use superoffice_client::SecretString;
-use superoffice_client::webhooks::{CONTACT_EVENTS, Desired, Registration, State};
+use superoffice_client::webhooks::State;
 
-use crate::support::{TestBed, desired};
-
-const VERSIONS: [Version; 3] = [Version::Current, Version::WithoutCounters, Version::WithoutPatch];
-
-fn by_id(bed: &TestBed, id: i64) -> Webhook {
-    bed.superoffice.webhooks().into_iter().find(|webhook| webhook.id == id).unwrap()
-}
-
-/// Webhooks of other integrations, some of which look like managed webhooks.
-fn add_others(bed: &TestBed) -> Vec<String> {
-    let other = |properties| {
-        bed.superoffice.add_webhook(properties);
-    };
-    other(
-        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://hooks.example.com/webhook/"}),
-    );
-    other(
-        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://HOOKS.example.com/webhook"}),
-    );
-    other(
-        json!({"Name": "other", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com", "State": "TooManyErrors"}),
-    );
-    let sales =
-        json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": WEBHOOK_URL, "State": "TooManyErrors"});
-    let sales = bed.superoffice.add_webhook(sales);
-    other(json!({"Name": "sales (state)", "Events": [format!("webhook{sales}.errors")], "TargetUrl": WEBHOOK_URL}));
-    other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL, "Type": "crmscript"}));
-    snapshot(bed)
-}
-
-fn snapshot(bed: &TestBed) -> Vec<String> {
-    let managed = |webhook: &Webhook| {
-        webhook.text("TargetUrl") == WEBHOOK_URL
-            && webhook.text("Type") == "webhook"
-            && !webhook.text("Name").starts_with("sales")
-    };
-    let webhooks = bed.superoffice.webhooks();
-    webhooks.iter().filter(|webhook| !managed(webhook)).map(|webhook| format!("{webhook:?}")).collect()
-}
-
-#[tokio::test]
-async fn registration_creates_a_webhook_for_contacts_and_one_for_its_state() {
-    let bed = TestBed::start().await;
-    let emails = vec!["a@example.com".to_owned(), "b@example.com".to_owned()];
-    let desired = Desired { name: Some("Events".into()), errors_emails: emails.clone(), ..desired() };
-    let (managed, effects) = bed.client().register(&desired).await.unwrap();
-    assert_eq!(effects, [Registration::Created; 2]);
-    assert!(managed.is_active());
-
-    let webhooks = bed.superoffice.webhooks();
-    let [main, state] = webhooks.as_slice() else { panic!("{webhooks:?}") };
-    let expected = ["contact.created", "contact.changed", "contact.softdeleted", "contact.deleted", "contact.resync"];
-    assert_eq!((main.text("Name"), main.events()), ("Events", expected.to_vec()));
-    let expected = ["started", "stopped", "errors"].map(|ending| format!("webhook{}.{ending}", main.id));
-    assert_eq!((state.text("Name"), state.events()), ("Events (state)", expected.iter().map(String::as_str).collect()));
-    for webhook in [main, state] {
-        assert_eq!(
-            (webhook.text("TargetUrl"), webhook.text("Secret"), webhook.state()),
-            (WEBHOOK_URL, SECRET, "Active")
-        );
-        assert_eq!(webhook.properties["Type"], "webhook");
-        assert_eq!(webhook.properties["ErrorsEmail"], "a@example.com");
-        assert_eq!(webhook.properties["ErrorEmails"], json!(emails));
-    }
-    // SuperOffice has tested the WEBHOOK_URL before it saved either of them.
-    assert_eq!(bed.function.requests(), 2);
-}
-
-#[tokio::test]
-async fn second_registration_changes_nothing() {
-    for version in VERSIONS {
-        let bed = TestBed::start().await;
-        bed.superoffice.set_version(version);
-        bed.register().await;
-        let before = format!("{:?}", bed.superoffice.webhooks());
-        bed.superoffice.clear_requests();
-        let (managed, effects) = bed.client().register(&desired()).await.unwrap();
-        assert_eq!(effects, [Registration::Unchanged; 2]);
-        assert!(managed.is_active());
-        assert_eq!(format!("{:?}", bed.superoffice.webhooks()), before);
-        assert_eq!(bed.calls(), ["GET Webhook", "GET Webhook"]);
-    }
-}
-
-#[tokio::test]
-async fn registration_updates_what_is_different() {
-    for version in VERSIONS {
-        let bed = TestBed::start().await;
-        bed.superoffice.set_version(version);
-        let managed = bed.register().await;
-        let id = managed.contacts[0].id();
-        bed.superoffice.set_property(id, "Events", json!(["contact.created"]));
-        bed.superoffice.set_property(id, "Secret", json!("an old secret"));
-        bed.superoffice.set_property(id, "Headers", json!({"X-Api-Key": "kept"}));
-        bed.superoffice.idle().await;
-        let (_, effects) = bed.client().register(&desired()).await.unwrap();
-        assert_eq!(effects, [Registration::Updated, Registration::Unchanged]);
-        let webhook = by_id(&bed, id);
-        assert_eq!((webhook.events(), webhook.text("Secret")), (CONTACT_EVENTS.to_vec(), SECRET));
-        assert_eq!(webhook.properties["Headers"], json!({"X-Api-Key": "kept"}));
-        assert_eq!(bed.superoffice.webhooks().len(), 2);
-    }
-}
-
-#[tokio::test]
-async fn registration_completes_an_interrupted_one() {
-    let bed = TestBed::start().await;
-    bed.superoffice.script("POST Webhook", [Fault::None, Fault::Status(400)]);
-    bed.client().register(&desired()).await.unwrap_err();
-    assert_eq!(bed.superoffice.webhooks().len(), 1);
-    let (_, effects) = bed.client().register(&desired()).await.unwrap();
-    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
-    assert_eq!(bed.superoffice.webhooks().len(), 2);
-}
-
-#[tokio::test]
-async fn lost_response_of_a_creation_creates_nothing_twice() {
-    let bed = TestBed::start().await;
-    bed.superoffice.script("POST Webhook", [Fault::StatusAfterEffect(502)]);
-    bed.client().register(&desired()).await.unwrap_err();
-    let (_, effects) = bed.client().register(&desired()).await.unwrap();
-    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
-    assert_eq!(bed.superoffice.webhooks().len(), 2);
-}
-
-#[tokio::test]
-async fn registration_does_not_start_a_stopped_webhook() {
-    let bed = TestBed::start().await;
-    let managed = bed.register().await;
-    for state in ["Stopped", "TooManyErrors"] {
-        bed.superoffice.set_property(managed.contacts[0].id(), "State", json!(state));
-        let (managed, _) = bed.client().register(&desired()).await.unwrap();
-        assert!(!managed.is_active());
-        assert_eq!(by_id(&bed, managed.contacts[0].id()).state(), state);
-    }
-}
-
-#[tokio::test]
-async fn refused_registration_contains_the_response_and_no_secret() {
-    let bed = TestBed::start().await;
-    let wrong = SecretString::from("another secret");
-    let client = bed.client().hiding(Some(&wrong));
-    let error = client.register(&Desired { secret: wrong, ..desired() }).await.unwrap_err().to_string();
-    assert!(error.starts_with("POST Webhook: status 400: The webhook did not accept the test: HTTP 401"), "{error}");
-    assert!(error.contains("The request signature is missing or invalid."), "{error}");
-    assert!(!error.contains("another secret"), "{error}");
-    assert!(bed.superoffice.webhooks().is_empty());
-}
-
-#[tokio::test]
-async fn other_webhooks_are_never_modified() {
-    for version in VERSIONS {
-        let bed = TestBed::start().await;
-        bed.superoffice.set_version(version);
-        let others = add_others(&bed);
-        assert_eq!(others.len(), 6);
-        let managed = bed.register().await;
-        assert_eq!(snapshot(&bed), others);
-        bed.client().register(&Desired { name: Some("renamed".into()), ..desired() }).await.unwrap();
-        for webhook in managed.all() {
-            bed.superoffice.set_property(webhook.id(), "State", json!("TooManyErrors"));
-        }
-        for webhook in bed.client().webhooks(WEBHOOK_URL).await.unwrap().all() {
-            bed.client().activate(webhook).await.unwrap();
-        }
-        assert_eq!(snapshot(&bed), others);
-        bed.client().unregister(WEBHOOK_URL).await.unwrap();
-        assert_eq!(snapshot(&bed), others);
-        assert_eq!(bed.superoffice.webhooks().len(), 6);
-    }
-}
-
-#[tokio::test]
-async fn registration_keeps_subscriptions_to_other_entities() {
-    let bed = TestBed::start().await;
-    let id = bed.superoffice.add_webhook(json!({
-        "Name": "mixed", "Events": ["sale.changed", "Contact.Changed"], "TargetUrl": WEBHOOK_URL, "State": "Active",
-    }));
-    let (_, effects) = bed.client().register(&desired()).await.unwrap();
-    assert_eq!(effects, [Registration::Updated, Registration::Created]);
-    assert_eq!(by_id(&bed, id).events(), [CONTACT_EVENTS.as_slice(), &["sale.changed"]].concat());
-    let (_, effects) = bed.client().register(&desired()).await.unwrap();
-    assert_eq!(effects, [Registration::Unchanged; 2]);
-}
-
-#[tokio::test]
-async fn registration_reuses_the_state_webhook_of_one_that_was_deleted() {
-    let bed = TestBed::start().await;
-    let orphan = bed.superoffice.add_webhook(json!({
-        "Name": "superoffice-webhook (state)", "Events": ["webhook999.errors"], "TargetUrl": WEBHOOK_URL,
-    }));
-    let (managed, effects) = bed.client().register(&desired()).await.unwrap();
-    assert_eq!(effects, [Registration::Created, Registration::Updated]);
-    assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", managed.contacts[0].id()).as_str()));
-    // Another one with a lower id does not take its place.
-    let state_webhook = managed.states[0].id();
-    bed.superoffice.set_property(orphan, "Events", json!(["webhook999.errors"]));
-    let copy = format!("webhook{}.errors", managed.contacts[0].id());
-    let second = bed.superoffice.add_webhook(json!({"Name": "copy", "Events": [copy], "TargetUrl": WEBHOOK_URL}));
-    bed.client().register(&desired()).await.unwrap();
-    assert_eq!(state_webhook, orphan);
-    assert_eq!(by_id(&bed, orphan).events(), ["webhook999.errors"]);
-    assert_eq!(by_id(&bed, second).events().len(), 3);
-}
-
-#[tokio::test]
-async fn stored_secrets_are_kept_out_of_messages() {
-    let bed = TestBed::start().await;
-    let id = bed.register().await.contacts[0].id();
-    bed.superoffice.set_property(id, "Secret", json!("stored by a person"));
-    let client = bed.client().hiding(Some(&SecretString::from(SECRET)));
-    client.webhooks(WEBHOOK_URL).await.unwrap();
-    assert_eq!(client.redact(&format!("stored by a person, {SECRET}")), "(secret), (secret)");
-}
-
-#[tokio::test]
-async fn unregistering_leaves_nothing_behind() {
-    let bed = TestBed::start().await;
-    bed.register().await;
-    // A duplicate that someone created by hand.
-    bed.superoffice.add_webhook(json!({"Name": "copy", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL}));
-    let deleted = bed.client().unregister(WEBHOOK_URL).await.unwrap();
-    assert_eq!(deleted.all().count(), 3);
-    assert!(bed.superoffice.webhooks().is_empty());
-    assert_eq!(bed.client().unregister(WEBHOOK_URL).await.unwrap().all().count(), 0);
-}
-
-#[tokio::test]
-async fn webhook_that_is_gone_is_unregistered() {
-    let bed = TestBed::start().await;
-    bed.register().await;
-    bed.superoffice.script("DELETE Webhook/", [Fault::Status(404)]);
-    bed.client().unregister(WEBHOOK_URL).await.unwrap();
-    assert_eq!(bed.superoffice.webhooks().len(), 1);
-    bed.superoffice.script("DELETE Webhook/", [Fault::Status(400)]);
-    let error = bed.client().unregister(WEBHOOK_URL).await.unwrap_err();
-    assert_eq!(error.to_string().split(": ").nth(1), Some("status 400"));
-}
+use crate::support::{TestBed, VERSIONS, by_id};
 
 #[tokio::test]
 async fn refused_change_is_not_made_in_another_way() {
@@ -250,7 +13,7 @@ async fn refused_change_is_not_made_in_another_way() {
     let managed = bed.register().await;
     bed.superoffice.script("PATCH Webhook/", [Fault::Status(400)]);
     bed.superoffice.clear_requests();
-    bed.client().activate(&managed.contacts[0]).await.unwrap_err();
+    bed.client().set_state(&managed.contacts[0], State::Active, None).await.unwrap_err();
     assert_eq!(bed.calls(), [format!("PATCH Webhook/{}", managed.contacts[0].id())]);
 }
 
@@ -279,16 +42,47 @@ async fn test_uses_the_configured_secret_if_the_server_hides_the_stored_one() {
 }
 
 #[tokio::test]
-async fn activation_sets_the_state() {
-    for version in VERSIONS {
+async fn state_is_set_in_every_mode() {
+    for (name, mode) in Mode::ALL {
         let bed = TestBed::start().await;
-        bed.superoffice.set_version(version);
         let id = bed.register().await.contacts[0].id();
-        bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
-        let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        assert_eq!(bed.client().activate(&managed.contacts[0]).await.unwrap().state(), State::Active);
-        assert_eq!(by_id(&bed, id).state(), "Active");
+        bed.superoffice.set_mode(mode);
+        let secret = SecretString::from(SECRET);
+        for (before, state) in [("TooManyErrors", State::Active), ("Active", State::Stopped)] {
+            bed.superoffice.set_property(id, "State", json!(before));
+            let managed = match bed.client().webhooks(WEBHOOK_URL).await {
+                Ok(managed) => managed,
+                Err(error) => {
+                    assert_eq!(name, "offsets refused");
+                    let expected = "GET Webhook: status 400: The time zone 'UTC, includeTZOffset' is unknown";
+                    assert_eq!(error.to_string(), expected);
+                    continue;
+                }
+            };
+            let updated = bed.client().set_state(&managed.contacts[0], state, Some(&secret)).await.unwrap();
+            assert_eq!((updated.state(), by_id(&bed, id).state()), (state, state.as_str()), "{name}");
+            assert_eq!(by_id(&bed, id).text("Secret"), SECRET, "{name}");
+        }
     }
+}
+
+#[tokio::test]
+async fn hidden_secret_is_never_overwritten_with_nothing() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.superoffice.set_mode(Mode { version: Version::WithoutPatch, hides_secrets: true, ..Mode::DOCUMENTED });
+    bed.superoffice.set_property(id, "State", json!("TooManyErrors"));
+    let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+    let error = bed.client().set_state(&managed.contacts[0], State::Active, None).await.unwrap_err();
+    assert!(error.is_refusal() && error.is_specific());
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "PUT Webhook/{id}: SuperOffice does not return the webhook's secret, and writing the webhook would lose it; \
+             set SUPEROFFICE_WEBHOOK_SECRET"
+        )
+    );
+    assert_eq!((by_id(&bed, id).state(), by_id(&bed, id).text("Secret")), ("TooManyErrors", SECRET));
 }
 
 #[tokio::test]
@@ -304,29 +98,31 @@ async fn activation_is_refused_if_the_state_or_the_url_has_changed() {
         // A person changes it in the meantime.
         bed.superoffice.set_property(id, name, json!(value));
         let before = format!("{:?}", by_id(&bed, id));
-        let error = bed.client().activate(&managed.contacts[0]).await.unwrap_err();
+        let error = bed.client().set_state(&managed.contacts[0], State::Active, None).await.unwrap_err();
         assert!(error.is_refusal() && error.is_specific(), "{error}");
         assert_eq!(format!("{:?}", by_id(&bed, id)), before);
     }
 }
 
 #[tokio::test]
-async fn errors_are_read_on_every_version() {
+async fn usage_is_read_on_every_version() {
     for version in VERSIONS {
         let bed = TestBed::start().await;
         bed.superoffice.set_version(version);
-        let managed = bed.register().await;
-        bed.superoffice.clear_requests();
-        assert_eq!(bed.client().errors(&managed.contacts[0]).await.unwrap(), (Some(0), None));
-        // The current version returns them with the webhook.
-        assert_eq!(bed.calls().len(), if version == Version::Current { 0 } else { 2 }, "{version:?} {:?}", bed.calls());
+        let webhook = bed.register().await.contacts[0].clone();
+        let usage = bed.client().usage(&webhook).await.unwrap();
+        assert_eq!((usage.consecutive_errors, usage.last_error, usage.last_event), (Some(0), None, None));
         bed.function.set_outage(Outage::Queue);
         bed.superoffice.create_contact();
         bed.superoffice.idle().await;
         let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        let (consecutive, last) = bed.client().errors(&managed.contacts[0]).await.unwrap();
-        assert_eq!(consecutive, Some(3));
-        let last = last.unwrap();
+        let usage = bed.client().usage(&managed.contacts[0]).await.unwrap();
+        assert_eq!(usage.consecutive_errors, Some(3));
+        let last = usage.last_error.unwrap();
         assert!(last.starts_with("HTTP 503") && last.contains("The event could not be queued."), "{last}");
+        // Only the current version has the archive of webhooks.
+        let is_current = version == Version::Current;
+        assert_eq!(usage.total_errors.is_some(), is_current);
+        assert_eq!(usage.last_event, if is_current { Some(bed.now()) } else { None });
     }
 }

@@ -1,0 +1,280 @@
+//! Registration, and the webhooks that belong to it.
+
+use fake_superoffice::{Fault, Mode, SECRET, WEBHOOK_URL, Webhook};
+use serde_json::json;
+use superoffice_client::SecretString;
+use superoffice_client::registration::{CONTACT_EVENTS, Desired, Registration};
+use superoffice_client::webhooks::State;
+
+use crate::support::{TestBed, VERSIONS, by_id, desired};
+
+/// Webhooks of other integrations, some of which look like managed webhooks.
+fn add_others(bed: &TestBed) -> Vec<String> {
+    let other = |properties| {
+        bed.superoffice.add_webhook(properties);
+    };
+    other(
+        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://hooks.example.com/webhook/"}),
+    );
+    other(
+        json!({"Name": "superoffice-webhook", "Events": CONTACT_EVENTS, "TargetUrl": "https://HOOKS.example.com/webhook"}),
+    );
+    other(
+        json!({"Name": "other", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com", "State": "TooManyErrors"}),
+    );
+    let sales =
+        json!({"Name": "sales", "Events": ["sale.changed"], "TargetUrl": WEBHOOK_URL, "State": "TooManyErrors"});
+    let sales = bed.superoffice.add_webhook(sales);
+    other(json!({"Name": "sales (state)", "Events": [format!("webhook{sales}.errors")], "TargetUrl": WEBHOOK_URL}));
+    other(json!({"Name": "script", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL, "Type": "crmscript"}));
+    snapshot(bed)
+}
+
+fn snapshot(bed: &TestBed) -> Vec<String> {
+    let managed = |webhook: &Webhook| {
+        webhook.text("TargetUrl") == WEBHOOK_URL
+            && webhook.text("Type") == "webhook"
+            && !webhook.text("Name").starts_with("sales")
+    };
+    let webhooks = bed.superoffice.webhooks();
+    webhooks.iter().filter(|webhook| !managed(webhook)).map(|webhook| format!("{webhook:?}")).collect()
+}
+
+#[tokio::test]
+async fn registration_creates_a_webhook_for_contacts_and_one_for_its_state() {
+    let bed = TestBed::start().await;
+    let emails = vec!["a@example.com".to_owned(), "b@example.com".to_owned()];
+    let desired = Desired { name: Some("Events".into()), errors_emails: emails.clone(), ..desired() };
+    let (managed, effects) = bed.client().register(&desired).await.unwrap();
+    assert_eq!(effects, [Registration::Created, Registration::Created]);
+    assert!(managed.is_active());
+
+    let webhooks = bed.superoffice.webhooks();
+    let [main, state] = webhooks.as_slice() else { panic!("{webhooks:?}") };
+    let expected = ["contact.created", "contact.changed", "contact.softdeleted", "contact.deleted", "contact.resync"];
+    assert_eq!((main.text("Name"), main.events()), ("Events", expected.to_vec()));
+    let expected = ["started", "stopped", "errors"].map(|ending| format!("webhook{}.{ending}", main.id));
+    assert_eq!((state.text("Name"), state.events()), ("Events (state)", expected.iter().map(String::as_str).collect()));
+    for webhook in [main, state] {
+        assert_eq!(
+            (webhook.text("TargetUrl"), webhook.text("Secret"), webhook.state()),
+            (WEBHOOK_URL, SECRET, "Active")
+        );
+        assert_eq!(webhook.properties["Type"], "webhook");
+        assert_eq!(webhook.properties["ErrorsEmail"], "a@example.com");
+        assert_eq!(webhook.properties["ErrorEmails"], json!(emails));
+    }
+    // SuperOffice has tested the WEBHOOK_URL before it saved either of them.
+    assert_eq!(bed.function.requests(), 2);
+}
+
+#[tokio::test]
+async fn second_registration_changes_nothing() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        bed.register().await;
+        let before = format!("{:?}", bed.superoffice.webhooks());
+        bed.superoffice.clear_requests();
+        let (managed, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(effects, [Registration::Unchanged, Registration::Unchanged]);
+        assert!(managed.is_active());
+        assert_eq!(format!("{:?}", bed.superoffice.webhooks()), before);
+        assert_eq!(bed.calls(), ["GET Webhook", "GET Webhook"]);
+    }
+}
+
+#[tokio::test]
+async fn registration_changes_what_was_given_and_adds_the_resync_event() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let id = bed.register().await.contacts[0].id();
+        bed.superoffice.set_property(id, "Events", json!(["sale.changed", "Contact.Created"]));
+        bed.superoffice.set_property(id, "Secret", json!("an old secret"));
+        bed.superoffice.set_property(id, "Headers", json!({"X-Api-Key": "kept"}));
+        bed.superoffice.idle().await;
+        let (_, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(
+            effects.map(|effect| effect.to_string()),
+            [
+                "changed\n  Events: [\"sale.changed\",\"Contact.Created\"] -> \
+                 [\"sale.changed\",\"Contact.Created\",\"contact.resync\"]\n  Secret: replaced",
+                "unchanged"
+            ]
+        );
+        let webhook = by_id(&bed, id);
+        assert_eq!(webhook.events(), ["sale.changed", "Contact.Created", "contact.resync"]);
+        assert_eq!(webhook.text("Secret"), SECRET);
+        assert_eq!(webhook.properties["Headers"], json!({"X-Api-Key": "kept"}));
+        let (_, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(effects, [Registration::Unchanged, Registration::Unchanged]);
+    }
+}
+
+#[tokio::test]
+async fn registration_sets_the_events_that_were_given() {
+    let bed = TestBed::start().await;
+    let given = |events: &[&str]| {
+        let events = events.iter().map(|event| (*event).to_owned()).collect();
+        Desired { events: Some(events), ..desired() }
+    };
+    let (managed, _) = bed.client().register(&given(&["contact.created"])).await.unwrap();
+    let id = managed.contacts[0].id();
+    assert_eq!(by_id(&bed, id).events(), ["contact.created"]);
+    let (_, effects) = bed.client().register(&given(&["contact.deleted", "contact.created"])).await.unwrap();
+    let [Registration::Changed(_), Registration::Unchanged] = effects else { panic!("{effects:?}") };
+    assert_eq!(by_id(&bed, id).events(), ["contact.deleted", "contact.created"]);
+}
+
+#[tokio::test]
+async fn registration_asks_for_a_notification_of_the_first_failure() {
+    let bed = TestBed::start().await;
+    let notified = Desired { notify_first_failure: true, ..desired() };
+    let id = bed.client().register(&notified).await.unwrap().0.contacts[0].id();
+    let settings = |bed: &TestBed| ["NotifyWhen", "NotifyVia"].map(|name| by_id(bed, id).text(name).to_owned());
+    assert_eq!(settings(&bed), ["FirstFailure, Disabling", "Email"]);
+    bed.superoffice.set_property(id, "NotifyWhen", json!("Disabling"));
+    bed.superoffice.set_property(id, "NotifyVia", json!("InApp"));
+    bed.client().register(&desired()).await.unwrap();
+    assert_eq!(settings(&bed), ["Disabling", "InApp"]);
+    bed.client().register(&notified).await.unwrap();
+    assert_eq!(settings(&bed), ["FirstFailure, Disabling", "Email, InApp"]);
+    let (_, effects) = bed.client().register(&notified).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Unchanged]);
+}
+
+#[tokio::test]
+async fn hidden_secret_is_written_and_nothing_else_is_reported() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_mode(Mode { version, hides_secrets: true, ..Mode::DOCUMENTED });
+        let id = bed.register().await.contacts[0].id();
+        bed.superoffice.set_property(id, "Secret", json!("an old secret"));
+        let (_, effects) = bed.client().register(&desired()).await.unwrap();
+        assert_eq!(effects, [Registration::SecretWritten, Registration::SecretWritten]);
+        assert_eq!(by_id(&bed, id).text("Secret"), SECRET);
+    }
+}
+
+#[tokio::test]
+async fn registration_completes_an_interrupted_one() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("POST Webhook", [Fault::None, Fault::Status(400)]);
+    bed.client().register(&desired()).await.unwrap_err();
+    assert_eq!(bed.superoffice.webhooks().len(), 1);
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
+    assert_eq!(bed.superoffice.webhooks().len(), 2);
+}
+
+#[tokio::test]
+async fn lost_response_of_a_creation_creates_nothing_twice() {
+    let bed = TestBed::start().await;
+    bed.superoffice.script("POST Webhook", [Fault::StatusAfterEffect(502)]);
+    bed.client().register(&desired()).await.unwrap_err();
+    let (_, effects) = bed.client().register(&desired()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Created]);
+    assert_eq!(bed.superoffice.webhooks().len(), 2);
+}
+
+#[tokio::test]
+async fn registration_does_not_start_a_stopped_webhook() {
+    let bed = TestBed::start().await;
+    let managed = bed.register().await;
+    for state in ["Stopped", "TooManyErrors"] {
+        bed.superoffice.set_property(managed.contacts[0].id(), "State", json!(state));
+        let (managed, _) = bed.client().register(&desired()).await.unwrap();
+        assert!(!managed.is_active());
+        assert_eq!(by_id(&bed, managed.contacts[0].id()).state(), state);
+    }
+}
+
+#[tokio::test]
+async fn refused_registration_contains_the_response_and_no_secret() {
+    let bed = TestBed::start().await;
+    let wrong = SecretString::from("another secret");
+    let client = bed.client().hiding(Some(&wrong));
+    let error = client.register(&Desired { secret: wrong, ..desired() }).await.unwrap_err().to_string();
+    assert!(error.starts_with("POST Webhook: status 400: The webhook did not accept the test: HTTP 401"), "{error}");
+    assert!(error.contains("The request signature is missing or invalid."), "{error}");
+    assert!(!error.contains("another secret"), "{error}");
+    assert!(bed.superoffice.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn other_webhooks_are_never_modified() {
+    for version in VERSIONS {
+        let bed = TestBed::start().await;
+        bed.superoffice.set_version(version);
+        let others = add_others(&bed);
+        assert_eq!(others.len(), 6);
+        let managed = bed.register().await;
+        assert_eq!(snapshot(&bed), others);
+        bed.client().register(&Desired { name: Some("renamed".into()), ..desired() }).await.unwrap();
+        for webhook in managed.all() {
+            bed.superoffice.set_property(webhook.id(), "State", json!("TooManyErrors"));
+        }
+        for webhook in bed.client().webhooks(WEBHOOK_URL).await.unwrap().all() {
+            bed.client().set_state(webhook, State::Active, None).await.unwrap();
+        }
+        assert_eq!(snapshot(&bed), others);
+        bed.client().unregister(WEBHOOK_URL).await.unwrap();
+        assert_eq!(snapshot(&bed), others);
+        assert_eq!(bed.superoffice.webhooks().len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn registration_reuses_the_state_webhook_of_one_that_was_deleted() {
+    let bed = TestBed::start().await;
+    let orphan = bed.superoffice.add_webhook(json!({
+        "Name": "superoffice-webhook (state)", "Events": ["webhook999.errors"], "TargetUrl": WEBHOOK_URL,
+    }));
+    let (managed, effects) = bed.client().register(&desired()).await.unwrap();
+    assert!(matches!(effects, [Registration::Created, Registration::Changed(_)]), "{effects:?}");
+    assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", managed.contacts[0].id()).as_str()));
+    // Another one with a lower id does not take its place.
+    let state_webhook = managed.states[0].id();
+    bed.superoffice.set_property(orphan, "Events", json!(["webhook999.errors"]));
+    let copy = format!("webhook{}.errors", managed.contacts[0].id());
+    let second = bed.superoffice.add_webhook(json!({"Name": "copy", "Events": [copy], "TargetUrl": WEBHOOK_URL}));
+    bed.client().register(&desired()).await.unwrap();
+    assert_eq!(state_webhook, orphan);
+    assert_eq!(by_id(&bed, orphan).events(), ["webhook999.errors"]);
+    assert_eq!(by_id(&bed, second).events().len(), 3);
+}
+
+#[tokio::test]
+async fn stored_secrets_are_kept_out_of_messages() {
+    let bed = TestBed::start().await;
+    let id = bed.register().await.contacts[0].id();
+    bed.superoffice.set_property(id, "Secret", json!("stored by a person"));
+    let client = bed.client().hiding(Some(&SecretString::from(SECRET)));
+    client.webhooks(WEBHOOK_URL).await.unwrap();
+    assert_eq!(client.redact(&format!("stored by a person, {SECRET}")), "(secret), (secret)");
+}
+
+#[tokio::test]
+async fn unregistering_leaves_nothing_behind() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    // A duplicate that someone created by hand.
+    bed.superoffice.add_webhook(json!({"Name": "copy", "Events": ["contact.changed"], "TargetUrl": WEBHOOK_URL}));
+    let deleted = bed.client().unregister(WEBHOOK_URL).await.unwrap();
+    assert_eq!(deleted.all().count(), 3);
+    assert!(bed.superoffice.webhooks().is_empty());
+    assert_eq!(bed.client().unregister(WEBHOOK_URL).await.unwrap().all().count(), 0);
+}
+
+#[tokio::test]
+async fn webhook_that_is_gone_is_unregistered() {
+    let bed = TestBed::start().await;
+    bed.register().await;
+    bed.superoffice.script("DELETE Webhook/", [Fault::Status(404)]);
+    bed.client().unregister(WEBHOOK_URL).await.unwrap();
+    assert_eq!(bed.superoffice.webhooks().len(), 1);
+    bed.superoffice.script("DELETE Webhook/", [Fault::Status(400)]);
+    let error = bed.client().unregister(WEBHOOK_URL).await.unwrap_err();
+    assert_eq!(error.to_string().split(": ").nth(1), Some("status 400"));
+}
