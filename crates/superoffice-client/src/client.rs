@@ -53,7 +53,7 @@ impl Client {
         let redactor = Redactor::default();
         redactor.hide(connection.credentials.secrets().iter().map(String::as_str));
         Ok(Self {
-            http: http_client(&limits)?,
+            http: http_client(&connection, &limits)?,
             session: Session::new(connection.url.clone()),
             connection,
             limits,
@@ -108,12 +108,13 @@ impl Client {
 }
 
 /// Builds the HTTP client. Everything that decides how SuperOffice is reached over the network is set here: TLS,
-/// proxies, redirects, timeouts.
-fn http_client(limits: &Limits) -> Result<reqwest::Client, SetupError> {
+/// redirects and timeouts. Proxies come from `HTTPS_PROXY` and `NO_PROXY`.
+fn http_client(connection: &Connection, limits: &Limits) -> Result<reqwest::Client, SetupError> {
     // Fails only if the process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("superoffice-client/", env!("CARGO_PKG_VERSION")))
+        .tls_certs_merge(connection.certificates.iter().cloned())
         .connect_timeout(limits.connect)
         .timeout(limits.attempt)
         // A redirect would send the credentials elsewhere.

@@ -1,6 +1,6 @@
 //! The connection to a tenant, and the hosts that may receive its credentials.
 
-use reqwest::Url;
+use reqwest::{Certificate, Url};
 
 use crate::auth::Credentials;
 
@@ -18,6 +18,8 @@ pub struct Connection {
     pub environment_url: Url,
     /// The way to authenticate.
     pub credentials: Credentials,
+    /// The certificates of private authorities, trusted in addition to the system's.
+    pub certificates: Vec<Certificate>,
 }
 
 impl Connection {
@@ -73,6 +75,7 @@ mod tests {
             tenant: tenant.map(str::to_owned),
             environment_url: environment.parse().unwrap(),
             credentials: Credentials::Bearer("token".into()),
+            certificates: Vec::new(),
         }
     }
 

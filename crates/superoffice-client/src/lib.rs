@@ -12,6 +12,7 @@
 //!     tenant: None,
 //!     environment_url: "https://online.superoffice.com".parse()?,
 //!     credentials: Credentials::Bearer("8A:Cust12345.token".into()),
+//!     certificates: Vec::new(),
 //! })?;
 //! match client.contact(21).await? {
 //!     Some(json) => println!("{json}"),
@@ -59,8 +60,9 @@ pub use auth::Credentials;
 pub use client::{Client, Clock};
 pub use connection::Connection;
 pub use error::{ApiError, ErrorKind, SetupError, with_causes};
+/// Re-exported because their types appear in the public API.
+pub use reqwest::{Certificate, Url};
 pub use retry::Limits;
-/// Re-exported because its types appear in the public API.
 pub use secrecy::{self, ExposeSecret, SecretString};
 pub use session::TenantState;
 pub use system_user::{KeyError, SystemUser, TicketError};

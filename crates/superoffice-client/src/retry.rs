@@ -101,7 +101,11 @@ impl Client {
             ErrorKind::Timeout(self.limits.attempt.as_secs())
         } else {
             let host = error.url().and_then(Url::host_str).unwrap_or("SuperOffice").to_owned();
-            ErrorKind::Unreachable { host, reason: self.redact(&innermost(error)) }
+            let mut reason = self.redact(&innermost(error));
+            if reason.contains("invalid peer certificate") {
+                reason += "; SUPEROFFICE_CA can contain the certificate of a private authority";
+            }
+            ErrorKind::Unreachable { host, reason }
         };
         NoResponse { kind, is_unsent: error.is_connect() }
     }

@@ -2,7 +2,7 @@
 
 mod webhook;
 
-use reqwest::Url;
+use reqwest::{Certificate, Url};
 use superoffice_webhook::env::Environment;
 
 use crate::auth::Credentials;
@@ -30,7 +30,24 @@ pub fn connection(env: &mut Environment<'_>) -> Option<Connection> {
         None => Url::parse(DEFAULT_ENVIRONMENT_URL).ok(),
     };
     let credentials = credentials(env, tenant.as_deref());
-    Some(Connection { url, tenant, environment_url: environment_url?, credentials: credentials? })
+    let certificates = certificates(env);
+    Some(Connection { url, tenant, environment_url: environment_url?, credentials: credentials?, certificates })
+}
+
+/// Reads the certificates in `SUPEROFFICE_CA` and in the file that `SUPEROFFICE_CA_FILE` names.
+fn certificates(env: &mut Environment<'_>) -> Vec<Certificate> {
+    // Environment variables often contain `\n` for a line break.
+    let inline = env.parse("SUPEROFFICE_CA", |pem| parse_certificates(&pem.replace("\\n", "\n")));
+    let file = env.parse("SUPEROFFICE_CA_FILE", |path| match std::fs::read_to_string(path) {
+        Ok(pem) => parse_certificates(&pem),
+        Err(error) => Err(format!("the file cannot be read: {error}")),
+    });
+    inline.into_iter().chain(file).flatten().collect()
+}
+
+fn parse_certificates(pem: &str) -> Result<Vec<Certificate>, String> {
+    let certificates = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    if certificates.is_empty() { Err("contains no certificate in PEM".into()) } else { Ok(certificates) }
 }
 
 /// Reads the first complete set of credentials.
@@ -207,6 +224,19 @@ mod tests {
              \n  SUPEROFFICE_ACCESS_TOKEN: contains characters that a token does not have\
              \n  SUPEROFFICE_TENANT_MASTER_SECRET: the master secret is shorter than 32 bytes, or only whitespace"
         );
+    }
+
+    #[test]
+    fn unusable_certificates_are_problems() {
+        let variables = [("SUPEROFFICE_CA", "hunter2"), ("SUPEROFFICE_CA_FILE", "/dev/null")];
+        assert_eq!(
+            with(&variables, |env| Some(certificates(env))).unwrap_err(),
+            "invalid configuration:\
+             \n  SUPEROFFICE_CA: contains no certificate in PEM\
+             \n  SUPEROFFICE_CA_FILE: contains no certificate in PEM"
+        );
+        let error = with(&[("SUPEROFFICE_CA_FILE", "no/such/file")], |env| Some(certificates(env))).unwrap_err();
+        assert!(error.contains("SUPEROFFICE_CA_FILE: the file cannot be read: No such file"), "{error}");
     }
 
     #[test]

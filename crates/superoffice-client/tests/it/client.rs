@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fake_superoffice::{Fault, TENANT, TOKEN, WEBHOOK_URL};
 use jiff::SignedDuration;
 use superoffice_client::{ApiError, Client, ErrorKind, Limits};
-use test_support::ClosedPort;
+use test_support::{ClosedPort, SqsServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -234,6 +234,27 @@ async fn unreachable_host_is_named() {
     variables.insert("SUPEROFFICE_URL", port.url());
     let error = list(&bed.client_with(&variables)).await.unwrap_err().to_string();
     assert!(error.starts_with("GET Webhook: 127.0.0.1 is unreachable: Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn certificate_of_a_private_authority_is_trusted_if_it_is_configured() {
+    let bed = TestBed::start().await;
+    // Any server with such a certificate will do.
+    let server = SqsServer::start_tls().await;
+    let mut variables = bed.variables();
+    variables.insert("SUPEROFFICE_URL", server.endpoint());
+    let error = list(&bed.client_with(&variables)).await.unwrap_err().to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    assert!(error.ends_with("; SUPEROFFICE_CA can contain the certificate of a private authority"), "{error}");
+
+    let file = server.root_file().unwrap();
+    let escaped = std::fs::read_to_string(&file).unwrap().replace('\n', "\\n");
+    for (name, value) in [("SUPEROFFICE_CA_FILE", file), ("SUPEROFFICE_CA", escaped)] {
+        let mut variables = variables.clone();
+        variables.insert(name, value);
+        let error = list(&bed.client_with(&variables)).await.unwrap_err();
+        assert!(error.status().is_some(), "{error}");
+    }
 }
 
 /// Counts the connections of a signal to a server that closes each of them, after it has read the request.
