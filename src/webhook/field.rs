@@ -283,6 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn date_is_read_as_utc_in_every_form() {
+        for (text, expected) in [
+            ("2026-11-24T09:05:07", "2026-11-24T09:05:07Z"),
+            ("2026-11-24T09:05:07.0000000", "2026-11-24T09:05:07Z"),
+            ("2026-11-24T10:05:07+01:00", "2026-11-24T09:05:07Z"),
+            ("2026-11-24T04:05:07-0500", "2026-11-24T09:05:07Z"),
+            ("[DT:11/24/2026 09:05:07]", "2026-11-24T09:05:07Z"),
+            ("[D:11/24/2026]", "2026-11-24T00:00:00Z"),
+            ("2026-11-24", "2026-11-24T00:00:00Z"),
+        ] {
+            let date = DateTime::parse(text).unwrap().unwrap();
+            assert_eq!(date.in_utc(), Some(expected.parse().unwrap()), "{text}");
+        }
+        assert_eq!(DateTime::parse("9999-12-31T23:59:59").unwrap().unwrap().in_utc(), None);
+        assert_eq!(DateTime::parse("yesterday"), Err(InvalidDate));
+        assert_eq!(DateTime::parse("[DT:yesterday]"), Err(InvalidDate));
+    }
+
+    #[test]
     fn date_without_time_is_a_date() {
         let date = Some(DateTime::Date(civil::date(2025, 9, 16)));
         for json in [r#""[D:09/16/2025]""#, r#""2025-09-16""#] {
