@@ -1,4 +1,7 @@
-//! What a client knows of its tenant between calls: the base URL, and a system user's ticket.
+//! A client's knowledge of its tenant between calls: the base URL, a system user's ticket, and the accepted form of
+//! times.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -42,11 +45,13 @@ struct Ticket {
 pub(crate) struct Session {
     base: Mutex<Option<Url>>,
     ticket: Mutex<Option<Ticket>>,
+    /// The server refuses to send times with their offset.
+    refuses_offsets: AtomicBool,
 }
 
 impl Session {
     pub(crate) fn new(base: Option<Url>) -> Self {
-        Self { base: Mutex::new(base), ticket: Mutex::new(None) }
+        Self { base: Mutex::new(base), ticket: Mutex::new(None), refuses_offsets: AtomicBool::new(false) }
     }
 }
 
@@ -72,9 +77,13 @@ impl Client {
     }
 
     /// Makes a call with the tenant's base URL and credentials. If SuperOffice rejects a base URL or a ticket that can
-    /// be replaced, the call is repeated once with the replacement.
+    /// be replaced, the call is repeated once with the replacement. A server that refuses offsets is not asked for them
+    /// again.
     pub(crate) async fn respond(&self, call: &Call<'_>) -> Result<Response, ApiError> {
-        let response = self.authenticated(call).await?;
+        let mut response = self.authenticated(call).await?;
+        if refuses_offsets(&response) && !self.session.refuses_offsets.swap(true, Ordering::Relaxed) {
+            response = self.authenticated(call).await?;
+        }
         if !self.end_session(response.status).await {
             return Ok(response);
         }
@@ -130,7 +139,8 @@ impl Client {
             Ok(value)
         };
         let mut headers = accept_json();
-        headers.insert(TIME_ZONE, HeaderValue::from_static("UTC, includeTZOffset"));
+        let has_offsets = !self.session.refuses_offsets.load(Ordering::Relaxed);
+        headers.insert(TIME_ZONE, HeaderValue::from_static(if has_offsets { "UTC, includeTZOffset" } else { "UTC" }));
         let authorization = match &self.connection.credentials {
             Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret()),
             Credentials::Basic { user, password } => format!("Basic {}", basic(user, password)),
@@ -169,6 +179,13 @@ impl Client {
         *cached = Some(Ticket { value: value.clone(), issued: self.now() });
         Ok(value)
     }
+}
+
+/// Returns `true` if a response refuses the request because of the header for the time zone.
+fn refuses_offsets(response: &Response) -> bool {
+    let text = String::from_utf8_lossy(&response.body).to_ascii_lowercase();
+    let names = ["tzoffset", "timezone", "time zone"];
+    response.status == StatusCode::BAD_REQUEST && names.iter().any(|name| text.contains(name))
 }
 
 fn under(base: &Url, path: &str) -> Url {

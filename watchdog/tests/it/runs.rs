@@ -1,6 +1,6 @@
 //! Single rules of a run.
 
-use fake_superoffice::{Fault, Outage, START, TOKEN, Version};
+use fake_superoffice::{Fault, Mode, Outage, START, TOKEN, Version, Zones};
 use serde_json::json;
 
 use crate::support::{OWN_LOG_GROUP, TestBed};
@@ -67,6 +67,25 @@ async fn single_lost_event_is_recovered() {
     assert!(!bed.signals().contains(&unchanged));
     assert_eq!(bed.lines()[0]["Missed"], 1);
     assert_eq!(bed.lines()[0]["Resynced"], 1);
+}
+
+#[tokio::test]
+async fn lost_event_is_recovered_or_the_reason_is_reported_in_every_mode() {
+    for (name, mode) in Mode::ALL {
+        let bed = TestBed::start().await;
+        let lost = bed.superoffice.create_contact();
+        bed.superoffice.idle().await;
+        bed.pass(60);
+        bed.superoffice.change_contact_silently(lost);
+        bed.superoffice.set_mode(mode);
+        bed.pass(300);
+        let report = bed.run().await;
+        // Both dates of the contact. A date in another zone than UTC is outside the window.
+        let note = (mode.zones != Zones::Honored).then_some("2 times had no offset from UTC and were read as UTC");
+        let recovered = if mode.zones == Zones::Ignored { vec![] } else { vec![lost] };
+        assert_eq!((bed.signals(), report.error), (recovered, None), "{name}");
+        assert_eq!(report.notes.iter().find(|note| note.contains("offset")).map(String::as_str), note, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ async fn times_without_an_offset_are_counted_inside_and_outside_the_window() {
     let hours = |hours| Some(SignedDuration::from_hours(hours));
     for (zones, base_zone, shift, without_offset) in [
         (Zones::Honored, -5, hours(0), 0),
+        (Zones::OffsetsRefused, -5, hours(0), 1),
         (Zones::Ignored, 2, hours(2), 1),
         // Five hours before the window, if it is read as UTC.
         (Zones::Ignored, -5, None, 1),
