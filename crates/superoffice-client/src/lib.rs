@@ -33,8 +33,8 @@
 //! - [`webhooks`]: the webhooks, their tests, states and counters
 //! - `archives`: pages of rows
 //!
-//! What needs several calls is above these modules: [`registration`] manages the webhooks that post to one URL, and
-//! [`changes`] lists the contacts that changed.
+//! Two modules above combine calls: [`registration`] manages the webhooks that post to one URL, and [`changes`] lists the
+//! contacts that changed.
 //!
 //! A call passes through `call` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
 
