@@ -1,5 +1,6 @@
 //! CloudWatch Logs, read with `FilterLogEvents`.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use superoffice_client::with_causes;
 use superoffice_webhook::env::has_empty_endpoint;
+
+/// CloudWatch can repeat a token while it searches, but not for ever. A page without a token ends the log.
+const MAX_REPEATED_TOKENS: usize = 100;
 
 /// A log group cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,7 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// [`LogError`] if a page cannot be read.
+    /// [`LogError`] if a page cannot be read, or if pages repeat for ever.
     pub async fn read(
         &self,
         log_group: &str,
@@ -75,6 +79,7 @@ impl Logs {
         mut found: impl FnMut(Timestamp, &str) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
         let mut next: Option<String> = None;
+        let (mut tokens, mut repeated) = (HashSet::new(), 0);
         loop {
             let page = self
                 .client
@@ -99,8 +104,15 @@ impl Logs {
                 }
             }
             match page.next_token {
-                Some(token) => next = Some(token),
                 None => return Ok(()),
+                Some(token) => {
+                    repeated += usize::from(!tokens.insert(token.clone()));
+                    if repeated > MAX_REPEATED_TOKENS {
+                        let reason = format!("more than {MAX_REPEATED_TOKENS} tokens of pages are repeated");
+                        return Err(LogError { log_group: log_group.to_owned(), reason, is_missing: false });
+                    }
+                    next = Some(token);
+                }
             }
         }
     }

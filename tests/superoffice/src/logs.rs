@@ -23,6 +23,8 @@ struct Groups {
     groups: HashMap<String, Vec<(i64, String)>>,
     page: Option<usize>,
     requests: usize,
+    /// The last page names itself as the next one.
+    endless: bool,
     /// The number of requests until every request fails.
     failing_after: Option<usize>,
 }
@@ -65,6 +67,11 @@ impl Logs {
     /// Limits the number of events of a page.
     pub fn set_page(&self, events: usize) {
         lock(&self.groups).page = Some(events);
+    }
+
+    /// Makes the last page of every log name itself as the next page.
+    pub fn repeat_last_page(&self) {
+        lock(&self.groups).endless = true;
     }
 
     /// Removes every line of a group.
@@ -124,7 +131,8 @@ async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, bo
             json!({"timestamp": at, "ingestionTime": at, "message": line, "logStreamName": "s", "eventId": index.to_string()})
         })
         .collect();
-    let next = (from.saturating_add(page) < group.len()).then(|| (from + page).to_string());
+    let is_last = from.saturating_add(page) >= group.len();
+    let next = if is_last { groups.endless.then(|| from.to_string()) } else { Some((from + page).to_string()) };
     respond(StatusCode::OK, json!({"events": events, "searchedLogStreams": [], "nextToken": next}))
 }
 

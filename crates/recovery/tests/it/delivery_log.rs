@@ -53,6 +53,16 @@ async fn log_group_that_does_not_exist_is_distinguished_from_other_errors() {
 }
 
 #[tokio::test]
+async fn pages_that_repeat_for_ever_are_an_error() {
+    let bed = TestBed::start().await;
+    write(&bed, bed.now(), "forwarded", "contact.changed");
+    bed.logs.repeat_last_page();
+    let error = bed.ledger().last_succeeded(bed.now()).await.unwrap_err().to_string();
+    assert_eq!(error, format!("the log group {LOG_GROUP} cannot be read: more than 100 tokens of pages are repeated"));
+    assert_eq!(bed.logs.requests(), 102);
+}
+
+#[tokio::test]
 async fn service_that_cannot_be_reached_is_an_error_with_its_cause() {
     let port = ClosedPort::bind();
     let ledger = DeliveryLog::new(client_of_logs(port.url()), LOG_GROUP, None);
