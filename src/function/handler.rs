@@ -72,12 +72,12 @@ impl<Q: Queue> Handler<Q> {
         }
         if let Ok(event) = body.event() {
             record.metadata = Some(event.clone());
-            let event_id = event.event_id().to_owned();
+            let event_id = event.event_id();
             if event.is_test() {
-                return Ok(Outcome::Test { event_id: Some(event_id).filter(|id| !id.is_empty()) });
+                return Ok(Outcome::Test { event_id: Some(event_id.to_owned()).filter(|id| !id.is_empty()) });
             }
             if !self.filter.matches(event.event()) {
-                return Ok(Outcome::Ignored { event_id });
+                return Ok(Outcome::Ignored { event_id: event_id.to_owned() });
             }
         }
         match ForwardableEvent::try_from(body) {

@@ -92,33 +92,28 @@ impl QueueMessage {
                 (cloudevents::event(&metadata, primary_key, without_bom(&text)), CLOUDEVENTS_JSON)
             }
         };
-        let (event, entity, tenant) = (metadata.event(), metadata.entity(), metadata.context_identifier());
-        let mut attributes = Vec::with_capacity(10);
-        let mut add = |name, data_type, value: Option<&str>| {
-            if let Some(value) = value
-                && !value.is_empty()
-                && value.chars().all(is_sqs_char)
-            {
-                attributes.push(Attribute { name, data_type, value: value.to_owned() });
+        let entity = metadata.entity().to_owned();
+        let EventMetadata { event, event_id, context_identifier: tenant, webhook_name, timestamp, .. } = metadata;
+        let group_id = accepted_id(format!("{}/{entity}/{primary_key}", tenant.as_deref().unwrap_or_default()));
+        let deduplication_id = accepted_id(format!("{event}/{event_id}"));
+        let tenant_group_id = tenant.clone().map(accepted_id);
+
+        let mut attributes = Vec::with_capacity(9);
+        let mut add = |name, data_type, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty() && value.chars().all(is_sqs_char)) {
+                attributes.push(Attribute { name, data_type, value });
             }
         };
         add(attribute::EVENT, "String", Some(event));
-        add(attribute::EVENT_ID, "String", Some(metadata.event_id()));
+        add(attribute::EVENT_ID, "String", Some(event_id));
         add(attribute::ENTITY, "String", Some(entity));
-        add(attribute::PRIMARY_KEY, "Number", Some(&primary_key.to_string()));
+        add(attribute::PRIMARY_KEY, "Number", Some(primary_key.to_string()));
         add(attribute::CONTEXT_IDENTIFIER, "String", tenant);
-        add(attribute::WEBHOOK_NAME, "String", metadata.webhook_name());
-        add(attribute::TIMESTAMP, "String", metadata.timestamp());
-        add(attribute::SIGNATURE, "String", Some(&signature.to_string()));
-        add(attribute::CONTENT_TYPE, "String", Some(content_type));
-        Self {
-            body,
-            attributes,
-            group_id: accepted_id(format!("{}/{entity}/{primary_key}", tenant.unwrap_or_default())),
-            deduplication_id: accepted_id(format!("{event}/{}", metadata.event_id())),
-            tenant_group_id: tenant.map(|tenant| accepted_id(tenant.to_owned())),
-        }
-        .within_limit()
+        add(attribute::WEBHOOK_NAME, "String", webhook_name);
+        add(attribute::TIMESTAMP, "String", timestamp);
+        add(attribute::SIGNATURE, "String", Some(signature.to_string()));
+        add(attribute::CONTENT_TYPE, "String", Some(content_type.to_owned()));
+        Self { body, attributes, group_id, deduplication_id, tenant_group_id }.within_limit()
     }
 
     /// Creates the message for a signed body that is malformed.

@@ -11,13 +11,13 @@ use crate::webhook::json::{self, JsonError, for_each_field};
 /// If a field is repeated, its last value counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventMetadata {
-    event: String,
-    event_id: String,
+    pub(crate) event: String,
+    pub(crate) event_id: String,
     entity: Option<String>,
     primary_key: Option<i64>,
-    context_identifier: Option<String>,
-    webhook_name: Option<String>,
-    timestamp: Option<String>,
+    pub(crate) context_identifier: Option<String>,
+    pub(crate) webhook_name: Option<String>,
+    pub(crate) timestamp: Option<String>,
     tenant_field: TenantField,
 }
 
