@@ -53,6 +53,12 @@ impl<'a> Environment<'a> {
         self.problems.push((name, problem.to_string()));
     }
 
+    /// Replaces the problems of `name` by their cause, a problem of another variable.
+    pub fn replace_problems(&mut self, name: &str, cause: &'static str, problem: impl fmt::Display) {
+        self.problems.retain(|(variable, _)| *variable != name);
+        self.problem(cause, problem);
+    }
+
     /// Returns `true` if the variable has a problem.
     pub fn has_problem(&self, name: &str) -> bool {
         self.problems.iter().any(|(variable, _)| *variable == name)
@@ -119,14 +125,16 @@ mod tests {
         let mut env = Environment::new(&lookup);
         env.parse("WORD", str::parse::<u32>);
         env.required("EMPTY");
+        env.required("MISSING");
+        env.replace_problems("MISSING", "MISSING_FILE", "empty");
         assert!(env.has_problem("WORD") && !env.has_problem("NUMBER"));
         assert_eq!(
             format!("{env:?}"),
-            r#"Environment { problems: [("WORD", "invalid digit found in string"), ("EMPTY", "not set")], .. }"#
+            r#"Environment { problems: [("WORD", "invalid digit found in string"), ("EMPTY", "not set"), ("MISSING_FILE", "empty")], .. }"#
         );
         assert_eq!(
             env.finish(Some(())).unwrap_err().to_string(),
-            "invalid configuration:\n  WORD: invalid digit found in string\n  EMPTY: not set"
+            "invalid configuration:\n  WORD: invalid digit found in string\n  EMPTY: not set\n  MISSING_FILE: empty"
         );
     }
 

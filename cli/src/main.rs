@@ -1,19 +1,21 @@
-//! The command line: one module per command in `commands`.
+//! The program `so-webhook`: one module per command in `command`. The other modules are what commands share.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-mod commands;
-mod delivery;
+mod command;
+mod endpoint;
+mod environment;
+mod exit;
+mod interrupt;
+mod output;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match commands::Command::parse().run().await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut output = output::Output::new(std::io::stdout());
+    let result = command::Command::parse().run(&mut output).await;
+    exit::code(result, output)
 }

@@ -55,7 +55,13 @@ impl Config {
     /// [`ConfigError`] with all problems. No text contains a secret.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut env = Environment::new(&lookup);
-        let verifier = Verifier::from_environment(&mut env);
+        let config = Self::read(&mut env);
+        env.finish(config)
+    }
+
+    /// Reads the configuration as a part of a program's environment; `None` only if there is a problem.
+    pub fn read(env: &mut Environment<'_>) -> Option<Self> {
+        let verifier = Verifier::from_environment(env);
         let is_invalid = secrets::OF_TENANTS.iter().any(|name| env.has_problem(name));
         if verifier.as_ref().is_none_or(Verifier::has_only_previous) && !is_invalid {
             env.required(secrets::SHARED);
@@ -80,23 +86,14 @@ impl Config {
         }
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
-        let https = HttpsSettings::from_env(&mut env);
+        let https = HttpsSettings::from_env(env);
         for (name, reason) in WITHOUT_EFFECT {
             if env.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
                 tracing::warn!("{name} has no effect: {reason}");
             }
         }
 
-        let config = verifier.zip(queue).map(|(verifier, queue)| Self {
-            verifier,
-            queue,
-            quarantine_queue,
-            fallback_queue,
-            filter,
-            format,
-            https,
-        });
-        env.finish(config)
+        Some(Self { verifier: verifier?, queue: queue?, quarantine_queue, fallback_queue, filter, format, https })
     }
 }
 

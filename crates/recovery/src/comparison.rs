@@ -46,6 +46,7 @@ pub struct Progress(Arc<Counts>);
 struct Counts {
     listed: AtomicU64,
     lines: AtomicU64,
+    unsettled: AtomicU64,
 }
 
 impl Progress {
@@ -58,6 +59,11 @@ impl Progress {
     pub fn lines(&self) -> u64 {
         self.0.lines.load(Ordering::Relaxed)
     }
+
+    /// Returns the number of contacts that changed too recently to be compared, see [`Comparison::with_settling`].
+    pub fn unsettled(&self) -> u64 {
+        self.0.unsettled.load(Ordering::Relaxed)
+    }
 }
 
 /// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
@@ -68,6 +74,9 @@ pub struct Comparison<'a> {
     log: &'a DeliveryLog,
     window: Window,
     batch: usize,
+    settling: SignedDuration,
+    /// The latest change that is compared, known after the first response.
+    settled: Option<Timestamp>,
     pause_at: Option<Instant>,
     last_key: Option<i64>,
     is_paused: bool,
@@ -85,6 +94,8 @@ impl<'a> Comparison<'a> {
             log,
             window,
             batch: BATCH,
+            settling: SignedDuration::ZERO,
+            settled: None,
             pause_at: None,
             last_key: None,
             is_paused: false,
@@ -96,6 +107,14 @@ impl<'a> Comparison<'a> {
     #[must_use]
     pub fn with_pause_at(mut self, time: Instant) -> Self {
         self.pause_at = Some(time);
+        self
+    }
+
+    /// Leaves out, and counts, the contacts that changed in the last `settling` before the comparison began, by
+    /// SuperOffice's clock.
+    #[must_use]
+    pub fn with_settling(mut self, settling: SignedDuration) -> Self {
+        self.settling = settling;
         self
     }
 
@@ -142,6 +161,10 @@ impl<'a> Comparison<'a> {
             if contact.at > self.window.until {
                 continue;
             }
+            if !self.settling.is_zero() && contact.at > self.settled() {
+                self.progress.0.unsettled.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             self.progress.0.listed.fetch_add(1, Ordering::Relaxed);
             oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
             open.insert(contact.primary_key, contact);
@@ -167,6 +190,13 @@ impl<'a> Comparison<'a> {
         let mut missed: Vec<_> = open.into_values().collect();
         missed.sort_unstable_by_key(|contact| contact.primary_key);
         Ok(Some(missed))
+    }
+
+    fn settled(&mut self) -> Timestamp {
+        *self.settled.get_or_insert_with(|| {
+            let now = self.client.now();
+            now.saturating_add(self.client.clock_offset() - self.settling).unwrap_or(now)
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use aws_sdk_sqs::types::Message;
 use recovery::logs::aws_reason;
 use superoffice_webhook::function::QueueUrl;
 
+use crate::output::message;
+
 /// The period for which SQS hides a received message. A run that is killed leaves its messages hidden for this long.
 const VISIBILITY_TIMEOUT_SECONDS: i32 = 600;
 /// The period for which SQS waits for messages. Without waiting, it may return none although there are some.
@@ -56,7 +58,7 @@ impl<Q: QuarantineQueue> Quarantine<Q> {
     pub(super) async fn release(self) {
         for receipt_handle in self.kept.into_inner() {
             if let Err(error) = self.queue.make_visible(&receipt_handle).await {
-                eprintln!("a message stays hidden for up to {VISIBILITY_TIMEOUT_SECONDS} s: {error}");
+                message(format_args!("a message stays hidden for up to {VISIBILITY_TIMEOUT_SECONDS} s: {error}"));
             }
         }
     }

@@ -7,9 +7,7 @@
 mod quarantine;
 
 use std::collections::HashSet;
-use std::error::Error;
 use std::io::Write;
-use std::process::ExitCode;
 
 use aws_sdk_sqs::types::Message;
 use superoffice_webhook::function::{
@@ -18,17 +16,32 @@ use superoffice_webhook::function::{
 use superoffice_webhook::message::QueueMessage;
 use superoffice_webhook::{WebhookEvent, decode_quarantined_body};
 
-use super::{CommandResult, lookup, print};
+use crate::environment::{self, AWS, FUNCTION};
+use crate::exit::{CommandResult, Failure, Status};
+use crate::interrupt::{Interrupt, interrupted};
+use crate::output::{Output, message};
 use quarantine::{InFlight, Quarantine, QuarantineQueue, SqsQuarantine};
 
-/// Forward the quarantined messages that now parse, and leave the others in quarantine
+/// Forward quarantined messages that can be parsed
 ///
-/// The environment is the function's: SUPEROFFICE_WEBHOOK_SECRET, QUEUE_URL, QUARANTINE_QUEUE_URL and so on.
-/// AWS credentials come from the SDK's default chain. Ctrl-C ends the run after the current message.
+/// The other messages stay in quarantine. The environment is the function's. Ctrl-C ends the run after the current
+/// message. The exit status is 0 if the end of the queue was reached; messages may remain.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = environment::help(&[&FUNCTION, &AWS]))]
 pub(crate) struct Redrive {
     #[command(flatten)]
     options: Options,
+}
+
+/// The reason why a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// No message is visible.
+    Queue,
+    /// SIGINT or SIGTERM. The remaining messages stay in quarantine.
+    Interrupt,
+    /// Nobody reads the report of a dry run.
+    Reader,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -45,17 +58,23 @@ struct Options {
     delete_ignored: bool,
 }
 
+impl Options {
+    /// Returns the command with these options.
+    fn command(self) -> String {
+        let options = [(self.dry_run, " --dry-run"), (self.delete_ignored, " --delete-ignored")];
+        "redrive".to_owned()
+            + &options.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect::<String>()
+    }
+}
+
 impl Redrive {
-    /// Runs the command.
-    pub(crate) async fn run(self) -> CommandResult {
-        let config = match Config::from_lookup(lookup) {
-            Err(error) if lookup("QUARANTINE_QUEUE_URL").is_none_or(|url| url.is_empty()) => {
-                return Err(format!("{error}\n  QUARANTINE_QUEUE_URL: not set").into());
-            }
-            config => config?,
-        };
-        let quarantine_url = config.quarantine_queue.clone();
-        let quarantine_url = quarantine_url.ok_or("invalid configuration:\n  QUARANTINE_QUEUE_URL: not set")?;
+    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+        let (config, quarantine_url) = environment::read(|env| {
+            let config = Config::read(env);
+            env.required("QUARANTINE_QUEUE_URL");
+            let config = config?;
+            config.quarantine_queue.clone().map(|quarantine| (config, quarantine))
+        })?;
         let clients = SqsClients::load(&config).await;
         let queues = clients.with_fallback(&config.queue, config.fallback_queue.as_ref());
         let destination = |queue| if self.options.dry_run { Destination::DryRun } else { Destination::Queue(queue) };
@@ -67,22 +86,18 @@ impl Redrive {
             // A message that is still malformed stays where it is.
             quarantine: None,
         };
-        let interrupt = tokio::spawn(tokio::signal::ctrl_c());
+        let interrupt = Interrupt::listen()?;
         let is_fifo = quarantine_url.is_fifo();
         let quarantine = Quarantine::new(SqsQuarantine::new(&clients.client(&quarantine_url), quarantine_url));
-        let mut run = Run {
-            options: self.options,
-            is_fifo,
-            handler,
-            output: std::io::stdout(),
-            seen: HashSet::new(),
-            summary: Summary::default(),
-        };
-        let result = run.all(&quarantine, || interrupt.is_finished()).await;
+        let mut run =
+            Run { options: self.options, is_fifo, handler, output, seen: HashSet::new(), summary: Summary::default() };
+        let end = run.all(&quarantine, || interrupt.is_requested()).await;
         quarantine.release().await;
-        let summary = print(run.summary.report(self.options.dry_run));
-        result.and(summary)?;
-        Ok(ExitCode::SUCCESS)
+        message(run.summary.report(self.options.dry_run));
+        match end? {
+            End::Queue | End::Reader => Ok(Status::Well),
+            End::Interrupt => Ok(interrupted(&self.options.command())),
+        }
     }
 }
 
@@ -103,46 +118,46 @@ impl Queue for Destination {
 }
 
 /// One pass through the quarantine queue.
-struct Run<D, W> {
+struct Run<'a, D, W> {
     options: Options,
     is_fifo: bool,
     handler: Handler<D>,
     /// The report, a line for each message.
-    output: W,
+    output: &'a mut Output<W>,
     /// Ids of the messages that were examined or requeued.
     seen: HashSet<String>,
     summary: Summary,
 }
 
-impl<D: Queue, W: Write> Run<D, W> {
+impl<D: Queue, W: Write> Run<'_, D, W> {
     /// Redrives all messages, until none is visible. A message that was kept long ago may be visible, and received,
     /// again.
     async fn all<Q: QuarantineQueue>(
         &mut self,
         quarantine: &Quarantine<Q>,
         is_interrupted: impl Fn() -> bool,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    ) -> Result<End, Failure> {
         loop {
             let messages = quarantine.receive().await?;
             if messages.is_empty() {
-                return Ok(());
+                return Ok(End::Queue);
             }
-            for message in messages {
+            for received in messages {
                 if is_interrupted() {
-                    return Err("interrupted; the remaining messages stay in quarantine".into());
+                    return Ok(End::Interrupt);
                 }
-                if self.seen.insert(message.id().to_owned()) {
-                    self.redrive(message).await?;
+                if self.options.dry_run && !self.output.is_open() {
+                    return Ok(End::Reader);
+                }
+                if self.seen.insert(received.id().to_owned()) {
+                    self.redrive(received).await?;
                 }
             }
         }
     }
 
     /// Redrives one message.
-    async fn redrive<Q: QuarantineQueue>(
-        &mut self,
-        message: InFlight<'_, Q>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn redrive<Q: QuarantineQueue>(&mut self, message: InFlight<'_, Q>) -> Result<(), Failure> {
         let id = message.id().to_owned();
         let decision = self.decide(message.message()).await;
         let report = decision.report(&id, self.options.dry_run);
@@ -162,7 +177,8 @@ impl<D: Queue, W: Write> Run<D, W> {
             Decision::Stop(_) => return Err(report.into()),
         }
         self.summary.count(&decision);
-        Ok(writeln!(self.output, "{report}")?)
+        self.output.line(report);
+        Ok(())
     }
 
     /// Verifies a message's body, and routes it as the function does.
@@ -246,7 +262,7 @@ impl Summary {
         }
     }
 
-    /// Returns the last line of the output.
+    /// Returns the summary.
     fn report(self, dry_run: bool) -> String {
         let Self { forwarded, deleted, kept } = self;
         let verb = if dry_run { "would be " } else { "" };

@@ -1,43 +1,69 @@
-//! Deliveries as SuperOffice sends them.
-
+use std::io::Write;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use superoffice_client::with_causes;
 use superoffice_webhook::Signature;
 
-use superoffice_client::with_causes;
+use super::sign::SignedBody;
+use crate::environment::{self, SIGNING};
+use crate::exit::{CommandResult, Status};
+use crate::output::{Output, message};
+
+/// Post a signed body as SuperOffice does, and print the response
+///
+/// The exit status is 0 if the response was 200.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = environment::help(&[&SIGNING]))]
+pub(crate) struct Post {
+    /// The webhook's URL
+    url: String,
+    #[command(flatten)]
+    body: SignedBody,
+}
+
+impl Post {
+    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+        let (body, signature) = self.body.read()?;
+        let Response { status, body } = deliver(&self.url, body, &signature).await?;
+        output.line(format_args!("{status}\n{body}"));
+        if status != StatusCode::OK {
+            message(format_args!("the response status is {}, expected 200", status.as_u16()));
+        }
+        Ok(Status::well_if(status == StatusCode::OK))
+    }
+}
 
 /// The limit for a delivery. API Gateway responds within 30 s.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The response to a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Response {
-    /// The status.
-    pub(crate) status: StatusCode,
-    /// The body, with invalid UTF-8 replaced.
-    pub(crate) body: String,
+struct Response {
+    status: StatusCode,
+    /// With invalid UTF-8 replaced.
+    body: String,
 }
 
 /// No response to a delivery.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct DeliveryError(String);
+struct DeliveryError(String);
 
 /// Posts a signed body. Like SuperOffice, it does not follow redirects; unlike SuperOffice, it makes one attempt.
 ///
 /// # Errors
 ///
 /// [`DeliveryError`] if the URL is invalid, or if there is no complete response within 40 s.
-pub(crate) async fn post(url: &str, body: Vec<u8>, signature: &Signature) -> Result<Response, DeliveryError> {
+async fn deliver(url: &str, body: Vec<u8>, signature: &Signature) -> Result<Response, DeliveryError> {
     let error = |error: reqwest::Error| DeliveryError(with_causes(&error));
     // Fails only if the process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build().map_err(error)?;
     let mut request = client.post(url);
-    for (name, value) in delivery_headers(&body, Some(&signature.to_string()), None) {
+    for (name, value) in delivery_headers(&body, &signature.to_string()) {
         request = request.header(name, value);
     }
     let response = request.body(body).send().await.map_err(error)?;
@@ -46,8 +72,8 @@ pub(crate) async fn post(url: &str, body: Vec<u8>, signature: &Signature) -> Res
 
 /// Returns the headers that SuperOffice sends with a body, in SuperOffice's spelling.
 ///
-/// `retry` is the number of a repeated attempt. Fields of the body that cannot be header values are left out.
-fn delivery_headers(body: &[u8], signature: Option<&str>, retry: Option<&str>) -> Vec<(&'static str, String)> {
+/// Fields of the body that cannot be header values are left out.
+fn delivery_headers(body: &[u8], signature: &str) -> Vec<(&'static str, String)> {
     let event: Value = serde_json::from_slice(body).unwrap_or_default();
     let field = |name: &str| event[name].as_str();
     let is_test = field("Event") == Some("test");
@@ -57,8 +83,7 @@ fn delivery_headers(body: &[u8], signature: Option<&str>, retry: Option<&str>) -
         ("X-SuperOffice-Event", field("Event")),
         ("X-SuperOffice-EventId", field("EventId")),
         ("X-Hook-Test", is_test.then_some("true")),
-        ("X-SuperOffice-Retry", retry),
-        ("X-SuperOffice-Signature", signature),
+        ("X-SuperOffice-Signature", Some(signature)),
     ];
     let is_valid = |value: &&str| !value.is_empty() && !value.chars().any(char::is_control);
     headers.into_iter().filter_map(|(name, value)| Some((name, value.filter(is_valid)?.to_owned()))).collect()
@@ -104,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn post_sends_signed_body_with_superoffice_headers() {
         let (url, server) = serve("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        let response = post(&url, BODY.to_vec(), &signature()).await.unwrap();
+        let response = deliver(&url, BODY.to_vec(), &signature()).await.unwrap();
         assert_eq!(response, Response { status: StatusCode::OK, body: "ok".into() });
         let Received { head, body } = server.join().unwrap();
         assert_eq!((head[0].as_str(), body.as_slice()), ("POST /webhook HTTP/1.1", BODY));
@@ -126,7 +151,7 @@ mod tests {
             ("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n", 302),
         ] {
             let (url, server) = serve(response);
-            assert_eq!(post(&url, BODY.to_vec(), &signature()).await.unwrap().status.as_u16(), status);
+            assert_eq!(deliver(&url, BODY.to_vec(), &signature()).await.unwrap().status.as_u16(), status);
             server.join().unwrap();
         }
     }
@@ -135,14 +160,14 @@ mod tests {
     async fn invalid_url_and_closed_port_are_errors_with_url_and_cause() {
         let port = ClosedPort::bind();
         let url = format!("{}/", port.url());
-        let error = post(&url, BODY.to_vec(), &signature()).await.unwrap_err().to_string();
+        let error = deliver(&url, BODY.to_vec(), &signature()).await.unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("refused"), "{error}");
-        assert!(post("no url", BODY.to_vec(), &signature()).await.is_err());
+        assert!(deliver("no url", BODY.to_vec(), &signature()).await.is_err());
     }
 
     #[test]
     fn event_has_identifying_headers() {
-        let headers = delivery_headers(br#"{"Event": "contact.changed", "EventId": "1"}"#, Some("c2ln"), Some("2"));
+        let headers = delivery_headers(br#"{"Event": "contact.changed", "EventId": "1"}"#, "c2ln");
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(
             headers,
@@ -151,7 +176,6 @@ mod tests {
                 ("User-Agent", "NetServer-Webhook/10.5"),
                 ("X-SuperOffice-Event", "contact.changed"),
                 ("X-SuperOffice-EventId", "1"),
-                ("X-SuperOffice-Retry", "2"),
                 ("X-SuperOffice-Signature", "c2ln"),
             ]
         );
@@ -159,7 +183,7 @@ mod tests {
 
     #[test]
     fn test_event_has_test_header() {
-        let headers = delivery_headers(br#"{"Event": "test"}"#, None, None);
+        let headers = delivery_headers(br#"{"Event": "test"}"#, "c2ln");
         assert!(headers.contains(&("X-Hook-Test", "true".to_owned())));
     }
 
@@ -168,8 +192,8 @@ mod tests {
         for body in
             [&b"not JSON"[..], b"{}", br#"{"Event": 1, "EventId": "a\nb"}"#, br#"{"Event": "", "EventId": null}"#]
         {
-            let names: Vec<_> = delivery_headers(body, None, None).into_iter().map(|(name, _)| name).collect();
-            assert_eq!(names, ["Content-Type", "User-Agent"], "{}", body.escape_ascii());
+            let names: Vec<_> = delivery_headers(body, "c2ln").into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["Content-Type", "User-Agent", "X-SuperOffice-Signature"], "{}", body.escape_ascii());
         }
     }
 }

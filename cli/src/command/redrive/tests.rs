@@ -65,7 +65,7 @@ impl FakeQuarantine {
         Self { is_fifo, messages, faults: RefCell::new(faults), ..Self::default() }
     }
 
-    fn apply<T>(&self, effect: impl FnOnce() -> T) -> Result<T, Box<dyn Error + Send + Sync>> {
+    fn apply<T>(&self, effect: impl FnOnce() -> T) -> Result<T, Failure> {
         self.faults.borrow_mut().apply(effect).map_err(|fault| format!("{fault:?}").into())
     }
 
@@ -82,7 +82,7 @@ impl FakeQuarantine {
 }
 
 impl QuarantineQueue for &FakeQuarantine {
-    async fn receive(&self) -> Result<Vec<Message>, Box<dyn Error + Send + Sync>> {
+    async fn receive(&self) -> Result<Vec<Message>, Failure> {
         self.apply(|| {
             if self.is_fifo && self.has_hidden() {
                 return Vec::new();
@@ -102,14 +102,14 @@ impl QuarantineQueue for &FakeQuarantine {
         })
     }
 
-    async fn delete(&self, receipt_handle: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn delete(&self, receipt_handle: &str) -> Result<(), Failure> {
         self.changes.update(|changes| changes + 1);
         self.apply(|| {
             self.messages.borrow_mut().retain(|stored| stored.message.receipt_handle() != Some(receipt_handle));
         })
     }
 
-    async fn send_copy(&self, message: &Message) -> Result<String, Box<dyn Error + Send + Sync>> {
+    async fn send_copy(&self, message: &Message) -> Result<String, Failure> {
         self.changes.update(|changes| changes + 1);
         self.apply(|| {
             self.copies.update(|copies| copies + 1);
@@ -122,7 +122,7 @@ impl QuarantineQueue for &FakeQuarantine {
         })
     }
 
-    async fn make_visible(&self, receipt_handle: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn make_visible(&self, receipt_handle: &str) -> Result<(), Failure> {
         self.apply(|| {
             for stored in self.messages.borrow_mut().iter_mut() {
                 if stored.message.receipt_handle() == Some(receipt_handle) {
@@ -266,7 +266,12 @@ fn event_bodies(kinds: &[Kind]) -> Vec<String> {
     bodies
 }
 
-fn run(events: &FakeEvents, options: Options, is_fifo: bool) -> Run<&FakeEvents, Vec<u8>> {
+fn run<'a>(
+    events: &'a FakeEvents,
+    options: Options,
+    is_fifo: bool,
+    output: &'a mut Output<Vec<u8>>,
+) -> Run<'a, &'a FakeEvents, Vec<u8>> {
     let handler = Handler {
         verifier: Verifier::new(Secret::new(SECRET).unwrap()).with_master(master_secret()),
         filter: Default::default(),
@@ -274,7 +279,7 @@ fn run(events: &FakeEvents, options: Options, is_fifo: bool) -> Run<&FakeEvents,
         events: WithFallback::new(events, None),
         quarantine: None,
     };
-    Run { options, is_fifo, handler, output: Vec::new(), seen: HashSet::new(), summary: Summary::default() }
+    Run { options, is_fifo, handler, output, seen: HashSet::new(), summary: Summary::default() }
 }
 
 /// Runs redrive. `interrupt_after` is the number of messages before Ctrl-C.
@@ -283,8 +288,9 @@ fn redrive(
     events: &FakeEvents,
     options: Options,
     interrupt_after: Option<usize>,
-) -> (Result<(), String>, Summary) {
-    let mut run = run(events, options, quarantine.is_fifo);
+) -> (Result<End, String>, Summary) {
+    let mut output = Output::new(Vec::new());
+    let mut run = run(events, options, quarantine.is_fifo, &mut output);
     let checks = Cell::new(0);
     let is_interrupted = || {
         checks.update(|checks| checks + 1);
@@ -312,7 +318,7 @@ fn run_forwards_parsable_events_and_keeps_the_rest_visible() {
         let quarantine = FakeQuarantine::new(is_fifo, &messages(&kinds), Faults::default());
         let events = FakeEvents::default();
         let (result, summary) = redrive(&quarantine, &events, Options::default(), None);
-        assert_eq!((result, summary), (Ok(()), Summary { forwarded: 9, deleted: 0, kept: 18 }));
+        assert_eq!((result, summary), (Ok(End::Queue), Summary { forwarded: 9, deleted: 0, kept: 18 }));
         assert_eq!(events.bodies(), event_bodies(&kinds));
         assert_eq!(quarantine.bodies(), quarantine_bodies(&kinds, |kind| !kind.is_forwarded()));
         assert!(!quarantine.has_hidden());
@@ -327,7 +333,7 @@ fn delete_ignored_deletes_tests_and_unmatched_events() {
         let events = FakeEvents::default();
         let options = Options { delete_ignored: true, ..Options::default() };
         let (result, summary) = redrive(&quarantine, &events, options, None);
-        assert_eq!((result, summary), (Ok(()), Summary { forwarded: 9, deleted: 6, kept: 12 }));
+        assert_eq!((result, summary), (Ok(End::Queue), Summary { forwarded: 9, deleted: 6, kept: 12 }));
         let kept = quarantine_bodies(&kinds, |kind| !kind.is_forwarded() && !kind.is_ignored());
         assert_eq!(quarantine.bodies(), kept);
     }
@@ -346,7 +352,7 @@ fn dry_run_changes_nothing() {
             true => Summary { forwarded: 4, deleted: 2, kept: 4 },
             false => Summary { forwarded: 9, deleted: 6, kept: 12 },
         };
-        assert_eq!((result, summary), (Ok(()), expected));
+        assert_eq!((result, summary), (Ok(End::Queue), expected));
         assert_eq!(quarantine.changes.get(), 0);
         assert!(!quarantine.has_hidden());
     }
@@ -372,7 +378,7 @@ fn kept_messages_that_become_visible_again_do_not_end_the_run() {
         FakeQuarantine { reappear_before: Some(2), ..FakeQuarantine::new(false, &messages(&kinds), Faults::default()) };
     let events = FakeEvents::default();
     let (result, summary) = redrive(&quarantine, &events, Options::default(), None);
-    assert_eq!((result, summary), (Ok(()), Summary { forwarded: 10, deleted: 0, kept: 10 }));
+    assert_eq!((result, summary), (Ok(End::Queue), Summary { forwarded: 10, deleted: 0, kept: 10 }));
     assert!(!quarantine.has_hidden());
 }
 
@@ -394,8 +400,7 @@ fn interrupted_run_releases_received_messages() {
     let quarantine = FakeQuarantine::new(false, &messages(&kinds), Faults::default());
     let events = FakeEvents::default();
     let (result, summary) = redrive(&quarantine, &events, Options::default(), Some(2));
-    let error = "interrupted; the remaining messages stay in quarantine";
-    assert_eq!((result, summary), (Err(error.to_owned()), Summary { forwarded: 2, deleted: 0, kept: 0 }));
+    assert_eq!((result, summary), (Ok(End::Interrupt), Summary { forwarded: 2, deleted: 0, kept: 0 }));
     assert_eq!(quarantine.bodies().len(), 3);
     assert!(!quarantine.has_hidden());
 }
@@ -422,7 +427,8 @@ async fn kept_message_has_reason() {
         (Kind::UnknownEncoding.message(1), "the Encoding attribute is neither utf-8 nor base64"),
     ] {
         let events = FakeEvents::default();
-        let decision = run(&events, Options::default(), false).decide(&message).await;
+        let mut output = Output::new(Vec::new());
+        let decision = run(&events, Options::default(), false, &mut output).decide(&message).await;
         assert_eq!(decision, Decision::Keep(reason.into()));
     }
 }
@@ -432,10 +438,11 @@ async fn run_writes_a_line_for_each_message() {
     let messages = messages(&[Kind::Event, Kind::Malformed, Kind::Derived]);
     let quarantine = FakeQuarantine::new(false, &messages, Faults::default());
     let events = FakeEvents::default();
-    let mut run = run(&events, Options::default(), false);
+    let mut output = Output::new(Vec::new());
+    let mut run = run(&events, Options::default(), false, &mut output);
     run.all(&Quarantine::new(&quarantine), || false).await.unwrap();
     assert_eq!(
-        String::from_utf8(run.output).unwrap(),
+        String::from_utf8(output.into_writer()).unwrap(),
         "0 forwarded: event 0, message sent\n\
          1 kept: not JSON: expected value at line 1 column 1\n\
          2 forwarded: event 2, message sent\n"
@@ -506,7 +513,7 @@ proptest! {
         quarantine.faults.borrow_mut().0.clear();
         events.faults.lock().unwrap().0.clear();
         let (result, _) = redrive(&quarantine, &events, options, None);
-        prop_assert_eq!(result, Ok(()));
+        prop_assert_eq!(result, Ok(End::Queue));
         for body in event_bodies(&kinds) {
             prop_assert!(events.bodies().contains(&body), "{} is not forwarded", body);
         }

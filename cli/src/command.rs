@@ -1,0 +1,73 @@
+//! The commands, in the order of a webhook's life. Each module has an argument type (`clap::Args`) with a method `run`.
+
+mod activate;
+mod completions;
+mod deactivate;
+mod missed;
+mod post;
+mod redrive;
+mod register;
+mod secret;
+mod sign;
+mod status;
+mod test;
+mod unregister;
+
+use std::io::Write;
+
+use clap::Parser;
+
+use crate::exit::CommandResult;
+use crate::output::Output;
+
+/// Manage SuperOffice webhooks, and recover events that did not arrive
+///
+/// The configuration comes from the environment: the help of a command lists its variables.
+///
+/// The exit status is 0 if all is well, 1 if the result needs attention, and 2 after wrong usage, wrong configuration or
+/// an error. Results go to standard output, messages to standard error.
+#[derive(Debug, Parser)]
+#[command(name = "so-webhook", version, max_term_width = 100)]
+pub(crate) enum Command {
+    Register(register::Register),
+    Status(status::Status),
+    Test(test::Test),
+    Activate(activate::Activate),
+    Deactivate(deactivate::Deactivate),
+    Missed(missed::Missed),
+    Unregister(unregister::Unregister),
+    Redrive(redrive::Redrive),
+    Secret(secret::Secret),
+    Sign(sign::Sign),
+    Post(post::Post),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+        match self {
+            Self::Register(command) => command.run(output).await,
+            Self::Status(command) => command.run(output).await,
+            Self::Test(command) => command.run().await,
+            Self::Activate(command) => command.run(output).await,
+            Self::Deactivate(command) => command.run(output).await,
+            Self::Missed(command) => command.run(output).await,
+            Self::Unregister(command) => command.run().await,
+            Self::Redrive(command) => command.run(output).await,
+            Self::Secret(command) => command.run(output),
+            Self::Sign(command) => command.run(output),
+            Self::Post(command) => command.run(output).await,
+            Self::Completions(command) => command.run(output),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Command::command().debug_assert();
+    }
+}
