@@ -1,15 +1,15 @@
-"""The fake SuperOffice of tests/superoffice as a process, and the administration program for it."""
+"""The fake SuperOffice of tests/superoffice as a process."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stack import Server, StackError, base_environment, build, opener
+from processes import Server, StackError, base_environment, build, opener
+from signing import SAMPLE_SECRET
 
 USER, PASSWORD = "admin", "a password"
 START_TIMEOUT = 60
@@ -20,23 +20,28 @@ class FakeSuperOffice(Server):
 
     def __init__(self, folder: Path, ca_file: Path | None = None, slow_clock: int = 0, pace: float = 0.02) -> None:
         """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
-        binary = build("fake-superoffice")
+        (binary,) = build("fake-superoffice")
         command = [str(binary), "--user", f"{USER}:{PASSWORD}"]
         command += ["--certificates", str(ca_file)] if ca_file else []
         command += ["--slow-clock", str(slow_clock), "--pace", str(pace)]
         super().__init__(command, base_environment(), folder / "superoffice.log")
-        deadline = time.monotonic() + START_TIMEOUT
-        while not (lines := self.log_file.read_text(encoding="utf-8").splitlines()):
-            if self._child.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                raise StackError(f"the fake SuperOffice does not start, see {self.log_file}")
-            time.sleep(0.05)
-        self.url = lines[0]
+        self.url = self.wait_until(lambda: self.log().splitlines(), START_TIMEOUT)[0]
 
-    @property
-    def variables(self) -> dict[str, str]:
-        """The variables with which a program uses this tenant."""
-        return {"SUPEROFFICE_URL": self.url, "SUPEROFFICE_USER": USER, "SUPEROFFICE_PASSWORD": PASSWORD}
+    def register(self, webhook_url: str) -> None:
+        """Registers the webhook with so-webhook."""
+        variables = {
+            "SUPEROFFICE_URL": self.url,
+            "SUPEROFFICE_USER": USER,
+            "SUPEROFFICE_PASSWORD": PASSWORD,
+            "WEBHOOK_URL": webhook_url,
+            "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
+        }
+        command = [str(build("so-webhook")[0]), "register"]
+        registered = subprocess.run(
+            command, env={**base_environment(), **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if registered.returncode != 0:
+            raise StackError(f"register failed: {registered.stderr}")
 
     def create(self) -> int:
         return self._control("POST", "contacts")["id"]
@@ -80,14 +85,3 @@ class FakeSuperOffice(Server):
         with opener.open(urllib.request.Request(f"{base}/_control/{path}", method=method), timeout=timeout) as response:
             body = response.read()
         return json.loads(body) if body else None
-
-
-def run_admin(arguments: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess:
-    """Runs so-webhook with these arguments and variables."""
-    return subprocess.run(
-        [str(build("so-webhook")), *arguments],
-        env={**base_environment(), **variables},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )

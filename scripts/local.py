@@ -1,39 +1,40 @@
-"""The function on this machine: `make run`, `make watch` and `make send`.
+"""The function on this machine, with a local AWS: `make run`, `watch`, `send`, `deploy-local` and `outage`.
 
-run    sends every file in events/ through the function to a local SQS, prints the messages, passes them to the consumer
-       of examples/consumer, and exits
-watch  keeps the same stack running and rebuilds the function when its code changes
-send   sends one file of events/ to the stack of `watch`
+run     sends every file in events/ through the function to a queue, prints the messages, passes them to the consumer of
+        examples/consumer, and exits
+watch   runs the function under `cargo lambda watch`, which rebuilds it when its code changes
+send    sends one file of events/ to the function of `watch`
+deploy  deploys the template, prints how to use it, and runs until Ctrl-C
+outage  deploys the watchdog as well, and shows how it recovers the events that outages lost
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import importlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
-import tempfile
+import urllib.error
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from local_aws import LocalAws, LocalFunction, Queue, attributes_of, sqs_event, stripped
+from processes import ROOT, TOOLS, Child, StackError, base_environment, build, free_ports, opener
 from signing import SAMPLE_SECRET
-from stack import (
-    CONSUMER_NAME,
-    ROOT,
-    Child,
-    DevStack,
-    Message,
-    StackError,
-    WatchedFunction,
-    build,
-    invoke_file,
-    sqs_event,
-)
 
 EVENTS = ROOT / "events"
+FUNCTION, CONSUMER = "superoffice-webhook", "consumer"
+CARGO_LAMBDA = Path(sys.executable).parent / "cargo-lambda"
+# A build of both programs has one set of features.
+PACKAGES = ("--package", FUNCTION, "--package", CONSUMER)
 
 # The expected status and outcome of every file in events/, in sending order.
 EXPECTED = {
@@ -55,28 +56,47 @@ EXPECTED = {
 FAILING = EVENTS / "payloads" / "contact-changed.json"
 
 # The process id and port of a running `watch`.
-STATE = ROOT / ".tools" / "watch.json"
+STATE = TOOLS / "watch.json"
+
+
+@contextmanager
+def local_aws(name: str) -> Iterator[LocalAws]:
+    """Starts a local AWS with its files in an empty folder of .tools/."""
+    folder = TOOLS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    say("Starting a local AWS (MiniStack)")
+    with LocalAws(folder) as aws:
+        yield aws
+
+
+def create_queues(aws: LocalAws) -> tuple[Queue, Queue, dict[str, str]]:
+    """Creates an events queue and a quarantine queue. Returns them and the variables of a function that uses them."""
+    events, quarantine = (aws.create_queue(f"superoffice-{name}.fifo") for name in ("events", "quarantine"))
+    variables = {"QUEUE_URL": events.url, "QUARANTINE_QUEUE_URL": quarantine.url}
+    return events, quarantine, {**variables, "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET}
 
 
 def run() -> int:
     """Sends all events and prints all messages. Returns 0 if every response and every message is as expected."""
-    say("Building the function and the consumer (a few minutes the first time)")
-    build()
-    build(CONSUMER_NAME)
-    say("Starting a local SQS (moto)")
-    with DevStack() as stack, tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        say("Starting the function (cargo lambda watch)")
-        with WatchedFunction(stack.environment, log) as function:
-            say(f"Sending every file in {EVENTS.relative_to(ROOT)}/ (cargo lambda invoke)\n")
-            problems, sent = send_all(function.port)
-        received = {url: stack.sqs.drain(url) for url in (stack.queue, stack.quarantine)}
-    for url, messages in received.items():
-        print_queue(url, messages)
-    for url, outcome in ((stack.queue, "forwarded"), (stack.quarantine, "quarantined")):
-        # A retried delivery is queued once.
-        if Counter(message.body for message in received[url]) != Counter(set(sent[outcome])):
-            problems.append(f"{name_of(url)} does not contain exactly the {outcome} bodies")
-    problems += consume(stack.queue, received[stack.queue])
+    say("Building the function and the consumer (a minute or two the first time)")
+    binaries = build(FUNCTION, CONSUMER, selection=PACKAGES)
+    with local_aws("run") as aws:
+        events, quarantine, variables = create_queues(aws)
+        function_binary, consumer_binary = (stripped(binary, aws.folder / binary.name) for binary in binaries)
+        function = aws.create_function(FUNCTION, function_binary, variables)
+        say(f"Sending every file in {EVENTS.relative_to(ROOT)}/\n")
+        problems, sent = send_all(function)
+        received = {queue.name: queue.drain() for queue in (events, quarantine)}
+        for name, messages in received.items():
+            print_queue(name, messages)
+        for queue, outcome in ((events, "forwarded"), (quarantine, "quarantined")):
+            # A retried delivery is queued once.
+            if Counter(message["Body"] for message in received[queue.name]) != Counter(set(sent[outcome])):
+                problems.append(f"{queue.name} does not contain exactly the {outcome} bodies")
+        failing = json.loads(FAILING.read_text(encoding="utf-8"))["EventId"]
+        variables = {"SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET, "FAIL_EVENT_ID": failing}
+        consumer = aws.create_function(CONSUMER, consumer_binary, variables)
+        problems += consume(consumer, events, received[events.name], failing)
     for problem in problems:
         print(f"UNEXPECTED: {problem}")
     if not problems:
@@ -84,7 +104,7 @@ def run() -> int:
     return 1 if problems else 0
 
 
-def send_all(port: int) -> tuple[list[str], dict[str, list[str]]]:
+def send_all(function: LocalFunction) -> tuple[list[str], dict[str, list[str]]]:
     """Sends every file and prints its outcome. Returns the problems, and the queued bodies by outcome."""
     names = [*EXPECTED, *sorted({file.stem for file in EVENTS.glob("*.json")} - EXPECTED.keys())]
     problems: list[str] = []
@@ -92,13 +112,14 @@ def send_all(port: int) -> tuple[list[str], dict[str, list[str]]]:
     print(f"{'file':<32}{'status':<8}outcome")
     for name in names:
         file = EVENTS / f"{name}.json"
-        response = invoke_file(port, file)
+        envelope = json.loads(file.read_text(encoding="utf-8"))
+        response = function.invoke(envelope)
         status, outcome = response["statusCode"], outcome_of(response)
         print(f"{file.name:<32}{status:<8}{outcome}", flush=True)
         if (status, outcome) != EXPECTED.get(name):
             problems.append(f"{file.name} returned {status} {outcome}; EXPECTED contains {EXPECTED.get(name)}")
         if outcome in bodies:
-            bodies[outcome].append(body_of(json.loads(file.read_text(encoding="utf-8"))))
+            bodies[outcome].append(body_of(envelope))
     print()
     return problems, bodies
 
@@ -115,51 +136,40 @@ def body_of(envelope: dict) -> str:
     return base64.b64decode(body).decode() if envelope["isBase64Encoded"] else body
 
 
-def print_queue(url: str, messages: list[Message]) -> None:
-    print(f"{name_of(url)}: {len(messages)} message{'' if len(messages) == 1 else 's'}")
+def print_queue(name: str, messages: list[dict]) -> None:
+    print(f"{name}: {len(messages)} message{'' if len(messages) == 1 else 's'}")
     for number, message in enumerate(messages, 1):
-        print(f"\n  message {number}: {message.message_id}")
-        for name in ("MessageGroupId", "MessageDeduplicationId", "AWSTraceHeader"):
-            if name in message.system:
-                print(f"    {name:<24}{message.system[name]}")
+        print(f"\n  message {number}: {message['MessageId']}")
+        for attribute in ("MessageGroupId", "MessageDeduplicationId", "AWSTraceHeader"):
+            if attribute in message["Attributes"]:
+                print(f"    {attribute:<24}{message['Attributes'][attribute]}")
         print("    attributes")
-        for name, value in sorted(message.attributes.items()):
-            kind = "" if message.types[name] == "String" else f"  ({message.types[name]})"
-            print(f"      {name:<22}{value}{kind}")
-        print(f"    body, {len(message.body.encode())} bytes")
-        for line in message.body.splitlines():
+        for attribute, value in sorted(message["MessageAttributes"].items()):
+            kind = "" if value["DataType"] == "String" else f"  ({value['DataType']})"
+            print(f"      {attribute:<22}{value['StringValue']}{kind}")
+        print(f"    body, {len(message['Body'].encode())} bytes")
+        for line in message["Body"].splitlines():
             print(f"      {line}")
     print()
 
 
-def consume(queue: str, messages: list[Message]) -> list[str]:
+def consume(consumer: LocalFunction, queue: Queue, messages: list[dict], failing: str) -> list[str]:
     """Passes the messages to the consumer in batches of ten and prints the results. Returns the problems."""
-    failing = json.loads(FAILING.read_text(encoding="utf-8"))["EventId"]
-    environment = {"SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET, "FAIL_EVENT_ID": failing}
+    say(f"Passing {queue.name} to the consumer; the event of {FAILING.name} fails\n")
     failed: set[str] = set()
-    say("Starting the consumer (cargo lambda watch)")
-    with (
-        tempfile.NamedTemporaryFile("w", suffix=".log") as log,
-        tempfile.TemporaryDirectory() as folder,
-        WatchedFunction(environment, log, name=CONSUMER_NAME) as consumer,
-    ):
-        say(f"Passing it {name_of(queue)}; the event of {FAILING.name} fails (cargo lambda invoke)\n")
-        for start in range(0, len(messages), 10):
-            batch = Path(folder) / f"batch-{start}.json"
-            batch.write_text(json.dumps(sqs_event(queue, messages[start : start + 10])), encoding="utf-8")
-            response = invoke_file(consumer.port, batch, CONSUMER_NAME)
-            failed |= {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
-        log_lines = Path(log.name).read_text(encoding="utf-8").splitlines()
+    for start in range(0, len(messages), 10):
+        response = consumer.invoke(sqs_event(messages[start : start + 10], queue))
+        failed |= {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
     # The consumer logs the action for a processed event, and the reason for a message that it returns.
-    records = [json.loads(line) for line in log_lines if line.startswith("{")]
-    reasons = {line["messageId"]: f"{line['outcome']}: {line['reason']}" for line in records if "messageId" in line}
-    actions = {line["eventId"]: line["action"] for line in records if "eventId" in line}
+    lines = consumer.log_lines()
+    reasons = {line["messageId"]: f"{line['outcome']}: {line['reason']}" for line in lines if "messageId" in line}
+    actions = {line["eventId"]: line["action"] for line in lines if "eventId" in line}
     print(f"{'event':<22}{'group':<26}{'result':<12}log of the consumer")
     problems, blocked = [], set()
     for message in messages:
-        attributes, group = message.attributes, message.system["MessageGroupId"]
-        is_returned = message.message_id in failed
-        comment = reasons.get(message.message_id) or actions.get(attributes["EventId"], "none")
+        attributes, group = attributes_of(message), message["Attributes"]["MessageGroupId"]
+        is_returned = message["MessageId"] in failed
+        comment = reasons.get(message["MessageId"]) or actions.get(attributes["EventId"], "none")
         print(f"{attributes['Event']:<22}{group:<26}{'returned' if is_returned else 'processed':<12}{comment}")
         if attributes["EventId"] == failing:
             blocked.add(group)
@@ -171,56 +181,69 @@ def consume(queue: str, messages: list[Message]) -> list[str]:
     return problems
 
 
-def name_of(url: str) -> str:
-    return url.rpartition("/")[2]
-
-
 def watch() -> int:
-    """Keeps the stack running until it is interrupted."""
+    """Keeps the function running until it is interrupted."""
     if running_watch() is not None:
         raise StackError("`make watch` is already running")
-    say("Building the function (a few minutes the first time)")
-    build()
-    say("Starting a local SQS (moto)")
-    with DevStack() as stack:
+    with local_aws("watch") as aws:
+        events, quarantine, variables = create_queues(aws)
         # Settings that are useful to try locally.
-        chosen = {name: os.environ[name] for name in ("FORWARD_EVENTS", "MESSAGE_FORMAT") if name in os.environ}
-        say("Starting the function (cargo lambda watch)")
-        with WatchedFunction({**stack.environment, **chosen}, reload=True) as function:
-            STATE.write_text(json.dumps({"pid": os.getpid(), "port": function.port}))
+        variables |= {name: os.environ[name] for name in ("FORWARD_EVENTS", "MESSAGE_FORMAT") if name in os.environ}
+        variables |= {**aws.client_environment, "SSL_CERT_FILE": str(aws.ca_file)}
+        (port,) = free_ports(1)
+        say("Building and starting the function (cargo lambda watch)")
+        command = [str(CARGO_LAMBDA), "lambda", "watch", "--package", FUNCTION, "--bin", FUNCTION]
+        command += ["--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+        with Child(command, {**base_environment(), **variables}) as function:
+            url = f"http://127.0.0.1:{port}/lambda-url/{FUNCTION}/"
+            function.wait_until(lambda: status_of(url) == 405, 600)
+            STATE.write_text(json.dumps({"pid": os.getpid(), "port": port}))
             try:
-                print(
+                say(
                     f"""
-Function       {function.url}
-SQS            {stack.sqs.endpoint}
-  events       {stack.queue}
-  quarantine   {stack.quarantine}
+Function       {url}
+SQS            {aws.url}
+  events       {events.url}
+  quarantine   {quarantine.url}
 Secret         {SAMPLE_SECRET}
 
 In another terminal:
   make send EVENT=contact-created
   SUPEROFFICE_WEBHOOK_SECRET={SAMPLE_SECRET} \\
-    cargo run -p so-webhook -- post {function.url} events/payloads/contact-created.json
+    cargo run -p so-webhook -- post {url} events/payloads/contact-created.json
 
 The function is rebuilt when its code changes. Ctrl-C stops everything.
-""",
-                    flush=True,
+"""
                 )
                 return function.wait()
             finally:
                 STATE.unlink()
 
 
+def status_of(url: str) -> int:
+    """Returns the status of a GET request, which the function rejects before it checks a signature."""
+    try:
+        with opener.open(url, timeout=2) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def send(name: str) -> int:
-    """Sends one file to the stack of `watch` and prints the response."""
+    """Sends one file to the function of `watch` and prints the response."""
     file = EVENTS / f"{name}.json"
     if not file.is_file():
         names = "\n  ".join(sorted(file.stem for file in EVENTS.glob("*.json")))
         raise StackError(f"unknown event; choose one with make send EVENT=contact-created\n  {names}")
     port = running_watch()
     if port is None:
-        raise StackError("no stack is running; start one with `make watch`")
-    response = invoke_file(port, file)
+        raise StackError("no function is running; start one with `make watch`")
+    command = [str(CARGO_LAMBDA), "lambda", "invoke", FUNCTION, "--data-file", str(file)]
+    command += ["--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+    sent = subprocess.run(command, cwd=ROOT, env=base_environment(), capture_output=True, text=True, timeout=60)
+    if sent.returncode != 0:
+        raise StackError(f"cargo lambda invoke {file.name}: {sent.stderr.strip() or sent.stdout.strip()}")
+    response = json.loads(sent.stdout)
     print(f"{response['statusCode']} {response['body']}")
     return 0
 
@@ -240,7 +263,7 @@ def say(text: str) -> None:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _stop(number: int, _frame: object) -> None:
+def stop(number: int, _frame: object) -> None:
     # Further signals must not interrupt the clean-up.
     for stop_signal in STOP_SIGNALS:
         signal.signal(stop_signal, signal.SIG_IGN)
@@ -250,18 +273,23 @@ def _stop(number: int, _frame: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run")
-    commands.add_parser("watch")
-    commands.add_parser("send").add_argument("event")
-    arguments = parser.parse_args()
+    for name in ("run", "watch", "outage"):
+        commands.add_parser(name)
+    commands.add_parser("send").add_argument("name", metavar="event")
+    deployment = commands.add_parser("deploy")
+    deployment.add_argument("--dev", action="store_true", help="build without optimization, which is faster")
+    deployment.add_argument("--consumer", action="store_true", help="deploy examples/consumer as well")
+    arguments = vars(parser.parse_args())
+    command = arguments.pop("command")
     for number in STOP_SIGNALS:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
-        if arguments.command == "send":
-            return send(arguments.event)
-        return run() if arguments.command == "run" else watch()
+        if command in ("deploy", "outage"):
+            # They need more packages than `run`.
+            return importlib.import_module(command).main(**arguments)
+        return {"run": run, "watch": watch, "send": send}[command](**arguments)
     except StackError as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     finally:
         Child.close_all()

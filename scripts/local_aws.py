@@ -6,32 +6,29 @@ the template with `sam deploy` and to use the deployment over HTTPS. It needs no
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
+import contextlib
+import functools
+import hashlib
+import io
 import json
 import os
 import ssl
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
+import trustme
 from botocore.config import Config
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from stack import Server, StackError, base_environment, free_ports
+from botocore.exceptions import ClientError
+from processes import ROOT, Server, StackError, base_environment, free_ports
 
 REGION = "eu-north-1"
 ACCOUNT = "123456789012"
-ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / ".tools"
-PYTHON = Path(os.environ.get("MINISTACK_PYTHON", TOOLS / "ministack/bin/python"))
 START_TIMEOUT = 120
 
 
@@ -39,17 +36,20 @@ class LocalAws(Server):
     """A running local AWS. A context manager: leaving it ends the server and all functions."""
 
     def __init__(self, folder: Path) -> None:
-        """Starts it with its certificates, log and temporary files in `folder`, which must exist."""
-        if not PYTHON.exists():
-            raise StackError(f"{PYTHON} does not exist; `make` installs MiniStack there")
+        """Starts it with its certificates, log and temporary files in `folder`."""
         self.folder = folder
         self.port, insecure_port = free_ports(2)
         self.url = f"https://localhost:{self.port}"
         # The same AWS without TLS, to show that the queues reject such requests.
         self.insecure_url = f"http://localhost:{insecure_port}"
-        self.ca_file = folder / "ca.pem"
-        certificate, key = create_certificates(folder)
-        (folder / "tmp").mkdir(exist_ok=True)
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        self.ca_file, certificate, key = (folder / name for name in ("ca.pem", "server.pem", "server.key"))
+        authority = trustme.CA()
+        server = authority.issue_cert("localhost", "*.localhost", "*.execute-api.localhost", "127.0.0.1")
+        authority.cert_pem.write_to_path(self.ca_file)
+        server.cert_chain_pems[0].write_to_path(certificate)
+        key.touch(mode=0o600)
+        server.private_key_pem.write_to_path(key)
         environment = {
             **base_environment(),
             "AUTH": "true",
@@ -70,17 +70,19 @@ class LocalAws(Server):
             "AWS_CA_BUNDLE": str(self.ca_file),
             "SSL_CERT_FILE": str(self.ca_file),
         }
-        command = [str(PYTHON), str(Path(__file__).with_name("ministack_server.py"))]
+        command = [sys.executable, str(Path(__file__).with_name("ministack_server.py"))]
         super().__init__(command, environment, folder / "ministack.log")
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.close()
-            raise
+        self.wait_until(self._is_ready, START_TIMEOUT)
+
+    def _is_ready(self) -> bool:
+        context = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.ca_file)))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), context)
+        with opener.open(f"{self.url}/_ministack/health", timeout=5) as response:
+            return bool(json.load(response))
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """The variables with which AWS's own tools use this AWS."""
+        """The variables with which programs use this AWS."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_CA_BUNDLE": str(self.ca_file),
@@ -106,70 +108,157 @@ class LocalAws(Server):
         }
         return boto3.client(service, **{**defaults, **settings})
 
-    def _wait_until_ready(self) -> None:
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    def create_queue(self, name: str) -> Queue:
+        """Creates a queue. A name ending in `.fifo` creates a FIFO queue."""
+        sqs = self.client("sqs")
+        attributes = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+        return Queue(sqs, sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+
+    def create_function(self, name: str, binary: Path, variables: dict[str, str]) -> LocalFunction:
+        """Creates a function from a binary, with a role that allows everything."""
+        self.client("lambda").create_function(
+            FunctionName=name,
+            Runtime="provided.al2023",
+            Handler="bootstrap",
+            Role=self._role,
+            Timeout=30,
+            TracingConfig={"Mode": "Active"},
+            Code={"ZipFile": zipped(binary)},
+            Environment={"Variables": variables},
         )
-        deadline = time.monotonic() + START_TIMEOUT
-        while self._child.poll() is None and time.monotonic() < deadline:
-            try:
-                with opener.open(f"{self.url}/_ministack/health", timeout=5) as response:
-                    json.load(response)
-                    return
-            except (OSError, urllib.error.URLError, ValueError):
-                time.sleep(0.1)
-        log = self.log_file.read_text(errors="replace").splitlines()[-20:]
-        raise StackError("MiniStack does not start:\n" + "\n".join(log))
+        return LocalFunction(self, name)
+
+    @functools.cached_property
+    def _role(self) -> str:
+        iam = self.client("iam")
+        trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        anything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        role = iam.create_role(RoleName="local", AssumeRolePolicyDocument=policy(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName="local", PolicyName="anything", PolicyDocument=policy(anything))
+        return role
+
+    def log_lines(self, group: str) -> list[dict]:
+        """Returns the JSON lines in a log group, in order."""
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        messages = [event["message"].strip() for page in pages for event in page["events"]]
+        return [json.loads(message) for message in messages if message.startswith("{")]
 
 
-def create_certificates(folder: Path) -> tuple[Path, Path]:
-    """Creates `ca.pem` and, signed with it, the server's certificate and key. Returns the paths of the latter two."""
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local AWS")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+@dataclass
+class LocalFunction:
+    """A function in the local AWS."""
 
-    def builder(name: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(ca_name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
+    aws: LocalAws
+    name: str
+
+    def invoke(self, event: object) -> dict:
+        """Invokes the function and returns its result."""
+        response = self.aws.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(event))
+        result = json.load(response["Payload"])
+        if "FunctionError" in response:
+            raise StackError(f"{self.name} failed: {result}")
+        return result
+
+    def log_lines(self) -> list[dict]:
+        """Returns the JSON lines of its log, in order."""
+        with contextlib.suppress(ClientError):  # no log group before the first invocation
+            return self.aws.log_lines(f"/aws/lambda/{self.name}")
+        return []
+
+
+@dataclass
+class Queue:
+    """A queue, read as a consumer reads it."""
+
+    client: Any
+    url: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])["Attributes"]
+
+    @property
+    def count(self) -> int:
+        """The number of messages, including those that a consumer holds."""
+        attributes = self.attributes
+        return sum(
+            int(attributes[name]) for name in ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         )
 
-    ca = (
-        builder(ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .add_extension(
-            x509.KeyUsage(False, False, False, False, False, True, True, False, False),  # signs certificates
-            critical=True,
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    names = [x509.DNSName(name) for name in ("localhost", "*.localhost", "*.execute-api.localhost")]
-    server = (
-        builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), key.public_key())
-        .add_extension(
-            x509.SubjectAlternativeName([*names, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    files = {"ca.pem": ca, "server.pem": server}
-    for name, certificate in files.items():
-        (folder / name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file = folder / "server.key"
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "server.pem", key_file
+    def drain(self) -> list[dict]:
+        """Receives and deletes all messages."""
+        messages = []
+        while received := self.client.receive_message(
+            QueueUrl=self.url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=0,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        ).get("Messages"):
+            for message in received:
+                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+            messages += received
+        return messages
+
+
+def attributes_of(message: dict) -> dict[str, str]:
+    """Returns the values of a message's attributes."""
+    return {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+
+
+def sqs_event(messages: list[dict], queue: Queue) -> dict:
+    """Returns the Lambda event of an SQS event source mapping for a batch of received messages."""
+    return {
+        "Records": [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "messageAttributes": {
+                    name: {
+                        "stringValue": value["StringValue"],
+                        "stringListValues": [],
+                        "binaryListValues": [],
+                        "dataType": value["DataType"],
+                    }
+                    for name, value in message.get("MessageAttributes", {}).items()
+                },
+                "md5OfBody": hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest(),
+                "eventSource": "aws:sqs",
+                "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue.name}",
+                "awsRegion": REGION,
+            }
+            for message in messages
+        ]
+    }
+
+
+def policy(*statements: dict) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def stripped(binary: Path, path: Path) -> Path:
+    """Copies a binary without its symbols for debugging, which are nine tenths of it, where `strip` is installed."""
+    path.write_bytes(binary.read_bytes())
+    path.chmod(0o755)
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["strip", path], check=False)
+    return path
+
+
+def zipped(binary: Path) -> bytes:
+    """Returns the zip file of a function."""
+    entry = zipfile.ZipInfo("bootstrap")
+    entry.external_attr = 0o755 << 16
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(entry, binary.read_bytes())
+        return file.getvalue()
 
 
 def run_sam(arguments: list[str], environment: dict[str, str], **settings: Any) -> subprocess.CompletedProcess:

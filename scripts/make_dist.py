@@ -1,7 +1,7 @@
 """Builds a release in dist/ (`make dist`): zipped functions, templates that refer to them, SBOMs and checksums.
 
 Two builds of a commit are byte-identical, also in different folders: paths are remapped, and zip entries have a fixed
-order and timestamp. The same Rust toolchain and the versions in requirements-dist.txt are required for this.
+order and timestamp. The same Rust toolchain and the versions in requirements-release.txt are required for this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import sbom
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
@@ -97,86 +96,32 @@ def template_name(name: str, architecture: Architecture) -> str:
     return f"{name}.yaml" if architecture is X86_64 else f"{name}-{architecture.name}.yaml"
 
 
-class Mapping:
-    """A mapping in a YAML text, with the position of each value."""
-
-    def __init__(self, node: yaml.MappingNode) -> None:
-        self.keys = {key.value: key for key, _ in node.value}
-        self.nodes = {key.value: value for key, value in node.value}
-
-    def mapping(self, name: str) -> Mapping:
-        return Mapping(self.nodes[name]) if name in self.nodes else Mapping(yaml.MappingNode("", []))
-
-    def scalar(self, name: str) -> str:
-        node = self.nodes.get(name)
-        return node.value if isinstance(node, yaml.ScalarNode) else ""
+def replace_once(text: str, pattern: str, replacement: str) -> str:
+    """Replaces whole lines. A template that is not written as expected is an error."""
+    changed, count = re.subn(f"^{pattern}\n", replacement, text, flags=re.MULTILINE)
+    if count != 1:
+        raise DistError(f"expected the lines {pattern!r} once, found {count}")
+    return changed
 
 
-class Edits:
-    """Replacements in a text. Everything else, including comments and tags, is kept byte for byte."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
-        self._edits: list[tuple[int, int, str]] = []
-
-    def replace(self, node: yaml.Node, replacement: str) -> None:
-        self._edits.append((node.start_mark.index, end(node).index, replacement))
-
-    def remove(self, key: yaml.Node, value: yaml.Node) -> None:
-        """Removes the lines of a key and its value in a block mapping."""
-        self._edits.append((self._starts[key.start_mark.line], self._starts[end(value).line + 1], ""))
-
-    def apply(self) -> str:
-        text = self.text
-        for start, stop, replacement in sorted(self._edits, reverse=True):
-            text = text[:start] + replacement + text[stop:]
-        return text
+def binary_of(template: str) -> str:
+    """Returns the name of the binary of a template's function."""
+    names = re.findall(r"^      BuildProperties: \{Binary: (.+)\}$", template, re.MULTILINE)
+    if len(names) != 1:
+        raise DistError(f"expected BuildProperties with one Binary, found {names}")
+    return names[0]
 
 
-def end(node: yaml.Node) -> yaml.Mark:
-    """Returns the end of a node. PyYAML's own mark of a block is at the start of the next token, behind comments."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return end(last[1] if isinstance(last, tuple) else last)
-    return node.end_mark
+def use_code(template: str, code: str) -> str:
+    """Returns a template whose function is this folder or zip file instead of a package to build."""
+    template = replace_once(template, r"      BuildMethod: rust-cargolambda\n      BuildProperties: \{Binary: .+\}", "")
+    return replace_once(template, r"      CodeUri: \.", f"      CodeUri: {code}\n")
 
 
-def use_zips(text: str, folder: Path, architecture: Architecture, packages: dict) -> tuple[str, list[Binary]]:
-    """Returns a template whose functions are zip files, and the binaries for these files.
-
-    `folder` contains the template, and `packages` the name of the package in each folder of the workspace.
-    """
-    template, edits = Mapping(yaml.compose(text, Loader=yaml.SafeLoader)), Edits(text)
-    parameter = template.mapping("Parameters").mapping("Architecture")
-    if not {"Default", "AllowedValues"} <= parameter.nodes.keys():
-        raise DistError("expected a parameter Architecture with Default and AllowedValues")
-    edits.replace(parameter.nodes["Default"], architecture.name)
-    edits.replace(parameter.nodes["AllowedValues"], f"[{architecture.name}]")
-
-    binaries = []
-    resources = template.mapping("Resources")
-    for name in resources.nodes:
-        resource = resources.mapping(name)
-        properties = resource.mapping("Properties")
-        if resource.scalar("Type") != "AWS::Serverless::Function" or "InlineCode" in properties.nodes:
-            continue
-        metadata = resource.mapping("Metadata")
-        binary_name = metadata.mapping("BuildProperties").scalar("Binary")
-        if metadata.scalar("BuildMethod") != "rust-cargolambda" or not binary_name:
-            raise DistError(f"{name}: expected BuildMethod rust-cargolambda, and Binary in BuildProperties")
-        code = (folder / properties.scalar("CodeUri")).resolve()
-        if code not in packages:
-            raise DistError(f"{name}: expected the folder of a package as CodeUri")
-        binary = Binary(packages[code], binary_name)
-        edits.replace(properties.nodes["CodeUri"], binary.zip_name(architecture))
-        if metadata.nodes.keys() == {"BuildMethod", "BuildProperties"}:
-            edits.remove(resource.keys["Metadata"], resource.nodes["Metadata"])
-        else:
-            for key in ("BuildMethod", "BuildProperties"):
-                edits.remove(metadata.keys[key], metadata.nodes[key])
-        binaries.append(binary)
-    return edits.apply(), binaries
+def use_architecture(template: str, name: str) -> str:
+    """Returns a template that accepts one architecture."""
+    lines = r"    AllowedValues: \[x86_64, arm64\]\n    Default: x86_64"
+    return replace_once(template, lines, f"    AllowedValues: [{name}]\n    Default: {name}\n")
 
 
 # --- Binaries -------------------------------------------------------------------------------------------------------
@@ -253,10 +198,11 @@ def release(folder: Path, metadata: dict, architectures: list[Architecture], bui
                 continue
             text = (ROOT / source).read_text(encoding="utf-8")
             try:
-                text, used = use_zips(text, (ROOT / source).parent, architecture, packages)
+                binary = Binary(packages[(ROOT / source).parent], binary_of(text))
+                text = use_architecture(use_code(text, binary.zip_name(architecture)), architecture.name)
             except DistError as error:
                 raise DistError(f"{source}: {error}") from None
-            binaries.update(used)
+            binaries.add(binary)
             header = f"# superoffice-webhook {version} for {architecture.name}, built from {source.as_posix()}.\n"
             (folder / template_name(name, architecture)).write_text(header + text, encoding="utf-8")
         for binary in sorted(binaries, key=lambda binary: binary.name):

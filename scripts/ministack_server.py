@@ -1,4 +1,4 @@
-"""Serves MiniStack with TLS. Runs in MiniStack's own environment, .tools/ministack.
+"""Serves MiniStack with TLS.
 
 MiniStack's own program would also listen on port 443, and it differs from AWS in four ways that matter here. Its
 CloudFormation does not know two kinds of resources of the template, an update ends functions in the middle of a
@@ -91,7 +91,8 @@ def main() -> None:
     config.certfile, config.keyfile = os.environ["MINISTACK_SSL_CERT"], os.environ["MINISTACK_SSL_KEY"]
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
-    asyncio.run(serve(app, config))
+    # Without the handlers of hypercorn, which wait for connections to end, a signal ends the process at once.
+    asyncio.run(serve(app, config, shutdown_trigger=asyncio.Event().wait))
 
 
 if __name__ == "__main__":

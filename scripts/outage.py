@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fake_superoffice import PASSWORD, USER, FakeSuperOffice, run_admin
-from local_aws import TOOLS, LocalAws
-from sam_stack import ARCHITECTURE, TEMPLATE, WATCHDOG_TEMPLATE, DeployFailed, SamStack, dev_build
+from fake_superoffice import PASSWORD, USER, FakeSuperOffice
+from local import local_aws, say
+from local_aws import LocalAws, Queue
+from processes import ROOT, StackError
+from sam_stack import ARCHITECTURE, TEMPLATE, WATCHDOG_TEMPLATE, SamStack, dev_build
 from signing import SAMPLE_SECRET
-from stack import ROOT, Child, StackError
 
-FOLDER = TOOLS / "outage"
 BUILD = ROOT / ".aws-sam"
 # The watchdog leaves the changes of the last two minutes to its next run. Instead of waiting, the clock of SuperOffice
 # is behind by five minutes, so that every change is old enough.
 SLOW_CLOCK = 300
 
 
-class Lost(Exception):
+class Lost(StackError):
     """A change did not arrive, or something else was sent."""
 
 
@@ -109,42 +105,20 @@ class Scene:
 
     def events(self) -> list[tuple[str, int]]:
         """Receives and deletes the events in the queue."""
-        sqs, url, events = self.aws.client("sqs"), self.webhook.outputs["QueueUrl"], []
-        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
-            for message in messages:
-                body = json.loads(message["Body"])
-                events.append((body["Event"], body["PrimaryKey"]))
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return events
+        messages = Queue(self.aws.client("sqs"), self.webhook.outputs["QueueUrl"]).drain()
+        bodies = [json.loads(message["Body"]) for message in messages]
+        return [(body["Event"], body["PrimaryKey"]) for body in bodies]
 
 
-def main() -> int:
-    # Both signals end the program in the same way, and with it the local AWS.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        show()
-    except KeyboardInterrupt:
-        print("\nStopped.")
-        return 1
-    except (StackError, DeployFailed, Lost) as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        Child.close_all()
-    return 0
-
-
-def show() -> None:
-    say("Building function, watchdog, administration program and fake SuperOffice, without optimization")
-    template = dev_build(TEMPLATE, "superoffice-webhook", BUILD / "dev")
-    watchdog_template = dev_build(WATCHDOG_TEMPLATE, "watchdog", BUILD / "dev-watchdog")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    with LocalAws(FOLDER) as aws, FakeSuperOffice(FOLDER, aws.ca_file, SLOW_CLOCK) as superoffice:
+def main() -> None:
+    say("Building function, watchdog, so-webhook and fake SuperOffice, without optimization")
+    template = dev_build(TEMPLATE, BUILD / "dev")
+    watchdog_template = dev_build(WATCHDOG_TEMPLATE, BUILD / "dev-watchdog")
+    with local_aws("outage") as aws, FakeSuperOffice(aws.folder, aws.ca_file, SLOW_CLOCK) as superoffice:
         say("Deploying the function and the watchdog, and registering the webhook")
         webhook = SamStack(aws, "superoffice-webhook", template)
         webhook.deploy(WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE)
-        register(webhook, superoffice)
+        superoffice.register(webhook.outputs["WebhookUrl"])
         scene = Scene(aws, webhook, SamStack(aws, "superoffice-watchdog", watchdog_template), superoffice)
         scene.deploy_watchdog()
         disabling_outage(scene, scene.queue_removed)
@@ -155,18 +129,6 @@ def show() -> None:
             scene.deploy_watchdog()
             disabling_outage(scene, outage)
         say("\nEvery change has arrived, and nothing else was signaled.")
-
-
-def register(webhook: SamStack, superoffice: FakeSuperOffice) -> None:
-    variables = {
-        **superoffice.variables,
-        "WEBHOOK_URL": webhook.outputs["WebhookUrl"],
-        "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
-    }
-    registered = run_admin(["register"], variables)
-    if registered.returncode != 0:
-        raise StackError(f"register failed: {registered.stderr}")
-    print(registered.stdout, end="")
 
 
 def disabling_outage(scene: Scene, outage) -> None:
@@ -234,12 +196,3 @@ def finish(scene: Scene, title: str, expected: dict[int, str], unchanged: int, d
         problems.append(f"{reports[1]['missed']} contacts are still missed")
     if problems:
         raise Lost("\n".join(["", *problems]))
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-if __name__ == "__main__":
-    os.chdir(ROOT)
-    sys.exit(main())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from local_aws import LocalAws, run_sam
-from stack import ROOT, StackError, build
+from local_aws import LocalAws, run_sam, stripped
+from make_dist import binary_of, use_code
+from processes import ROOT, StackError, build
 
 TEMPLATE = ROOT / "template.yaml"
 CONSUMER_TEMPLATE = ROOT / "examples/consumer/template.yaml"
@@ -32,40 +30,19 @@ def sam_build(template: Path, folder: Path) -> Path:
     return folder / "template.yaml"
 
 
-def dev_build(template: Path, binary: str, folder: Path) -> Path:
-    """Builds one binary without optimization, and returns a copy of the template that refers to it."""
-    artifact = folder / binary
-    artifact.mkdir(parents=True, exist_ok=True)
-    dev_binary(binary, artifact / "bootstrap")
-    return template_with_code(template, artifact, folder)
-
-
-def dev_binary(name: str, path: Path) -> None:
-    """Builds a binary without optimization and copies it to `path`."""
-    shutil.copy(build(name), path)
-    # The symbols for debugging are nine tenths of the file.
-    subprocess.run(["strip", path], check=False)
-
-
-def template_with_code(template: Path, code: Path, folder: Path) -> Path:
-    """Writes a copy of a template to `folder`. Its `CodeUri` is `code`, a directory or a zip file."""
+def dev_build(template: Path, folder: Path) -> Path:
+    """Builds a template's function without optimization, and returns a copy of the template that refers to it."""
     text = template.read_text(encoding="utf-8")
-    line = "CodeUri: .\n"
-    if text.count(line) != 1:
-        raise StackError(f"{template} must contain {line.strip()!r} once")
+    name = binary_of(text)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    stripped(build(name)[0], folder / name / "bootstrap")
     copy = folder / template.name
-    copy.write_text(text.replace(line, f"CodeUri: {os.path.relpath(code, folder)}\n"), encoding="utf-8")
+    copy.write_text(use_code(text, name), encoding="utf-8")
     return copy
 
 
-@dataclass
-class DeployFailed(Exception):
-    """`sam deploy` failed. Contains its output."""
-
-    output: str
-
-    def __str__(self) -> str:
-        return self.output
+class DeployFailed(StackError):
+    """`sam deploy` failed. The text is its output."""
 
 
 @dataclass
@@ -121,11 +98,4 @@ class SamStack:
 
     def log_lines(self, output: str = "LogGroupName") -> list[dict]:
         """Returns the JSON lines in the log group that an output names, in order."""
-        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=self.outputs[output])
-        lines = []
-        for page in pages:
-            for event in page["events"]:
-                message = event["message"].strip()
-                if message.startswith("{"):
-                    lines.append(json.loads(message))
-        return lines
+        return self.aws.log_lines(self.outputs[output])

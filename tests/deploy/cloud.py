@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import deliveries
 import smoke
+from local_aws import Queue
 from sam_stack import SamStack
 from signing import SAMPLE_SECRET, sign
 
@@ -69,41 +70,6 @@ class Webhook:
     def _finished_status(self) -> str | None:
         status = self.stack.description["StackStatus"]
         return None if status.endswith("_IN_PROGRESS") else status
-
-
-@dataclass
-class Queue:
-    """A queue, read as a consumer reads it."""
-
-    client: Any
-    url: str
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        return self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])["Attributes"]
-
-    @property
-    def count(self) -> int:
-        """The number of messages, also of those that a consumer holds."""
-        attributes = self.attributes
-        return sum(
-            int(attributes[name]) for name in ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        )
-
-    def drain(self) -> list[dict]:
-        """Receives and deletes all messages."""
-        messages = []
-        while received := self.client.receive_message(
-            QueueUrl=self.url,
-            MaxNumberOfMessages=10,
-            WaitTimeSeconds=0,
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-        ).get("Messages"):
-            for message in received:
-                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
-            messages += received
-        return messages
 
 
 @contextlib.contextmanager

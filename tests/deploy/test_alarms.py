@@ -6,7 +6,6 @@ import re
 import pytest
 from cloudwatch import Metrics, state, state_of
 from deliveries import delivery, event
-from runtime_api import Function
 from sam_stack import TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 from signing import SAMPLE_SECRET
@@ -31,38 +30,36 @@ def alarms(webhook):
 def lines(webhook, aws, binary):
     """A log line of the function for each kind of request."""
     environment = {
-        **aws.client_environment,
-        "SSL_CERT_FILE": str(aws.ca_file),
-        "AWS_LAMBDA_FUNCTION_NAME": webhook.outputs["FunctionName"],
         "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
         "QUEUE_URL": webhook.outputs["QueueUrl"],
         "QUARANTINE_QUEUE_URL": webhook.outputs["QuarantineQueueUrl"],
     }
+    missing = webhook.outputs["QueueUrl"].replace("EventQueue", "Missing")
+    fallback = {"QUEUE_URL": missing, "FALLBACK_QUEUE_URL": webhook.outputs["QueueUrl"]}
     state_event = {"Event": "webhook.errors", "Entity": None, "PrimaryKey": None}
     requests = {
         "forwarded": delivery(event()),
         "tested": delivery(event(Event="test")),
         "ignored": delivery(event(Event="sale.changed")),
         "quarantined": delivery(b"{not json"),
-        "unsigned": delivery(event(), signatures=[]),
+        "unsigned": delivery(event(), secret=None),
         "rejected": delivery(event(), secret="another"),
-        "retried": delivery(event(), headers=[("X-SuperOffice-Retry", "1")]),
+        "retried": delivery(event(), headers={"X-SuperOffice-Retry": "1"}),
         "disabled": delivery(event(**state_event)),
         "stopped": delivery(event(**{**state_event, "Event": "webhook.stopped"})),
     }
     found = {}
-    with Function(binary, environment) as function:
-        for name, request in requests.items():
+
+    def collect(name: str, requests: dict, **variables: str) -> None:
+        function = aws.create_function(f"lines-{name}", binary, {**environment, **variables})
+        for request in requests.values():
             function.invoke(request)
-            found[name] = function.lines[-1]
-    missing = f"{webhook.outputs['QueueUrl']}".replace("EventQueue", "Missing")
-    with Function(binary, {**environment, "QUEUE_URL": missing}) as function:
-        function.invoke(delivery(event()))
-        found["failed"] = function.lines[-1]
-    fallback = {"QUEUE_URL": missing, "FALLBACK_QUEUE_URL": webhook.outputs["QueueUrl"]}
-    with Function(binary, {**environment, **fallback}) as function:
-        function.invoke(delivery(event()))
-        found["fallback"] = function.lines[-1]
+        for kind, line in zip(requests, function.log_lines(), strict=True):
+            found[kind] = {**line, "FunctionName": webhook.outputs["FunctionName"]}
+
+    collect("requests", requests)
+    collect("failed", {"failed": delivery(event())}, QUEUE_URL=missing)
+    collect("fallback", {"fallback": delivery(event())}, **fallback)
     webhook.queue().drain()
     webhook.queue("QuarantineQueueUrl").drain()
     for line in found.values():

@@ -4,8 +4,9 @@ import json
 import re
 
 import pytest
-from cloud import Queue, wait_for
+from cloud import wait_for
 from deliveries import encode, event
+from local_aws import Queue
 
 
 def test_delivery_is_queued_byte_for_byte(webhook):

@@ -6,18 +6,15 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
-import boto3
 import make_dist as dist
 import pytest
 import sbom
-from botocore.config import Config
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from moto.server import ThreadedMotoServer
+from local_aws import REGION, run_sam
 from samcli.yamlhelper import yaml_parse
 
 BOTH = [dist.X86_64, dist.ARM64]
@@ -163,115 +160,34 @@ def test_template_keeps_all_other_lines(release, name):
     assert {line.split(":")[0] for line in changed} <= keys
 
 
-def test_metadata_that_is_not_about_the_build_is_kept():
-    text = """\
-Parameters:
-  Architecture:
-    Type: String
-    AllowedValues:
-      - arm64
-      - x86_64
-      # The end of the list.
-    Default: arm64
-Resources:
-  Function:  # A comment.
-    Type: AWS::Serverless::Function
-    Metadata:
-      # The reason for this exception.
-      cfn-lint: {config: {ignore_checks: [E3002]}}
-      BuildMethod: rust-cargolambda
-      BuildProperties:
-        Binary: superoffice-webhook
-    # The code.
-    Properties: {CodeUri: ., Role: !GetAtt Role.Arn}
-"""
-    expected = """\
-Parameters:
-  Architecture:
-    Type: String
-    AllowedValues:
-      [x86_64]
-      # The end of the list.
-    Default: x86_64
-Resources:
-  Function:  # A comment.
-    Type: AWS::Serverless::Function
-    Metadata:
-      # The reason for this exception.
-      cfn-lint: {config: {ignore_checks: [E3002]}}
-    # The code.
-    Properties: {CodeUri: superoffice-webhook-x86_64.zip, Role: !GetAtt Role.Arn}
-"""
-    packages = {dist.ROOT: "superoffice-webhook"}
-
-    transformed, binaries = dist.use_zips(text, dist.ROOT, dist.X86_64, packages)
-
-    assert transformed == expected
-    assert binaries == [dist.Binary("superoffice-webhook", "superoffice-webhook")]
-
-
 @pytest.mark.parametrize(
-    ("resource", "problem"),
+    ("old", "new", "problem"),
     [
-        (
-            "{Type: AWS::Serverless::Function, Properties: {CodeUri: .}}",
-            "F: expected BuildMethod rust-cargolambda, and Binary in BuildProperties",
-        ),
-        (
-            "{Type: AWS::Serverless::Function, Metadata: {BuildMethod: makefile}, Properties: {CodeUri: .}}",
-            "F: expected BuildMethod rust-cargolambda, and Binary in BuildProperties",
-        ),
-        (
-            "{Type: AWS::Serverless::Function, Properties: {CodeUri: src},"
-            " Metadata: {BuildMethod: rust-cargolambda, BuildProperties: {Binary: consumer}}}",
-            "F: expected the folder of a package as CodeUri",
-        ),
+        ("rust-cargolambda", "makefile", "BuildMethod"),
+        ("{Binary: superoffice-webhook}", "{}", "BuildProperties with one Binary"),
+        ("CodeUri: .", "CodeUri: src", "CodeUri"),
+        ("CodeUri: .\n", "CodeUri: .\n      CodeUri: .\n", "CodeUri"),
+        ("[x86_64, arm64]", "[arm64, x86_64]", "AllowedValues"),
     ],
 )
-def test_function_that_is_not_a_binary_of_the_workspace_is_an_error(resource, problem):
-    parameters = "Parameters: {Architecture: {AllowedValues: [x86_64], Default: x86_64}}"
-    template = f"{parameters}\nResources:\n  F: {resource}\n"
+def test_template_that_is_not_written_as_expected_is_an_error(old, new, problem):
+    text = (dist.ROOT / "template.yaml").read_text()
+    assert old in text
+    with pytest.raises(dist.DistError, match=f"expected .*{problem}"):
+        text = text.replace(old, new)
+        dist.use_architecture(dist.use_code(text, f"{dist.binary_of(text)}.zip"), "arm64")
 
-    with pytest.raises(dist.DistError) as error:
-        dist.use_zips(template, dist.ROOT, dist.X86_64, {dist.ROOT: "superoffice-webhook"})
-    assert str(error.value) == problem
 
-
-def test_sam_uploads_the_zip_as_it_is(release, tmp_path):
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-north-1"}
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=f"http://{host}:{port}",
-            region_name="eu-north-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(proxies={}),
-        )
-        s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
-        packaged = tmp_path / "packaged.yaml"
-        subprocess.run(
-            [Path(sys.executable).parent / "sam", "package", "--s3-bucket", "code"]
-            + ["--template-file", release / "template-arm64.yaml", "--output-template-file", packaged],
-            check=True,
-            cwd=tmp_path,
-            # Without a PATH, SAM finds neither Rust nor zig nor make.
-            env={
-                **credentials,
-                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-                "HOME": str(tmp_path),
-                "PATH": "",
-                "SAM_CLI_TELEMETRY": "0",
-            },
-        )
-        uri = yaml_parse(packaged.read_text())["Resources"]["WebhookFunction"]["Properties"]["CodeUri"]
-        uploaded = s3.get_object(Bucket="code", Key=uri.removeprefix("s3://code/"))["Body"].read()
-    finally:
-        server.stop()
-
+def test_sam_uploads_the_zip_as_it_is(release, aws, tmp_path):
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+    packaged = tmp_path / "packaged.yaml"
+    arguments = ["package", "--s3-bucket", "code", "--template-file", str(release / "template-arm64.yaml")]
+    # Without a PATH, SAM finds neither Rust nor zig nor make.
+    environment = {**aws.client_environment, "PATH": ""}
+    assert run_sam([*arguments, "--output-template-file", str(packaged)], environment).returncode == 0
+    uri = yaml_parse(packaged.read_text())["Resources"]["WebhookFunction"]["Properties"]["CodeUri"]
+    uploaded = s3.get_object(Bucket="code", Key=uri.removeprefix("s3://code/"))["Body"].read()
     assert uploaded == (release / "superoffice-webhook-arm64.zip").read_bytes()
 
 

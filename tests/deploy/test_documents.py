@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cloud import Queue
 from deliveries import delivery, encode, event
-from local_aws import ACCOUNT
+from local_aws import ACCOUNT, Queue
+from processes import ROOT, base_environment
 from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.yaml_helper import yaml_parse
-from stack import ROOT, base_environment
 
 DEPLOYMENT = ROOT / "docs/deployment.md"
 ROTATION = ROOT / "docs/runbooks/rotate-secret.md"

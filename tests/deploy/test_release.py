@@ -7,19 +7,17 @@ import make_dist
 import pytest
 from cloud import Webhook, wait_for
 from deliveries import encode, event
-from sam_stack import ARCHITECTURE, SamStack, dev_binary
+from sam_stack import ARCHITECTURE, SamStack
 from signing import SAMPLE_SECRET
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory):
+def release(tmp_path_factory, programs):
     """A release whose binaries are not optimized."""
     folder = tmp_path_factory.mktemp("release")
 
     def build(binary: make_dist.Binary, _architecture: make_dist.Architecture) -> bytes:
-        path = folder.with_name(f"release-{binary.name}")
-        dev_binary(binary.name, path)
-        return path.read_bytes()
+        return programs[binary.name].read_bytes()
 
     # Without the watchdog, which takes minutes to compile.
     templates = {name: source for name, source in make_dist.TEMPLATES.items() if name != "watchdog"}

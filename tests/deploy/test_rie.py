@@ -1,6 +1,6 @@
 """The binary under AWS's own Runtime Interface Emulator, which aws-sam-cli contains.
 
-It is a second witness of the Runtime API, next to the one in tests/python.
+It is a second witness of the Runtime API, next to MiniStack's and the one in tests/support.
 """
 
 import json
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import samcli.local.rapid
 from deliveries import delivery, event
+from processes import Child, base_environment, free_ports, opener
 from signing import SAMPLE_SECRET
-from stack import Child, base_environment, free_ports, opener
 
 RIE = (
     Path(samcli.local.rapid.__path__[0]) / f"aws-lambda-rie-{'arm64' if platform.machine() == 'aarch64' else 'x86_64'}"

@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
+from processes import ROOT
 from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
-from stack import ROOT
 
 TEMPLATE_YAML = yaml_parse(TEMPLATE.read_text())
 CONSUMER_YAML = yaml_parse(CONSUMER_TEMPLATE.read_text())

@@ -5,9 +5,8 @@ import time
 
 import pytest
 from cloud import Webhook, changed_role_policy, wait_for
-from fake_superoffice import PASSWORD, USER, FakeSuperOffice, run_admin
+from fake_superoffice import PASSWORD, USER, FakeSuperOffice
 from sam_stack import ARCHITECTURE, WATCHDOG_TEMPLATE, DeployFailed, SamStack, dev_build
-from signing import SAMPLE_SECRET
 
 ROLE, POLICY = "WatchdogFunctionRole", "Watch"
 
@@ -21,14 +20,12 @@ def superoffice(aws, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watchdog_template(tmp_path_factory):
-    return dev_build(WATCHDOG_TEMPLATE, "watchdog", tmp_path_factory.mktemp("watchdog"))
+    return dev_build(WATCHDOG_TEMPLATE, tmp_path_factory.mktemp("watchdog"))
 
 
 @pytest.fixture(scope="module")
 def parameters(webhook: Webhook, superoffice) -> dict[str, str]:
-    variables = {"WEBHOOK_URL": webhook.outputs["WebhookUrl"], "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET}
-    registered = run_admin(["register"], {**superoffice.variables, **variables})
-    assert registered.returncode == 0, registered.stderr
+    superoffice.register(webhook.outputs["WebhookUrl"])
     return {
         "Architecture": ARCHITECTURE,
         "SuperOfficeUrl": superoffice.url,

@@ -13,8 +13,7 @@ import local
 import make_vectors
 import psutil
 import pytest
-import stack
-from stack import ROOT, base_environment, is_running
+from processes import ROOT, base_environment, is_running
 
 LOCAL = [sys.executable, "scripts/local.py"]
 
@@ -75,15 +74,15 @@ class Started:
         self.process.stdout.close()
 
 
-def test_run_sends_all_events_whatever_the_environment_and_leaves_no_process(binary):
+def test_run_sends_all_events_whatever_the_environment_and_leaves_no_process():
     environment = {
-        **dict.fromkeys(stack.FUNCTION_VARIABLES, "nonsense"),
+        **dict.fromkeys(["SUPEROFFICE_WEBHOOK_SECRET", "QUEUE_URL", "FORWARD_EVENTS", "MESSAGE_FORMAT"], "nonsense"),
         **dict.fromkeys(["AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"], "nonsense"),
         **dict.fromkeys(["HTTP_PROXY", "http_proxy"], "http://127.0.0.1:9"),
     }
     with Started("run", environment=environment) as run:
         assert run.wait() == 0, run.output
-        assert len(run.descendants) > 2  # cargo lambda, the function, …
+        assert len(run.descendants) > 2  # MiniStack, the function, …
         assert not run.still_running()
     lines = run.output.splitlines()
     for name, (status, outcome) in local.EXPECTED.items():
@@ -96,7 +95,7 @@ def test_every_sample_event_has_an_expected_response():
     assert sorted(local.EXPECTED) == sorted(file.stem for file in local.EVENTS.glob("*.json"))
 
 
-def test_run_fails_on_unexpected_responses_and_messages(binary, monkeypatch, capsys):
+def test_run_fails_on_unexpected_responses_and_messages(monkeypatch, capsys):
     monkeypatch.setitem(local.EXPECTED, "test", (200, "forwarded"))
     monkeypatch.setattr(local, "body_of", lambda envelope: "another body")
     assert local.run() == 1
@@ -105,20 +104,13 @@ def test_run_fails_on_unexpected_responses_and_messages(binary, monkeypatch, cap
     assert "UNEXPECTED: superoffice-events.fifo does not contain exactly the forwarded bodies" in output
 
 
-def test_interrupted_run_leaves_no_process(binary):
+def test_interrupted_run_leaves_no_process():
     with Started("run") as run:
         run.wait_for("contact-created.json")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 128 + signal.SIGINT, run.output
         assert run.descendants
         assert not run.still_running()
-
-
-def test_failed_start_reports_the_configuration_error(binary, tmp_path):
-    with (tmp_path / "log").open("w") as log, pytest.raises(stack.StackError) as raised:
-        stack.WatchedFunction({"SUPEROFFICE_WEBHOOK_SECRET": "s"}, log)
-    assert str(raised.value).startswith("superoffice-webhook does not start\n")
-    assert "QUEUE_URL: not set" in str(raised.value)
 
 
 def local_py(*arguments: str) -> subprocess.CompletedProcess:
@@ -128,7 +120,7 @@ def local_py(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(local.STATE.exists(), reason="a `make watch` is running")
-def test_watch_serves_send_until_it_is_interrupted(binary):
+def test_watch_serves_send_until_it_is_interrupted():
     without_watch = local_py("send", "contact-created")
     assert (without_watch.returncode, without_watch.stdout) == (1, "")
     assert "start one with `make watch`" in without_watch.stderr

@@ -9,27 +9,63 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from fake_superoffice import FakeSuperOffice
-from stack import ROOT, SAMPLE_SECRET
+from deliveries import delivery
+from fake_superoffice import PASSWORD, USER, FakeSuperOffice
+from processes import ROOT
+from signing import SAMPLE_SECRET
 
 SCRIPT = Path(__file__).with_name("official_client.cjs")
 MODULES = ROOT / ".tools" / "node" / "node_modules"
 RECORDED = ROOT / "tests" / "superoffice" / "tests" / "recorded" / "save-webhook.json"
 
 
-def test_official_client_manages_a_webhook(function, watched, tmp_path):
+@pytest.fixture
+def function(start):
+    return start()
+
+
+@pytest.fixture
+def url(function) -> Iterator[str]:
+    """The function at an HTTP address, as API Gateway would call it."""
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            event = delivery(body)
+            event["headers"] = {name.lower(): value for name, value in self.headers.items()}
+            response = function.function.invoke(event)
+            content = response["body"].encode()
+            self.send_response(response["statusCode"])
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Keeps requests out of the output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/webhook"
+        server.shutdown()
+
+
+def test_official_client_manages_a_webhook(function, url, tmp_path):
     node = shutil.which("node")
     if node is None or not (MODULES / "@superoffice").is_dir():
         pytest.skip("Node and npm are not installed: see `make test`")
     with FakeSuperOffice(tmp_path) as superoffice:
         contact = superoffice.create()
+        variables = {"SUPEROFFICE_USER": USER, "SUPEROFFICE_PASSWORD": PASSWORD}
         ran = subprocess.run(
-            [node, str(SCRIPT), superoffice.url, watched.url, SAMPLE_SECRET, str(contact)],
-            env={**os.environ, **superoffice.variables, "NODE_PATH": str(MODULES)},
+            [node, str(SCRIPT), superoffice.url, url, SAMPLE_SECRET, str(contact)],
+            env={**os.environ, **variables, "NODE_PATH": str(MODULES)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -61,7 +97,7 @@ def test_official_client_manages_a_webhook(function, watched, tmp_path):
     assert (result["unmodified"], result["unknown"]) == (None, 404)
 
     (message,) = function.queued()
-    body = json.loads(message.body)
+    body = json.loads(message["Body"])
     assert (body["Event"], body["PrimaryKey"]) == ("contact.resync", contact)
     assert body["FieldValues"] == {"reason": "witness"}
 

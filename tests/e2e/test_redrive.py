@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from deliveries import sign
-from stack import SAMPLE_SECRET
+from local_aws import LocalAws
+from signing import SAMPLE_SECRET, sign
 
 _numbers = itertools.count(1)
 
@@ -22,18 +22,19 @@ _numbers = itertools.count(1)
 class Quarantine:
     """A quarantine queue, an events queue, and the command that moves messages between them."""
 
-    def __init__(self, sqs, binary: Path, suffix: str) -> None:
+    def __init__(self, aws: LocalAws, binary: Path, suffix: str) -> None:
         number = next(_numbers)
-        self._sqs, self._binary = sqs, binary
-        self.events = sqs.create_queue(f"redrive-events-{number}{suffix}")
-        self.url = sqs.create_queue(f"redrive-quarantine-{number}{suffix}")
+        self._aws, self._binary = aws, binary
+        self._events = aws.create_queue(f"redrive-events-{number}{suffix}")
+        self._quarantine = aws.create_queue(f"redrive-quarantine-{number}{suffix}")
+        self.events, self.url = self._events.url, self._quarantine.url
 
     def put(self, body: bytes, secret: str = SAMPLE_SECRET, encoding: str = "utf-8") -> None:
         text = body.decode() if encoding == "utf-8" else base64.b64encode(body).decode()
         values = {"Reason": "for a test", "Encoding": encoding, "Signature": sign(body, secret)}
         attributes = {name: {"DataType": "String", "StringValue": value} for name, value in values.items()}
         fifo = {"MessageGroupId": "quarantine", "MessageDeduplicationId": hashlib.sha256(body).hexdigest()}
-        self._sqs.client.send_message(
+        self._quarantine.client.send_message(
             QueueUrl=self.url,
             MessageBody=text,
             MessageAttributes=attributes,
@@ -43,7 +44,8 @@ class Quarantine:
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
         environment = {
             "PATH": os.environ["PATH"],
-            **self._sqs.environment,
+            **self._aws.client_environment,
+            "SSL_CERT_FILE": str(self._aws.ca_file),
             "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
             "QUEUE_URL": self.events,
             "QUARANTINE_QUEUE_URL": self.url,
@@ -61,16 +63,16 @@ class Quarantine:
         return process.returncode, out, err
 
     def queued(self) -> list[str]:
-        return sorted(message.body for message in self._sqs.drain(self.events))
+        return sorted(message["Body"] for message in self._events.drain())
 
     def kept(self) -> list[str]:
         """Returns the visible messages in quarantine."""
-        return sorted(message.body for message in self._sqs.drain(self.url))
+        return sorted(message["Body"] for message in self._quarantine.drain())
 
 
 @pytest.fixture(params=["", ".fifo"], ids=["standard", "fifo"])
-def quarantine(sqs, admin_binary, request) -> Quarantine:
-    return Quarantine(sqs, admin_binary, request.param)
+def quarantine(aws, programs, request) -> Quarantine:
+    return Quarantine(aws, programs["so-webhook"], request.param)
 
 
 def event(number: int, name: str = "contact.changed") -> bytes:
@@ -142,7 +144,9 @@ def test_all_messages_are_kept_when_no_queue_accepts_events(quarantine):
 def test_quarantine_that_does_not_exist_is_an_error(quarantine):
     code, _, err = quarantine.run(QUARANTINE_QUEUE_URL=quarantine.url.replace("redrive-quarantine", "nonexistent"))
     assert code == 2
-    assert re.fullmatch(r"0 forwarded, 0 deleted, 0 kept\nReceiveMessage: \S*NonExistentQueue: .*does not exist.*\n", err), err
+    assert re.fullmatch(
+        r"0 forwarded, 0 deleted, 0 kept\nReceiveMessage: \S*NonExistentQueue: .*does not exist.*\n", err
+    ), err
 
 
 def test_interrupted_run_loses_nothing(quarantine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from jsonschema import Draft202012Validator
-from stack import ROOT, Message
+from processes import ROOT
 
 
 def _validator(name: str) -> Draft202012Validator:
@@ -21,18 +21,20 @@ _EVENTS = {
 _QUARANTINE = _validator("quarantine-message")
 
 
-def validate_event(message: Message) -> None:
+def validate_event(message: dict) -> None:
     """Validates a message of the events queue against the schema of its format."""
-    _EVENTS[message.attributes["ContentType"]].validate(_instance(message, json.loads(message.body)))
+    schema = _EVENTS[message["MessageAttributes"]["ContentType"]["StringValue"]]
+    schema.validate(_instance(message, json.loads(message["Body"])))
 
 
-def validate_quarantined(message: Message) -> None:
+def validate_quarantined(message: dict) -> None:
     """Validates a message of the quarantine queue."""
-    _QUARANTINE.validate(_instance(message, message.body))
+    _QUARANTINE.validate(_instance(message, message["Body"]))
 
 
-def _instance(message: Message, body: object) -> dict:
+def _instance(message: dict, body: object) -> dict:
     attributes = {
-        name: {"dataType": message.types[name], "stringValue": value} for name, value in message.attributes.items()
+        name: {"dataType": value["DataType"], "stringValue": value["StringValue"]}
+        for name, value in message["MessageAttributes"].items()
     }
     return {"body": body, "messageAttributes": attributes}

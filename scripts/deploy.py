@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shutil
-import signal
-import sys
 import time
 from pathlib import Path
 
-from local_aws import TOOLS, LocalAws
-from sam_stack import ARCHITECTURE, CONSUMER_TEMPLATE, TEMPLATE, DeployFailed, SamStack, dev_build, sam_build
+from local import local_aws, say
+from local_aws import LocalAws
+from processes import ROOT
+from sam_stack import ARCHITECTURE, CONSUMER_TEMPLATE, TEMPLATE, SamStack, dev_build, sam_build
 from signing import SAMPLE_SECRET
-from stack import ROOT, Child, StackError
 
-FOLDER = TOOLS / "local-aws"
 BUILD = ROOT / ".aws-sam"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dev", action="store_true", help="build without optimization, which is faster")
-    parser.add_argument("--consumer", action="store_true", help="deploy examples/consumer as well")
-    options = parser.parse_args()
-    # Both signals end the program in the same way, and with it the local AWS.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        deploy(options.dev, options.consumer)
-    except KeyboardInterrupt:
-        print("\nStopped. Nothing of the deployment remains.")
-    except (StackError, DeployFailed) as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        Child.close_all()
-    return 0
-
-
-def deploy(dev: bool, with_consumer: bool) -> None:
+def main(dev: bool, consumer: bool) -> None:
     started = time.monotonic()
     say(f"Building {'without optimization' if dev else 'as for AWS (a few minutes the first time)'}")
-    template = (
-        dev_build(TEMPLATE, "superoffice-webhook", BUILD / "dev") if dev else sam_build(TEMPLATE, BUILD / "build")
-    )
-    consumer = None
-    if with_consumer:
-        folder = BUILD / ("dev-consumer" if dev else "build-consumer")
-        consumer = dev_build(CONSUMER_TEMPLATE, "consumer", folder) if dev else sam_build(CONSUMER_TEMPLATE, folder)
+    build, prefix = (dev_build, "dev") if dev else (sam_build, "build")
+    template = build(TEMPLATE, BUILD / prefix)
+    consumer_template = build(CONSUMER_TEMPLATE, BUILD / f"{prefix}-consumer") if consumer else None
     built = time.monotonic()
-
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    with LocalAws(FOLDER) as aws:
-        say(f"Deploying with `sam deploy` into MiniStack at {aws.url}")
+    with local_aws("deployment") as aws:
+        say(f"Deploying with `sam deploy` into {aws.url}")
         stack = SamStack(aws, "superoffice-webhook", template)
         stack.deploy(WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE)
         stacks = [stack]
-        if consumer:
-            stacks.append(SamStack(aws, "superoffice-consumer", consumer))
+        if consumer_template:
+            stacks.append(SamStack(aws, "superoffice-consumer", consumer_template))
             stacks[1].deploy(QueueArn=stack.outputs["QueueArn"], Architecture=ARCHITECTURE)
         deployed = time.monotonic()
         say(f"Ready: built in {built - started:.0f} s, deployed in {deployed - built:.0f} s\n")
@@ -69,12 +38,12 @@ def deploy(dev: bool, with_consumer: bool) -> None:
 
 def print_instructions(aws: LocalAws, stack: SamStack) -> None:
     outputs = stack.outputs
-    variables = FOLDER / "env.sh"
+    variables = aws.folder / "env.sh"
     exports = "".join(f"export {name}='{value}'\n" for name, value in aws.client_environment.items())
     variables.write_text(exports, encoding="utf-8")
     url = outputs["WebhookUrl"]
     event = Path("events/payloads/contact-changed.json")
-    print(
+    say(
         f"""\
 Webhook URL        {url}
 Secret             {SAMPLE_SECRET}
@@ -91,7 +60,7 @@ Check the deployment, from another terminal:
 Sign an event and post it:
 
     signature=$(openssl dgst -sha256 -hmac {SAMPLE_SECRET} -binary {event} | base64)
-    curl --cacert {FOLDER.relative_to(ROOT)}/ca.pem --data-binary @{event} \\
+    curl --cacert {aws.ca_file.relative_to(ROOT)} --data-binary @{event} \\
       -H "X-SuperOffice-Signature: $signature" {url}
 
 Use AWS's tools (aws, sam, boto3) with this AWS:
@@ -100,8 +69,7 @@ Use AWS's tools (aws, sam, boto3) with this AWS:
     aws sqs receive-message --message-attribute-names All --queue-url {outputs["QueueUrl"]}
 
 Ctrl-C ends it. The functions' log:
-""",
-        flush=True,
+"""
     )
 
 
@@ -112,15 +80,6 @@ def follow(stacks: list[SamStack]) -> None:
         for index, stack in enumerate(stacks):
             lines = stack.log_lines()
             for line in lines[printed[index] :]:
-                print(json.dumps({name: value for name, value in line.items() if name != "_aws"}), flush=True)
+                say(json.dumps({name: value for name, value in line.items() if name != "_aws"}))
             printed[index] = len(lines)
         time.sleep(0.5)
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-if __name__ == "__main__":
-    os.chdir(ROOT)
-    sys.exit(main())
