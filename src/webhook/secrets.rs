@@ -10,7 +10,7 @@ use crate::webhook::verifier::Verifier;
 pub const VARIABLES: [&str; 5] = [SHARED, SHARED_PREVIOUS, TENANTS, MASTER, MASTER_PREVIOUS];
 
 /// The variables with secrets of single tenants.
-pub(crate) const OF_TENANTS: [&str; 3] = [TENANTS, MASTER, MASTER_PREVIOUS];
+pub const OF_TENANTS: [&str; 3] = [TENANTS, MASTER, MASTER_PREVIOUS];
 
 pub(crate) const SHARED: &str = "SUPEROFFICE_WEBHOOK_SECRET";
 pub(crate) const SHARED_PREVIOUS: &str = "SUPEROFFICE_WEBHOOK_SECRET_PREVIOUS";

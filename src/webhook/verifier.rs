@@ -119,8 +119,8 @@ impl Verifier {
         self
     }
 
-    /// Returns `true` if the only secret is the previous shared one, so that nobody could rotate to another.
-    pub(crate) fn has_only_previous(&self) -> bool {
+    /// Returns `true` if the only secret is the previous shared secret.
+    pub fn has_only_previous(&self) -> bool {
         self.current.is_none() && self.tenants.is_empty() && self.masters.is_empty()
     }
 
