@@ -24,7 +24,7 @@
 //!
 //! - [`webhook`]: SuperOffice's deliveries — signatures, tenants, events. No AWS.
 //! - [`message`]: the queue message, encoded and decoded. No AWS.
-//! - [`env`]: environment variables, read with all problems together.
+//! - [`mod@env`]: environment variables, read with all problems together.
 //! - [`log_line`]: the log lines of the functions, written and read.
 #![cfg_attr(
     feature = "lambda",

@@ -16,7 +16,7 @@ use crate::session::Session;
 /// A clock, so that tests can choose the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// A client for one tenant. Its calls are in the modules of the resources, for example [`crate::contacts`].
+/// A client for one tenant. Its calls are in the modules of the resources, for example [`webhooks`](crate::webhooks).
 pub struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) connection: Connection,
