@@ -167,7 +167,7 @@ def test_update_with_an_invalid_value_changes_nothing(webhook):
     with pytest.raises(DeployFailed) as failure:
         webhook.stack.deploy(ForwardEvents="*.created")
 
-    assert "Parameter 'ForwardEvents' must be event names separated by commas" in failure.value.output
+    assert "Parameter 'ForwardEvents' must be event names separated by commas" in str(failure.value)
     assert webhook.stack.description.get("LastUpdatedTime") == before
     assert webhook.outcome(event()) == (200, "forwarded")
     webhook.queue().drain()

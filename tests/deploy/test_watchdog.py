@@ -153,4 +153,4 @@ def test_alarms_cover_absence_missed_and_reactivated(aws, watchdog):
 def test_rejected_parameters_do_not_change_the_stack(aws, watchdog_template, parameters, changed, message):
     with pytest.raises(DeployFailed) as failure:
         SamStack(aws, "rejected-watchdog", watchdog_template).deploy(**{**parameters, **changed})
-    assert message in " ".join(failure.value.output.split())
+    assert message in " ".join(str(failure.value).split())
