@@ -116,8 +116,8 @@ def build(*names: str, selection: tuple[str, ...] = ("--workspace",), output: IO
     """
     command = [CARGO, "build", "--locked", *selection, *(part for name in names for part in ("--bin", name))]
     with Child(command, base_environment(), output) as cargo:
-        if cargo.wait() != 0:
-            raise StackError(f"{', '.join(names)}: cargo build failed")
+        if status := cargo.wait():
+            raise StackError(f"{', '.join(names)}: cargo build ended with status {status}")
     metadata = subprocess.run(
         [CARGO, "metadata", "--format-version", "1", "--no-deps"], cwd=ROOT, capture_output=True, text=True, check=True
     )
