@@ -23,15 +23,19 @@ impl Run {
     }
 }
 
+fn command(variables: BTreeMap<&'static str, String>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_so-webhook"));
+    command.args(arguments).env_clear().envs(variables).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
 async fn run_with(variables: BTreeMap<&'static str, String>, arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_so-webhook"))
-        .args(arguments)
-        .env_clear()
-        .envs(variables)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
+    run_command(command(variables, arguments)).await
+}
+
+async fn run_command(mut command: Command) -> Run {
+    // `output` would replace the standard output that a test has chosen.
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().await.unwrap();
     let run = Run {
         status: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -43,10 +47,26 @@ async fn run_with(variables: BTreeMap<&'static str, String>, arguments: &[&str])
     run
 }
 
+fn variables(bed: &Installation) -> BTreeMap<&'static str, String> {
+    bed.variables().into_iter().chain(bed.aws_variables()).collect()
+}
+
 async fn run(bed: &Installation, arguments: &[&str]) -> Run {
-    let mut variables = bed.variables();
-    variables.extend(bed.aws_variables());
-    run_with(variables, arguments).await
+    run_with(variables(bed), arguments).await
+}
+
+/// Creates two contacts whose events are lost.
+fn lose_two(bed: &Installation) -> [i64; 2] {
+    bed.superoffice.pause_sender(true);
+    let contacts = [bed.superoffice.create_contact(), bed.superoffice.create_contact()];
+    bed.superoffice.lose_waiting_events();
+    bed.superoffice.pause_sender(false);
+    contacts
+}
+
+/// Returns the number of calls that signaled a contact.
+fn signals(bed: &Installation) -> usize {
+    bed.calls().iter().filter(|call| call.contains("contact.resync")).count()
 }
 
 /// Registers the webhooks, and returns the id of the one for contacts.
@@ -186,10 +206,7 @@ async fn missed_contacts_are_listed_and_signaled() {
 async fn failed_signal_is_reported_and_the_others_are_sent() {
     let bed = Installation::start().await;
     register(&bed).await;
-    bed.superoffice.pause_sender(true);
-    let (first, second) = (bed.superoffice.create_contact(), bed.superoffice.create_contact());
-    bed.superoffice.lose_waiting_events();
-    bed.superoffice.pause_sender(false);
+    let [first, second] = lose_two(&bed);
     bed.superoffice.script("POST Webhook/contact.resync", [Fault::Status(500)]);
     let run = run(&bed, &["missed", "--since", START, "--until", START, "--resync"]).await;
     assert_eq!(run.status, 1);
@@ -257,15 +274,67 @@ async fn status_does_not_need_the_number_of_errors() {
 async fn error_that_concerns_every_signal_ends_the_command() {
     let bed = Installation::start().await;
     register(&bed).await;
-    bed.superoffice.pause_sender(true);
-    bed.superoffice.create_contact();
-    bed.superoffice.create_contact();
+    lose_two(&bed);
     bed.superoffice.forbid("contact.resync");
     bed.superoffice.clear_requests();
     let resync = run(&bed, &["missed", "--since", START, "--until", START, "--resync"]).await;
     assert_eq!(resync.status, 2);
     assert!(resync.stderr.contains("access denied (403)"), "{}", resync.stderr);
-    assert_eq!(bed.calls().iter().filter(|call| call.contains("contact.resync")).count(), 1);
+    assert_eq!(signals(&bed), 1);
+}
+
+#[tokio::test]
+async fn first_signal_ends_resync_after_the_call_in_progress_and_second_at_once() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    let continuation =
+        format!("interrupted; continue with: so-webhook missed --since {START} --until {START} --resync");
+    for (signal, call, kills, last_line) in [
+        ("TERM", Fault::Slow(Duration::from_secs(1)), 1, Some(continuation.as_str())),
+        ("INT", Fault::Slow(Duration::from_secs(1)), 1, Some(continuation.as_str())),
+        ("INT", Fault::Slow(Duration::from_secs(3600)), 2, None),
+    ] {
+        lose_two(&bed);
+        bed.superoffice.clear_requests();
+        bed.superoffice.script("POST Webhook/contact.resync", [call]);
+        let arguments = ["missed", "--since", START, "--until", START, "--resync"];
+        let start = |process: Process, argument: &&str| process.arg(argument);
+        let process = arguments.iter().fold(Process::new(env!("CARGO_BIN_EXE_so-webhook")), start);
+        let mut process = process.envs(variables(&bed)).start();
+        while signals(&bed) == 0 {
+            assert!(process.is_running(), "{:?}", process.stderr_lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..kills {
+            process.signal(signal);
+            // Two signals of a kind would be one if both arrived before the first was handled.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(process.wait().await.code(), Some(1), "{signal}");
+        assert_eq!(process.stderr_lines().last().map(String::as_str), last_line);
+        assert_eq!(signals(&bed), 1);
+        bed.superoffice.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn reader_that_goes_away_ends_only_a_command_that_reads() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    lose_two(&bed);
+    bed.superoffice.clear_requests();
+    let window = ["missed", "--since", START, "--until", START];
+    for (arguments, status, stderr, signaled) in [
+        (&window[..], 1, "", 0),
+        (&[&window[..], &["--resync"]].concat(), 0, "2 contacts changed, 2 missed, 2 signaled\n", 2),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(variables(&bed), arguments);
+        command.stdout(writer);
+        let run = run_command(command).await;
+        assert_eq!((run.status, run.stderr.as_str(), signals(&bed)), (status, stderr, signaled));
+    }
 }
 
 #[tokio::test]
@@ -290,8 +359,7 @@ async fn redrive_reports_missing_queues_together() {
 #[tokio::test]
 async fn empty_endpoint_counts_as_unset() {
     let bed = Installation::start().await;
-    let mut variables = bed.variables();
-    variables.extend(bed.aws_variables());
+    let mut variables = variables(&bed);
     variables.insert("AWS_ENDPOINT_URL", bed.logs.url());
     variables.insert("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", String::new());
     bed.superoffice.create_contact();
@@ -315,8 +383,7 @@ async fn missed_only_needs_the_archives() {
 async fn log_group_that_does_not_exist_is_an_error() {
     let bed = Installation::start().await;
     bed.superoffice.create_contact();
-    let mut variables = bed.variables();
-    variables.extend(bed.aws_variables());
+    let mut variables = variables(&bed);
     variables.insert("LOG_GROUP_NAME", "/other".into());
     let run = run_with(variables, &["missed", "--since", START, "--until", START]).await;
     assert_eq!(run.status, 2);
@@ -342,8 +409,7 @@ async fn many_contacts_are_listed_in_bounded_memory_and_requests() {
         .arg(START)
         .arg("--until")
         .arg(START)
-        .envs(bed.variables())
-        .envs(bed.aws_variables())
+        .envs(variables(&bed))
         .start();
     let mut peak = 0;
     while process.is_running() {

@@ -128,7 +128,7 @@ impl RunningProcess {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends a signal to the process: `TERM`, `STOP` or `CONT`.
+    /// Sends a signal to the process, for example `TERM`.
     pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.pid());
         let status = std::process::Command::new("sh").args(["-c", &kill]).status();
