@@ -77,12 +77,6 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// Returns `true` if the variable for the endpoint of an AWS service is empty. If the service's own variable does not
-/// exist, `AWS_ENDPOINT_URL` is the one. Empty means unset, but the SDK for Rust would panic.
-pub fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
-    lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
-}
-
 /// An invalid configuration, with every problem and its variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -136,20 +130,5 @@ mod tests {
             env.finish(Some(())).unwrap_err().to_string(),
             "invalid configuration:\n  WORD: invalid digit found in string\n  EMPTY: not set\n  MISSING_FILE: empty"
         );
-    }
-
-    #[test]
-    fn endpoint_of_a_service_precedes_the_endpoint_of_all() {
-        for (service, all, expected) in [
-            (None, None, false),
-            (None, Some("https://all"), false),
-            (None, Some(""), true),
-            (Some(""), None, true),
-            (Some(""), Some("https://all"), true),
-            (Some("https://sqs"), Some(""), false),
-        ] {
-            let lookup = |name: &str| if name == "AWS_ENDPOINT_URL" { all } else { service }.map(str::to_owned);
-            assert_eq!(has_empty_endpoint("AWS_ENDPOINT_URL_SQS", lookup), expected, "{service:?} {all:?}");
-        }
     }
 }

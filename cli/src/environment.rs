@@ -112,7 +112,7 @@ fn read_with<T>(
     environment.finish(value)
 }
 
-/// The environment, in which a file can replace a secret.
+/// The environment. A file can contain a secret instead of its variable.
 struct Secrets<'a> {
     variables: &'a dyn Fn(&str) -> Option<String>,
     /// Reads standard input. The argument is the name of the secret, for the prompt.

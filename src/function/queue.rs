@@ -136,17 +136,17 @@ impl<Q: Queue> WithFallback<Q> {
         };
         let outage = self.current_outage();
         let is_primary_first = outage.is_none();
-        let send_to_primary = async |is_primary| match is_primary {
+        let attempt = async |with_primary| match with_primary {
             true => self.send_to_primary(message, trace_header).await,
             false => fallback.send(message, trace_header).await,
         };
-        let error = match send_to_primary(is_primary_first).await {
+        let error = match attempt(is_primary_first).await {
             Ok(message_id) => {
                 return Ok(Sent { message_id, fallback_reason: outage.map(FallbackReason::RecentlyFailed) });
             }
             Err(error) => error,
         };
-        match (send_to_primary(!is_primary_first).await, is_primary_first) {
+        match (attempt(!is_primary_first).await, is_primary_first) {
             (Ok(message_id), true) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
             (Ok(message_id), false) => Ok(Sent { message_id, fallback_reason: None }),
             (Err(fallback_error), true) => Err(SendError::Both(error, fallback_error)),

@@ -36,7 +36,7 @@ pub enum InvalidEvent {
     NotBase64,
 }
 
-/// A Lambda event, of which only the fields of an HTTP request are decoded.
+/// A Lambda event. Only the fields of an HTTP request are decoded.
 pub(crate) struct Event<'e>(Object<'e>);
 
 impl<'e> Event<'e> {

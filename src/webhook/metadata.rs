@@ -21,8 +21,8 @@ pub struct EventMetadata {
     tenant_field: TenantField,
 }
 
-/// The form in which the body names its tenant. JSON parsers differ in which of several values they keep, and many
-/// programs ignore letter case.
+/// The form of the tenant's name in the body. If the field is repeated, JSON parsers differ in the value that they
+/// keep. Many programs ignore letter case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TenantField {
     #[default]

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::webhook::authorization::{SignedBy, Signers};
 use crate::webhook::diagnosis::has_stray_whitespace;
+use crate::webhook::json::JsonError;
 use crate::webhook::metadata::{EventMetadata, ParseError};
 use crate::webhook::signature::{InvalidSignature, Secret, Signature, any_verifies};
 use crate::webhook::tenant::{self, MasterSecret, TenantSecrets};
@@ -53,6 +54,18 @@ pub struct AuthorizedBody {
 }
 
 impl AuthorizedBody {
+    /// Creates the proof after authorization. The metadata is validated last, because a malformed body must not be
+    /// quarantined for another tenant either.
+    fn new(
+        bytes: Vec<u8>,
+        metadata: Result<EventMetadata, JsonError>,
+        signature: Signature,
+        signed_by: SignedBy,
+    ) -> Self {
+        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
+        Self { bytes, event, signature, signed_by }
+    }
+
     /// The body as received, byte for byte.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -147,9 +160,7 @@ impl Verifier {
         };
         let metadata = EventMetadata::parse(&body);
         let signed_by = self.authorize(&signers, metadata.as_ref().ok())?;
-        // Validated last: a malformed body must not be quarantined for another tenant either.
-        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
-        Ok(AuthorizedBody { bytes: body, event, signature, signed_by })
+        Ok(AuthorizedBody::new(body, metadata, signature, signed_by))
     }
 
     /// Verifies the body of a queue message, which does not contain the path. The body is accepted if it would be
@@ -171,8 +182,7 @@ impl Verifier {
             (Err(_), Some(tenant)) => self.authorize(&self.signers_for_tenant(tenant, body, &signature)?, claimed)?,
             (result, _) => result?,
         };
-        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
-        Ok(AuthorizedBody { bytes: body.to_vec(), event, signature, signed_by })
+        Ok(AuthorizedBody::new(body.to_vec(), metadata, signature, signed_by))
     }
 
     /// Returns the shared and listed secrets that signed a body.

@@ -140,7 +140,7 @@ mod tests {
         serde_json::from_value(json!({ "Records": records })).unwrap()
     }
 
-    /// Processes a batch in which the messages with `fails(id)` fail. Returns the processed and the failed ids.
+    /// Processes a batch whose messages fail if `fails(id)`. Returns the processed and the failed ids.
     fn process(batch: &Batch, fails: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
         let processed = RefCell::new(Vec::new());
         let process = async |message: &Record| {

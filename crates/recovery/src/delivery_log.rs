@@ -141,6 +141,17 @@ fn delay(milliseconds: Option<f64>) -> Option<SignedDuration> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use superoffice_webhook::log_line::Request;
+
+    /// CloudWatch would leave out every line if the filter named another field.
+    #[test]
+    fn filter_names_the_field_and_the_values_that_the_function_writes() {
+        for outcome in [FORWARDED, IGNORED, FAILED] {
+            let request = serde_json::to_value(Request { outcome: outcome.into(), ..Request::default() }).unwrap();
+            assert_eq!(request["outcome"], outcome);
+            assert!(FILTER.contains(&format!(r#"($.outcome = "{outcome}")"#)), "{outcome}");
+        }
+    }
 
     fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
         let config =

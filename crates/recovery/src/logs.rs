@@ -13,7 +13,6 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use superoffice_client::with_causes;
-use superoffice_webhook::env::has_empty_endpoint;
 
 /// CloudWatch can repeat a token while it searches, but not for ever. A page without a token ends the log.
 const MAX_REPEATED_TOKENS: usize = 100;
@@ -123,5 +122,31 @@ pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> Str
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => with_causes(error),
+    }
+}
+
+/// Returns `true` if the variable for the endpoint of an AWS service is empty. If the service's own variable does not
+/// exist, `AWS_ENDPOINT_URL` is the one. Empty means unset, but the SDK for Rust would panic.
+fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
+    lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_of_a_service_precedes_the_endpoint_of_all() {
+        for (service, all, expected) in [
+            (None, None, false),
+            (None, Some("https://all"), false),
+            (None, Some(""), true),
+            (Some(""), None, true),
+            (Some(""), Some("https://all"), true),
+            (Some("https://sqs"), Some(""), false),
+        ] {
+            let lookup = |name: &str| if name == "AWS_ENDPOINT_URL" { all } else { service }.map(str::to_owned);
+            assert_eq!(has_empty_endpoint("AWS_ENDPOINT_URL_SQS", lookup), expected, "{service:?} {all:?}");
+        }
     }
 }

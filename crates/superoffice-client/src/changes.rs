@@ -86,7 +86,7 @@ impl Reader {
         };
         self.last_key = Some(last);
         if !self.complete && first < last {
-            // Further rows with the last key, of which there can be several merges, may be on the next page.
+            // Several merges can have the last key, so the next page may have further rows with it.
             self.last_key = keys().filter(|key| *key < last).max();
             rows.retain(|(key, _)| *key < last);
         }

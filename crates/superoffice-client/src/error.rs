@@ -10,7 +10,7 @@ pub struct ApiError {
     kind: ErrorKind,
 }
 
-/// The reason for which a call failed.
+/// The reason of a failed call.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -99,8 +99,8 @@ impl fmt::Display for Registration {
 }
 
 impl Client {
-    /// Lists the webhooks whose `TargetUrl` is exactly `url`. Webhooks for other entities, and those that watch the
-    /// state of a webhook that is left out, are left out.
+    /// Lists the webhooks for contacts whose `TargetUrl` is exactly `url`, and the webhooks for states there. A webhook
+    /// for the state of an unlisted webhook is not listed.
     ///
     /// # Errors
     ///

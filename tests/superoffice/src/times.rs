@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::Refusal;
 use crate::mode::{Mode, Zones};
 
-/// The way in which a request and its answer write times.
+/// The form of times in a request and its response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     offset: Offset,

@@ -1,4 +1,4 @@
-//! A webhook, and the carrier in which SuperOffice reads and writes it.
+//! A webhook, and the carrier that SuperOffice reads and writes.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};

@@ -1,6 +1,5 @@
 //! A SuperOffice tenant, the function with its log, and a client.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +15,6 @@ use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
 use superoffice_client::{Client, Limits};
 use superoffice_webhook::env::Environment;
-
-/// Short waits, so that tests of retries are fast.
-pub(crate) fn limits() -> Limits {
-    Limits {
-        attempt: Duration::from_secs(30),
-        first_wait: Duration::from_millis(1),
-        longest_wait: Duration::from_secs(5),
-        ..Limits::default()
-    }
-}
 
 /// An installation with clients for it.
 pub(crate) struct TestBed(Installation);
@@ -43,18 +32,13 @@ impl TestBed {
         Self(Installation::start().await)
     }
 
+    /// Returns a client that repeats a call without a wait.
     pub(crate) fn client(&self) -> Client {
-        self.client_with(&self.variables())
-    }
-
-    pub(crate) fn client_with(&self, variables: &BTreeMap<&'static str, String>) -> Client {
-        self.client_with_limits(variables, limits())
-    }
-
-    pub(crate) fn client_with_limits(&self, variables: &BTreeMap<&'static str, String>, limits: Limits) -> Client {
+        let variables = self.variables();
         let lookup = |name: &str| variables.get(name).cloned();
         let mut environment = Environment::new(&lookup);
         let connection = settings::connection(&mut environment);
+        let limits = Limits { first_wait: Duration::from_millis(1), ..Limits::default() };
         let clock = self.clock.clone();
         Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
     }

@@ -1,4 +1,4 @@
-//! The lists in which changes appear, and the queries for them.
+//! The lists of changes, and their queries.
 
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
@@ -11,8 +11,8 @@ use crate::error::ApiError;
 pub(super) const PAGE: usize = 1000;
 /// The number of the contact table in the log of merges.
 const CONTACT_TABLE: u32 = 5;
-/// A condition on a time begins this much earlier. The time zone in which a server reads it is not certain, nor whether
-/// the boundary is included. Rows are checked afterwards.
+/// A condition on a time begins this much earlier, because the server's time zone is not certain, and the documentation
+/// does not say if the boundary is included. Rows are checked afterwards.
 const EARLIER: SignedDuration = SignedDuration::from_hours(24);
 
 /// One of the lists.
