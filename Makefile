@@ -112,7 +112,7 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS; needs a nightly compiler
 	for target in $$($(CARGO) +nightly fuzz list); do \
 		mkdir -p fuzz/found/$$target; \
 		$(CARGO) +nightly fuzz run $$target fuzz/found/$$target fuzz/corpus/$$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
+			-max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 $(ARGS); \
 	done
 
 mutants: $(CARGO_MUTANTS) $(if $(HAS_NEXTEST),,$(CARGO_NEXTEST)) ## change the code in each place and expect a failing test: make mutants ARGS="--shard 0/16"

@@ -242,6 +242,7 @@ mod tests {
     fn primary_key_is_a_json_integer() {
         for (value, expected) in [
             ("0", Some(0)),
+            ("-0", Some(0)),
             ("-3", Some(-3)),
             ("9223372036854775807", Some(i64::MAX)),
             ("9223372036854775808", None),

@@ -134,8 +134,13 @@ fn check_lossless(message: &QueueMessage, body: &[u8], format: MessageFormat) {
                 assert_eq!(value[name], text, "{name}");
             }
         }
-        let primary_key = value["PrimaryKey"].as_i64().map(|key| key.to_string());
-        assert_eq!(attribute(message, "PrimaryKey"), primary_key.as_deref());
+        let primary_key = &value["PrimaryKey"];
+        // `serde_json::Value` reads the integer `-0` as a float, like `-0.0`, which is not a usable key.
+        if primary_key.as_f64().is_some_and(|key| key == 0.0 && key.is_sign_negative()) {
+            assert!(matches!(attribute(message, "PrimaryKey"), None | Some("0")));
+        } else {
+            assert_eq!(attribute(message, "PrimaryKey"), primary_key.as_i64().map(|key| key.to_string()).as_deref());
+        }
     }
     // Consumers can decode the message, and verify it again.
     let event = QueuedEvent::from_message(&message.body, |name| attribute(message, name)).unwrap();
