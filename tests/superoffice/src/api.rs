@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::error::Refusal;
 use crate::shared::Shared;
 use crate::times::{Times, http_date};
-use crate::{TENANT, agent, archive, control, webhooks};
+use crate::{TENANT, agent, archive, contacts, control, webhooks};
 
 /// A fault of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,17 +190,10 @@ async fn route(call: &Call<'_>, path: &str) -> Result<Response, Refusal> {
             let page = archive::query(&call.shared.tenant(), provider, call)?;
             Ok(Json(page).into_response())
         }
-        ("GET", ["contact", id]) => contact(call, id),
+        (_, ["contact", rest @ ..]) => contacts::call(call, rest),
+        ("POST", ["agents", "contact", "merge"]) => contacts::merge(call),
         (_, ["webhook", rest @ ..]) => webhooks::call(call, rest, &names[1..]).await,
         ("POST", ["agents", "webhook", operation]) => agent::call(call, operation).await,
         _ => Err(Refusal::not_found("There is no such call")),
     }
-}
-
-fn contact(call: &Call<'_>, id: &str) -> Result<Response, Refusal> {
-    let id: i64 = id.parse().map_err(|_| Refusal::argument("The id is not a number"))?;
-    let contact = call.shared.tenant().contacts.get(&id).copied();
-    let contact = contact.ok_or_else(|| Refusal::not_found("There is no such contact"))?;
-    call.check_preconditions(contact.changed())?;
-    Ok(Json(call.selected(contact.entity(&call.times))).into_response())
 }

@@ -49,7 +49,7 @@ impl Table {
     /// Returns the rows whose key is greater than `after`, and perhaps some others.
     fn rows<'a>(self, tenant: &'a Tenant, key: &str, after: Option<i64>) -> Box<dyn Iterator<Item = Row> + 'a> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let contacts = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| *contact);
+        let contacts = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| contact);
         let webhooks = tenant.webhooks.values();
         match self {
             Self::Contacts => Box::new(contacts.filter(|contact| contact.deleted.is_none()).map(contact_row)),
@@ -96,18 +96,18 @@ impl Table {
     }
 }
 
-fn contact_row(contact: Contact) -> Row {
+fn contact_row(contact: &Contact) -> Row {
     Row::new("contact", contact.id)
         .with("contact.contact_id", Cell::Number(contact.id))
-        .with("contact.name", Cell::Text(contact.name()))
+        .with("contact.name", Cell::text(&contact.name))
         .with("contact.registered", Cell::Time(Some(contact.registered)))
         .with("contact.updated", Cell::Time(contact.updated))
 }
 
-fn deleted_contact_row(contact: Contact) -> Row {
+fn deleted_contact_row(contact: &Contact) -> Row {
     Row::new("contact", contact.id)
         .with("contactId", Cell::Number(contact.id))
-        .with("name", Cell::Text(contact.name()))
+        .with("name", Cell::text(&contact.name))
         .with("deletedDate", Cell::Time(contact.deleted))
 }
 

@@ -6,31 +6,33 @@ use serde_json::{Map, Value, json};
 use crate::times::Times;
 
 /// A contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
     /// The id.
     pub id: i64,
+    /// The name.
+    pub name: String,
     /// The time of its creation.
     pub registered: Timestamp,
     /// The time of its last change.
     pub updated: Option<Timestamp>,
     /// The time of its deletion by a person.
     pub deleted: Option<Timestamp>,
-    /// The number of changes, which its name contains.
-    pub(crate) changes: u32,
+    /// The number of changes.
+    changes: u32,
 }
 
 impl Contact {
     pub(crate) fn new(id: i64, registered: Timestamp) -> Self {
-        Self { id, registered, updated: None, deleted: None, changes: 0 }
+        Self { id, name: format!("Company {id}"), registered, updated: None, deleted: None, changes: 0 }
     }
 
-    /// Returns the name, which is another one after each change.
-    pub fn name(&self) -> String {
-        match self.changes {
-            0 => format!("Company {}", self.id),
-            changes => format!("Company {}, version {}", self.id, changes + 1),
-        }
+    /// Changes the contact. Without a name, the new name contains the number of changes.
+    pub(crate) fn change(&mut self, name: Option<&str>, at: Timestamp) {
+        self.changes += 1;
+        let numbered = || format!("Company {}, version {}", self.id, self.changes + 1);
+        self.name = name.map_or_else(numbered, str::to_owned);
+        self.updated = Some(at);
     }
 
     /// Returns the time of the last change, a deletion included.
@@ -47,7 +49,7 @@ impl Contact {
         let associate = json!({"AssociateId": 5, "Name": "ADM", "FullName": "Ada Admin"});
         let entity = json!({
             "ContactId": self.id,
-            "Name": self.name(),
+            "Name": self.name,
             "Department": "Head office",
             "OrgNr": "",
             "UpdatedDate": times.write(self.updated),

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::api::Request;
 use crate::shared::Shared;
-use crate::tenant::Tenant;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -25,13 +24,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn create(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!({"id": shared.raise(Tenant::create_contact)}))
+    Json(json!({"id": shared.raise(|tenant| tenant.create_contact(None))}))
 }
 
 /// `change`, `softdelete`, or `lose`: a change whose event gets lost.
 async fn act(State(shared): State<Arc<Shared>>, Path((id, action)): Path<(i64, String)>) -> StatusCode {
     match action.as_str() {
-        "change" => shared.raise(|tenant| tenant.change_contact(id)),
+        "change" => shared.raise(|tenant| tenant.change_contact(id, None)),
         "softdelete" => shared.raise(|tenant| tenant.soft_delete_contact(id)),
         "lose" => shared.raise(|tenant| tenant.change_contact_silently(id)),
         _ => return StatusCode::NOT_FOUND,

@@ -28,6 +28,12 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "NotFoundException", message)
     }
 
+    /// 405 for `PATCH`, on servers that do not know it.
+    pub(crate) fn without_patch() -> Self {
+        let message = "The requested resource does not support http method 'PATCH'.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "NotSupportedException", message)
+    }
+
     /// A scripted fault.
     pub(crate) fn scripted(status: u16) -> Self {
         let status = StatusCode::from_u16(status).expect("a valid status");

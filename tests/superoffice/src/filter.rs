@@ -22,6 +22,8 @@ enum Test {
     Greater(i64),
     Less(i64),
     In(Vec<String>),
+    /// Text in lower case.
+    Begins(String),
 }
 
 impl Condition {
@@ -47,6 +49,7 @@ impl Condition {
             (Test::Less(value), Some(Cell::Number(cell))) => cell < value,
             (Test::In(values), Some(Cell::Number(cell))) => values.contains(&cell.to_string()),
             (Test::In(values), Some(Cell::Text(cell))) => values.iter().any(|value| value.eq_ignore_ascii_case(cell)),
+            (Test::Begins(start), Some(Cell::Text(cell))) => cell.to_lowercase().starts_with(start),
             _ => false,
         }
     }
@@ -73,6 +76,7 @@ fn parse_condition(part: &str, times: &Times) -> Result<Condition, Refusal> {
         "gt" | ">" => Test::Greater(number()?),
         "lt" | "<" => Test::Less(number()?),
         "eq" | "=" | "equals" => Test::In(vec![unquoted(value).to_owned()]),
+        "begins" => Test::Begins(unquoted(value).to_lowercase()),
         "in" => {
             let list = value.strip_prefix('(').and_then(|list| list.strip_suffix(')'));
             let list = list.ok_or_else(|| Refusal::argument(format!("This is not a list: {value}")))?;

@@ -23,6 +23,7 @@ mod auth;
 mod call;
 mod clock;
 mod contact;
+mod contacts;
 mod control;
 mod error;
 mod filter;

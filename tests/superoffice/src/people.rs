@@ -8,12 +8,12 @@ use crate::{Contact, SuperOffice, Webhook, webhook};
 impl SuperOffice {
     /// Creates a contact, which raises `contact.created`.
     pub fn create_contact(&self) -> i64 {
-        self.shared.raise(|tenant| tenant.create_contact())
+        self.shared.raise(|tenant| tenant.create_contact(None))
     }
 
     /// Changes a contact, which raises `contact.changed`.
     pub fn change_contact(&self, id: i64) {
-        self.shared.raise(|tenant| tenant.change_contact(id));
+        self.shared.raise(|tenant| tenant.change_contact(id, None));
     }
 
     /// Deletes a contact as a person does, which raises `contact.softdeleted`.
@@ -69,6 +69,6 @@ impl SuperOffice {
 
     /// Returns the contacts, in order of their ids.
     pub fn contacts(&self) -> Vec<Contact> {
-        self.tenant().contacts.values().copied().collect()
+        self.tenant().contacts.values().cloned().collect()
     }
 }

@@ -85,10 +85,14 @@ impl Tenant {
         self.last_id
     }
 
-    pub(crate) fn create_contact(&mut self) -> i64 {
+    /// Creates a contact. Without a name, it has one that contains its id.
+    pub(crate) fn create_contact(&mut self, name: Option<&str>) -> i64 {
         let id = self.next_id();
-        let contact = Contact::new(id, self.stored_now());
-        self.contacts.insert(id, contact);
+        let mut contact = Contact::new(id, self.stored_now());
+        if let Some(name) = name {
+            name.clone_into(&mut contact.name);
+        }
+        self.contacts.insert(id, contact.clone());
         self.raise_for_contact("created", &contact, &["contact_id", "name", "registered"]);
         id
     }
@@ -100,19 +104,18 @@ impl Tenant {
         }
     }
 
-    pub(crate) fn change_contact(&mut self, id: i64) {
+    pub(crate) fn change_contact(&mut self, id: i64, name: Option<&str>) {
         let now = self.stored_now();
         let Some(contact) = self.contacts.get_mut(&id) else { return };
-        contact.updated = Some(now);
-        contact.changes += 1;
-        let contact = *contact;
+        contact.change(name, now);
+        let contact = contact.clone();
         self.raise_for_contact("changed", &contact, &["name", "updated", "updated_associate_id", "updatedCount"]);
     }
 
     /// Changes a contact, and loses the event.
     pub(crate) fn change_contact_silently(&mut self, id: i64) {
         let waiting = self.waiting.len();
-        self.change_contact(id);
+        self.change_contact(id, None);
         self.waiting.truncate(waiting);
     }
 
@@ -120,7 +123,7 @@ impl Tenant {
         let now = self.stored_now();
         let Some(contact) = self.contacts.get_mut(&id) else { return };
         contact.deleted = Some(now);
-        let contact = *contact;
+        let contact = contact.clone();
         self.raise_for_contact("softdeleted", &contact, &["deleted", "deletedDate"]);
     }
 
@@ -132,7 +135,7 @@ impl Tenant {
         let (id, at) = (self.next_id(), self.stored_now());
         self.merges.push(Merge { id, source, destination, at });
         self.raise_for_contact("deleted", &removed, &[]);
-        self.change_contact(destination);
+        self.change_contact(destination, None);
     }
 
     fn raise_for_contact(&mut self, verb: &str, contact: &Contact, changes: &[&str]) {

@@ -51,10 +51,7 @@ async fn existing(call: &Call<'_>, webhook: &Webhook, rest: &[&str]) -> Result<R
             let carrier = carrier.as_object().ok_or_else(|| Refusal::argument("The webhook is not an object"))?;
             Ok(single(call, &save(call, Some(webhook.id), carrier).await?))
         }
-        ("PATCH", []) => {
-            let message = "The requested resource does not support http method 'PATCH'.";
-            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "NotSupportedException", message))
-        }
+        ("PATCH", []) => Err(Refusal::without_patch()),
         _ => Err(Refusal::not_found("There is no such call")),
     }
 }

@@ -1,4 +1,4 @@
-//! Archives, contacts, and the times in both.
+//! Archives, and the times in them.
 
 use fake_superoffice::{Mode, Version, Zones};
 use reqwest::Method;
@@ -53,6 +53,8 @@ async fn archives_understand_every_operator_and_any_letter_case() {
         ("contact.contact_id in (1, 4)", vec!["1", "4"]),
         ("contact.contact_id = 2", vec!["2"]),
         ("contact.name eq 'company 3'", vec!["3"]),
+        ("contact.name begins 'company'", vec!["1", "2", "3", "4"]),
+        ("contact.name begins 'pany 3'", vec![]),
         ("contact.registered after '2026-11-25'", vec!["3", "4"]),
         ("contact.registered before '2026-11-25T23:00:00'", vec!["1"]),
         ("contact.registered afterTime '2026-11-26T10:00:00'", vec!["4"]),
@@ -103,23 +105,4 @@ async fn webhooks_are_an_archive_of_the_current_version() {
     assert_eq!(bed.get(usage).await["value"][0]["webhook_usage.total_calls"], 1);
     bed.superoffice.set_version(Version::WithoutCounters);
     assert_eq!(bed.call(Method::GET, archive, None, &[]).await.0, 400);
-}
-
-#[tokio::test]
-async fn contact_is_read_as_a_whole() {
-    let bed = TestBed::start().await;
-    let [contact, gone] = [(); 2].map(|()| bed.superoffice.create_contact());
-    let path = format!("/api/v1/contact/{contact}");
-    let entity = bed.get(&path).await;
-    assert_eq!(
-        [&entity["ContactId"], &entity["Name"], &entity["Deleted"], &entity["Persons"][0]["ContactId"]],
-        [&json!(contact), &json!("Company 1"), &json!(0), &json!(contact)]
-    );
-    bed.superoffice.merge_contacts(gone, contact);
-    assert_eq!(bed.get(&path).await["Name"], "Company 1, version 2");
-    bed.superoffice.soft_delete_contact(contact);
-    let selected = bed.get(&format!("{path}?$select=name,deleted")).await;
-    assert_eq!([&selected["Deleted"], &selected["Persons"]], [&json!(1), &Value::Null]);
-    let unknown = bed.call(Method::GET, &format!("/api/v1/Contact/{gone}"), None, &[]).await;
-    assert_eq!((unknown.0, &unknown.1["Error"]), (404, &json!(true)));
 }
