@@ -1,10 +1,12 @@
 //! The resource `Archive`: rows of tables, in pages.
 
 use jiff::Timestamp;
+use reqwest::StatusCode;
 use serde_json::{Map, Value};
 use superoffice_webhook::DateTime;
 use superoffice_webhook::webhook::field::{get_ignore_case, parse_integer};
 
+use crate::call::Call;
 use crate::client::Client;
 use crate::error::ApiError;
 
@@ -13,6 +15,8 @@ pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
     /// The page has a link to another page. The link is not followed: a list is continued after the last key.
     pub(crate) has_next: bool,
+    /// The header `Date` of the response.
+    pub(crate) date: Option<Timestamp>,
 }
 
 /// A row, whose columns have the names that were requested.
@@ -36,6 +40,15 @@ impl Row {
     /// Returns the text of a column.
     pub(crate) fn text(&self, column: &str) -> Option<&str> {
         lookup(&self.0, column).and_then(Value::as_str)
+    }
+
+    /// Returns a text as it is, and the JSON of another value; an empty text for `null` and for no value.
+    pub(crate) fn exact(&self, column: &str) -> String {
+        match lookup(&self.0, column) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        }
     }
 
     /// Returns an integer, which may be written as a string.
@@ -77,8 +90,14 @@ impl Client {
     /// Reads a page of an archive.
     pub(crate) async fn archive(&self, archive: &str, query: &[(&str, String)]) -> Result<Page, ApiError> {
         let path = format!("Archive/{archive}");
-        let unexpected = |problem| ApiError::unexpected(format!("GET {path}"), problem);
-        let page = self.get(&path, query).await?;
+        let call = Call::get(&path, query);
+        let unexpected = |problem| ApiError::unexpected(call.to_string(), problem);
+        let response = self.respond(&call).await?;
+        let (is_ok, date) = (response.status == StatusCode::OK, response.date);
+        let page = self.json(&call, response)?;
+        if !is_ok {
+            return Err(unexpected("a status other than 200"));
+        }
         let has_next = page.get("odata.nextLink").and_then(Value::as_str).is_some_and(|link| !link.is_empty());
         let Some(Value::Array(rows)) = page.get("value").cloned() else {
             return Err(unexpected("no array `value`"));
@@ -87,7 +106,7 @@ impl Client {
             Value::Object(row) => Ok(Row::from(row)),
             _ => Err(unexpected("a row that is not an object")),
         };
-        Ok(Page { rows: rows.into_iter().map(row).collect::<Result<_, _>>()?, has_next })
+        Ok(Page { rows: rows.into_iter().map(row).collect::<Result<_, _>>()?, has_next, date })
     }
 }
 

@@ -51,9 +51,13 @@ impl Client {
         self.call(&Call { method, path, query: &[], body, repeat: Repeat::IfNotProcessed }).await
     }
 
-    /// Makes a call, and parses the JSON of a success. An empty body is `null`.
     async fn call(&self, call: &Call<'_>) -> Result<Value, ApiError> {
         let response = self.respond(call).await?;
+        self.json(call, response)
+    }
+
+    /// Parses the JSON of a success. An empty body is `null`.
+    pub(crate) fn json(&self, call: &Call<'_>, response: Response) -> Result<Value, ApiError> {
         let body = self.success(call, response)?;
         if body.is_empty() {
             return Ok(Value::Null);

@@ -56,6 +56,9 @@ pub enum ErrorKind {
     /// The body of a success is not as documented.
     #[error("unexpected response: {0}")]
     Unexpected(String),
+    /// The ids of a list do not ascend, so the list cannot be continued after its last id.
+    #[error("unexpected response: the ids of the list do not ascend")]
+    NotAscending,
     /// The webhook differs from the one that was read, so it was not changed.
     #[error("the webhook was changed in the meantime")]
     Changed,

@@ -29,7 +29,7 @@
 //!
 //! Each resource of the API has a module with its calls. A new call belongs to the module of its resource:
 //!
-//! - `contacts`: [`Client::contact`]
+//! - [`contacts`]: a contact, and the list of all contacts
 //! - [`webhooks`]: the webhooks, their tests, states and counters
 //! - `archives`: pages of rows
 //!
@@ -49,7 +49,7 @@ mod session;
 mod system_user;
 
 mod archives;
-mod contacts;
+pub mod contacts;
 pub mod webhooks;
 
 pub mod changes;

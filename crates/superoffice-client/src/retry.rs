@@ -50,6 +50,8 @@ pub(crate) enum Repeat {
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
+    /// The header `Date`.
+    pub(crate) date: Option<Timestamp>,
     retry_after: Option<Duration>,
 }
 
@@ -89,11 +91,12 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.no_response(&error))?;
         let (status, retry_after) = (response.status(), retry_after(response.headers(), self.now()));
-        if let Some(date) = response.headers().get(DATE).and_then(http_date) {
+        let date = response.headers().get(DATE).and_then(http_date);
+        if let Some(date) = date {
             self.note_date(date);
         }
         let body = response.bytes().await.map_err(|error| self.no_response(&error))?.into();
-        Ok(Response { status, body, retry_after })
+        Ok(Response { status, body, date, retry_after })
     }
 
     fn no_response(&self, error: &reqwest::Error) -> NoResponse {

@@ -1,14 +1,15 @@
 //! Contacts as SuperOffice sends them.
 
-use fake_superoffice::Fault;
+use fake_superoffice::{Fault, Paging};
 use serde_json::Value;
+use superoffice_client::{Client, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::support::TestBed;
 
-/// Reads a contact from a server that sends this response.
-async fn read(response: &'static str) -> Result<Option<String>, String> {
+/// Returns a client for a server that sends this response once.
+async fn client_of(response: &'static str) -> Client {
     let bed = TestBed::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut variables = bed.variables();
@@ -18,7 +19,17 @@ async fn read(response: &'static str) -> Result<Option<String>, String> {
         let _ = connection.read(&mut [0; 4096]).await;
         connection.write_all(response.as_bytes()).await.unwrap();
     });
-    bed.client_with(&variables).contact(7).await.map_err(|error| error.to_string())
+    bed.client_with(&variables)
+}
+
+/// Reads a contact from a server that sends this response.
+async fn read(response: &'static str) -> Result<Option<String>, String> {
+    client_of(response).await.contact(7).await.map_err(|error| error.to_string())
+}
+
+/// Returns a response with these rows of an archive.
+fn archive(rows: &str) -> &'static str {
+    format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{{\"value\":[{rows}]}}").leak()
 }
 
 #[tokio::test]
@@ -56,4 +67,61 @@ async fn other_responses_are_errors_with_their_status() {
         bed.superoffice.script("GET Contact/7", [Fault::Status(status); 4]);
         assert_eq!(bed.client().contact(7).await.unwrap_err().status(), Some(status));
     }
+}
+
+#[tokio::test]
+async fn list_has_every_contact_that_is_not_deleted_in_pages_by_key() {
+    let bed = TestBed::start().await;
+    for _ in 0..5 {
+        bed.superoffice.create_contact();
+    }
+    bed.pass(60);
+    bed.superoffice.change_contact(2);
+    bed.superoffice.soft_delete_contact(3);
+    bed.superoffice.set_paging(Paging { rows: 2, ..Paging::default() });
+    bed.superoffice.clear_requests();
+    let client = bed.client();
+    let (mut after, mut listed, mut sizes) = (0, Vec::new(), Vec::new());
+    loop {
+        let page = client.contact_page(after, 1000).await.unwrap();
+        assert_eq!(page.date, Some(bed.now()));
+        sizes.push(page.contacts.len());
+        let Some(last) = page.contacts.last() else { break };
+        after = last.id;
+        listed.extend(page.contacts.into_iter().map(|contact| (contact.id, contact.registered, contact.updated)));
+    }
+    let never = |id| (id, "2026-11-24T09:00:00Z".to_owned(), "0001-01-01T00:00:00".to_owned());
+    let changed = (2, "2026-11-24T09:00:00Z".to_owned(), "2026-11-24T09:01:00Z".to_owned());
+    assert_eq!(listed, [never(1), changed, never(4), never(5)]);
+    assert_eq!(sizes, [2, 2, 0]);
+    let requests = bed.superoffice.requests();
+    let filters: Vec<&str> = requests.iter().map(|request| request.query["$filter"].as_str()).collect();
+    assert_eq!(filters, ["contact.contact_id gt 0", "contact.contact_id gt 2", "contact.contact_id gt 5"]);
+    let query = |name: &str| requests[0].query[name].as_str();
+    assert_eq!(query("$select"), "contact.contact_id,contact.registered,contact.updated");
+    assert_eq!((query("$orderby"), query("$top")), ("contact.contact_id", "1000"));
+
+    assert!(client.lists_contact(5).await.unwrap());
+    assert!(!client.lists_contact(3).await.unwrap());
+    assert!(!client.lists_contact(6).await.unwrap());
+}
+
+#[tokio::test]
+async fn ids_that_do_not_ascend_are_an_error() {
+    for (after, rows) in [
+        (7, r#"{"PrimaryKey":"7"}"#),
+        (0, r#"{"PrimaryKey":"0"},{"PrimaryKey":"7"}"#),
+        (0, r#"{"PrimaryKey":"7"},{"PrimaryKey":"7"}"#),
+        (0, r#"{"PrimaryKey":"8"},{"PrimaryKey":"7"}"#),
+    ] {
+        let error = client_of(archive(rows)).await.contact_page(after, 1000).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::NotAscending, "{rows}");
+    }
+}
+
+#[tokio::test]
+async fn list_with_another_contact_says_nothing_about_a_contact() {
+    let error = client_of(archive(r#"{"PrimaryKey":"8"}"#)).await.lists_contact(7).await.unwrap_err();
+    let expected = "GET Archive/dynamic: unexpected response: the condition on contact.contact_id has no effect";
+    assert_eq!(error.to_string(), expected);
 }
