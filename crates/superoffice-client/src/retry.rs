@@ -23,6 +23,8 @@ pub struct Limits {
     pub first_wait: Duration,
     /// The longest wait that a `Retry-After` header may ask for.
     pub longest_wait: Duration,
+    /// A call that is answered with 401 is repeated once with a new ticket.
+    pub renews_tickets: bool,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             attempts: 4,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(60),
+            renews_tickets: true,
         }
     }
 }

@@ -84,7 +84,8 @@ impl Client {
         if refuses_offsets(&response) && !self.session.refuses_offsets.swap(true, Ordering::Relaxed) {
             response = self.authenticated(call).await?;
         }
-        if !self.end_session(response.status).await {
+        let is_refused = response.status == StatusCode::UNAUTHORIZED && !self.limits.renews_tickets;
+        if !self.end_session(response.status).await || is_refused {
             return Ok(response);
         }
         let response = self.authenticated(call).await?;

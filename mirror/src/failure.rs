@@ -1,0 +1,99 @@
+//! The reasons of failures. Each consists of fixed words and a status, and never contains text from an answer.
+
+use superoffice_client::{ApiError, ErrorKind};
+
+use crate::table::TableError;
+
+/// The reason why a contact's row was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// SuperOffice answered with another status than expected.
+    #[error("SuperOffice answered with status {0}")]
+    Status(u16),
+    /// SuperOffice did not answer.
+    #[error("SuperOffice did not answer in time")]
+    Timeout,
+    /// There is no connection to SuperOffice.
+    #[error("SuperOffice is unreachable")]
+    Unreachable,
+    /// The system user got no ticket.
+    #[error("SuperOffice rejected the system user")]
+    SignIn,
+    /// The environment has no base URL for the tenant.
+    #[error("the tenant has no usable base URL")]
+    NoBaseUrl,
+    /// The answer is neither the contact nor the statement that it does not exist.
+    #[error("SuperOffice's answer is not as documented")]
+    Unexpected,
+    /// The ids of SuperOffice's list do not ascend.
+    #[error("the ids of the list do not ascend")]
+    NotAscending,
+    /// The answer says that the contact does not exist, and SuperOffice's list has it.
+    #[error("the list contradicts the answer that the contact does not exist")]
+    Contradicted,
+    /// SuperOffice's list, filtered by the contact's id, was not read.
+    #[error("the list, filtered by the contact: {0}")]
+    List(Box<Self>),
+    /// Others wrote the row after every attempt to read it.
+    #[error("the row changed during every attempt")]
+    Contended,
+    /// The table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// An earlier failure in this invocation concerns the whole tenant.
+    #[error("the tenant was given up for this invocation")]
+    GivenUp,
+    /// SuperOffice throttled an earlier call of this invocation.
+    #[error("SuperOffice throttled an earlier call of this invocation")]
+    Throttled,
+    /// The time of the invocation has passed.
+    #[error("the time of the invocation did not suffice")]
+    OutOfTime,
+    /// The event names a tenant that the mirror does not have.
+    #[error("the tenant is not in the list of tenants")]
+    UnknownTenant,
+    /// The tenant's credentials cannot be used.
+    #[error("the tenant's credentials are unusable")]
+    UnusableTenant,
+    /// The message is not an event, or its signature is missing or wrong.
+    #[error("the message cannot be decoded")]
+    Undecodable,
+}
+
+impl Failure {
+    /// Returns the status of SuperOffice's answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(*status),
+            Self::List(failure) => failure.status(),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if SuperOffice refused the credentials.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::List(failure) => failure.is_unauthorized(),
+            failure => *failure == Self::SignIn || failure.status() == Some(401),
+        }
+    }
+
+    /// Returns `true` if the failure says nothing about SuperOffice.
+    pub fn is_of_table(&self) -> bool {
+        matches!(self, Self::Table(_) | Self::Contended)
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error.kind() {
+            ErrorKind::Unreachable { .. } => Self::Unreachable,
+            ErrorKind::Timeout(_) => Self::Timeout,
+            ErrorKind::Ticket(_) | ErrorKind::InvalidCredential => Self::SignIn,
+            ErrorKind::NoBaseUrl { .. } => Self::NoBaseUrl,
+            ErrorKind::NotAscending => Self::NotAscending,
+            _ => error.status().map_or(Self::Unexpected, Self::Status),
+        }
+    }
+}

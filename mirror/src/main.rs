@@ -1,0 +1,99 @@
+//! The Lambda function: configuration, connections, batches.
+
+// The SDK's futures are nested deeper than the compiler's default limit of 128 queries.
+#![recursion_limit = "256"]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use jiff::Timestamp;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::{Value, json};
+use superoffice_client::{Client, Limits};
+use superoffice_consumer::Batch;
+use superoffice_webhook::{Verifier, log_line};
+use superoffice_webhook_mirror::batch;
+use superoffice_webhook_mirror::config::Config;
+use superoffice_webhook_mirror::dynamodb::DynamoTable;
+use superoffice_webhook_mirror::tenants::SingleTenant;
+use tokio::time::Instant;
+
+/// The time before the end of the invocation at which a batch stops, so that its response is sent.
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// The function, with its connections.
+struct Mirror {
+    tenants: SingleTenant<Client>,
+    table: DynamoTable,
+    verifier: Option<Verifier>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match start().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In JSON, one line with a level, so that it is found and counted as an error. Otherwise in readable lines.
+            if std::env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
+                eprintln!("{}", json!({"level": "ERROR", "message": error.to_string()}));
+            } else {
+                eprintln!("{error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start() -> Result<(), lambda_runtime::Error> {
+    let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
+    let table = DynamoTable::new(dynamodb(config.table_region()).await, &config.table);
+    let client = Client::with(config.connection.clone(), limits(), Arc::new(Timestamp::now))?;
+    let mirror = Mirror { tenants: SingleTenant::new(config.tenant(), client), table, verifier: config.verifier };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&mirror, event).await)).await
+}
+
+/// Returns the limits of a call of SuperOffice. The queue repeats a failed contact.
+fn limits() -> Limits {
+    Limits {
+        connect: Duration::from_secs(3),
+        attempt: Duration::from_secs(8),
+        attempts: 1,
+        renews_tickets: false,
+        ..Limits::default()
+    }
+}
+
+async fn dynamodb(region: Option<&str>) -> aws_sdk_dynamodb::Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(3))
+        .operation_timeout(Duration::from_secs(8))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard());
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    aws_sdk_dynamodb::Client::new(&loader.load().await)
+}
+
+/// Handles a batch of messages.
+async fn invoke(mirror: &Mirror, event: LambdaEvent<Value>) -> Result<Value, lambda_runtime::Error> {
+    let context = &event.context;
+    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    let deadline = Instant::now() + left.saturating_sub(RESERVE);
+    let batch: Batch = serde_json::from_value(event.payload)?;
+    let (response, report) =
+        batch::handle(&mirror.tenants, &mirror.table, mirror.verifier.as_ref(), &batch, deadline).await;
+    log_line::write(report.line(&context.env_config.function_name, &context.request_id, Timestamp::now()));
+    Ok(serde_json::to_value(response)?)
+}

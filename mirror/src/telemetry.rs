@@ -1,0 +1,107 @@
+//! The line that the mirror writes to its log for each invocation.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use superoffice_webhook::log_line::{LogLine, is_zero};
+
+use crate::failure::Failure;
+use crate::visit::Outcome;
+
+/// The number of reasons in a line at most.
+const MAX_REASONS: usize = 100;
+/// The number of a tenant's characters in a line at most. A message of the queue can contain any name.
+const MAX_TENANT: usize = 100;
+
+/// The facts about an invocation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Lambda's id of the invocation.
+    pub request_id: String,
+    /// The metrics.
+    #[serde(skip)]
+    pub metrics: Metrics,
+    /// The number of messages.
+    pub messages: usize,
+    /// The number of messages that are received again.
+    pub failed_messages: usize,
+    /// The failures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// The number of further failures.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted_reasons: u64,
+}
+
+/// A failure: fixed words, a status, an id and a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// The tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The contact's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<i64>,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The metrics of an invocation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Metrics {
+    /// The number of contacts that were written because they are new or have changed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub written: u64,
+    /// The number of contacts that were replaced by a tombstone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub removed: u64,
+    /// The number of contacts that had not changed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unchanged: u64,
+    /// The number of messages that failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mirror_failed: u64,
+    /// The time from the oldest handled event to its write, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror_lag: Option<i64>,
+}
+
+impl Report {
+    /// Adds a failure, as far as the line has room for it.
+    pub fn add_reason(&mut self, tenant: Option<&str>, contact: Option<i64>, failure: &Failure) {
+        if self.reasons.len() == MAX_REASONS {
+            self.omitted_reasons += 1;
+            return;
+        }
+        let tenant = tenant.map(|tenant| tenant.chars().take(MAX_TENANT).collect());
+        self.reasons.push(Reason { tenant, contact, reason: failure.to_string() });
+    }
+
+    /// Adds a contact that was written. `oldest` is the time of its oldest event.
+    pub fn add_contact(&mut self, outcome: Outcome, oldest: Option<Timestamp>, written_at: Timestamp) {
+        self.add_outcome(outcome);
+        // A clock that is behind SuperOffice's would make the time negative.
+        let lag = oldest.map(|oldest| written_at.as_millisecond() - oldest.as_millisecond()).filter(|lag| *lag >= 0);
+        self.metrics.mirror_lag = self.metrics.mirror_lag.max(lag);
+    }
+
+    /// Counts a contact that was written.
+    pub fn add_outcome(&mut self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Written => &mut self.metrics.written,
+            Outcome::Removed => &mut self.metrics.removed,
+            Outcome::Unchanged => &mut self.metrics.unchanged,
+        };
+        *count += 1;
+    }
+
+    /// Returns the line without a line feed.
+    pub fn line(&self, function_name: &str, request_id: &str, now: Timestamp) -> String {
+        let failed = u64::try_from(self.failed_messages).unwrap_or(u64::MAX);
+        let metrics = Metrics { mirror_failed: failed, ..self.metrics.clone() };
+        let report = Self { request_id: request_id.to_owned(), ..self.clone() };
+        LogLine::new(function_name, now, metrics, report).to_json()
+    }
+}
