@@ -1,8 +1,6 @@
 //! One run: state of the webhook, reactivation, sweep, signals.
 
 use std::collections::BinaryHeap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, ComparisonError, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::{LogError, Logs};
+use recovery::signaler::{self, Halt, Signaler, Sleep};
 use superoffice_client::changes::Change;
 use superoffice_client::registration::ManagedWebhooks;
 use superoffice_client::webhooks::{RESYNC_EVENT, State, Webhook};
 use superoffice_client::{ApiError, Client, SecretString};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, Mode};
 use crate::history::{History, LONGEST_WINDOW, Unfinished};
@@ -26,8 +25,6 @@ const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 const GRACE: SignedDuration = SignedDuration::from_mins(2);
 /// A webhook is reactivated at most once in this time.
 const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// The period that is searched for a successful delivery.
-const PRESENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A run did not complete.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +49,14 @@ impl From<ComparisonError> for RunError {
     }
 }
 
-/// Waits for a while. Tests pass their own function.
-pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
 /// The time that parts of a run take at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The time after which a sweep is left to the next run. It always makes some progress.
     pub sweep: Duration,
-    /// The wait before each look at the log for the event of the first signal.
+    /// The longest wait before a look at the log for the event of a signal.
     pub look_every: Duration,
-    /// The number of looks.
+    /// The number of looks in vain that ends the signals.
     pub looks: u32,
 }
 
@@ -125,7 +119,7 @@ impl Watchdog {
     /// Runs once. The report tells how far the run got, whether or not it completed.
     pub async fn run(&self, deadline: Instant) -> Report {
         let mut report = Report { mode: self.mode.as_str().to_owned(), ..Report::default() };
-        let result = tokio::time::timeout_at(deadline, self.steps(&mut report, deadline)).await;
+        let result = timeout_at(deadline, self.steps(&mut report, deadline)).await;
         let result = result.unwrap_or(Err(RunError::Deadline));
         report.error = result.err().map(|error| error.to_string());
         report
@@ -323,45 +317,40 @@ impl Watchdog {
 
     /// Signals contacts. Unless deliveries are known to succeed at present, the first one shows whether they do.
     async fn signal(&self, contacts: &[i64], deadline: Instant, report: &mut Report) -> Result<(), RunError> {
-        let now = self.client.now();
-        let mut confirmed = self.ledger.last_succeeded(now.saturating_sub(PRESENT).unwrap_or(now)).await? == Some(true);
+        let Pace { look_every, looks, .. } = self.pace;
+        let pace = signaler::Pace { look_every, looks, ..signaler::Pace::default() };
+        let mut signaler = Signaler::new(&self.client, &self.ledger, pace, &self.sleep).trusting_recent_deliveries();
         // Some time is left for the log line.
         let end = deadline.checked_sub(Duration::from_secs(10)).unwrap_or(deadline);
         for contact in contacts {
-            if Instant::now() >= end {
-                report.note("the remaining contacts are left to the next run");
+            if !may_continue(&mut signaler, end, report).await? {
                 return Ok(());
             }
-            let signaled = self.client.now();
-            match self.client.signal_resync(*contact).await {
+            match signaler.signal(*contact).await {
                 Ok(()) => report.resynced += 1,
-                Err(error) if error.is_specific() => {
-                    report.note(format!("contact {contact}: {error}"));
-                    continue;
-                }
+                Err(error) if error.is_specific() => report.note(format!("contact {contact}: {error}")),
                 Err(error) => return Err(error.into()),
             }
-            if !confirmed {
-                if !self.delivery_succeeds(signaled).await? {
-                    report.note(format!("contact {contact} was signaled but did not arrive; the remaining contacts are left to the next run"));
-                    return Ok(());
-                }
-                confirmed = true;
-            }
         }
-        Ok(())
+        may_continue(&mut signaler, end, report).await.map(drop)
     }
+}
 
-    /// Waits until the log shows whether the latest delivery since a point in time succeeded.
-    async fn delivery_succeeds(&self, since: Timestamp) -> Result<bool, LogError> {
-        for _ in 0..self.pace.looks {
-            (self.sleep)(self.pace.look_every).await;
-            if let Some(succeeded) = self.ledger.last_succeeded(since).await? {
-                return Ok(succeeded);
-            }
+/// Waits until the next contact may be signaled. Otherwise, reports the reason and returns `false`.
+async fn may_continue(signaler: &mut Signaler<'_>, end: Instant, report: &mut Report) -> Result<bool, RunError> {
+    const REST: &str = "the remaining contacts are left to the next run";
+    if Instant::now() < end
+        && let Ok(result) = timeout_at(end, signaler.ready()).await
+    {
+        match result {
+            Ok(()) => return Ok(true),
+            Err(Halt::Log(error)) => return Err(error.into()),
+            Err(halt) => report.note(format!("{halt}; {REST}")),
         }
-        Ok(false)
+    } else {
+        report.note(REST);
     }
+    Ok(false)
 }
 
 /// The result of a sweep.

@@ -73,39 +73,36 @@ impl DeliveryLog {
         mut found: impl FnMut(Handled) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
         self.logs
-            .read(&self.log_group, FILTER, since, |written, line| match self.parse(written, line) {
-                Some(Outcome::Handled(handled)) => found(handled),
-                _ => ControlFlow::Continue(()),
+            .read(&self.log_group, FILTER, since, |written, line| {
+                match self.parse(written, line).and_then(|delivery| delivery.handled()) {
+                    Some(handled) => found(handled),
+                    None => ControlFlow::Continue(()),
+                }
             })
             .await
     }
 
-    /// Returns `true` if the latest contact event since a point in time was handled, `false` if it failed, and `None`
-    /// if there was no event.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if the log cannot be read.
-    pub async fn last_succeeded(&self, since: Timestamp) -> Result<Option<bool>, LogError> {
-        let mut last: Option<(Timestamp, bool)> = None;
+    /// Passes the deliveries of contact events since a point in time to `found`, each with its line and the time under
+    /// which CloudWatch files the line.
+    pub(crate) async fn deliveries(
+        &self,
+        since: Timestamp,
+        mut found: impl FnMut(Timestamp, &str, &Delivery),
+    ) -> Result<(), LogError> {
         self.logs
-            .read(&self.log_group, FILTER, since, |written, line| {
-                let success = self.parse(written, line).map(|outcome| matches!(outcome, Outcome::Handled(_)));
-                if let Some(success) = success
-                    && last.is_none_or(|(latest, _)| latest <= written)
-                {
-                    last = Some((written, success));
+            .read(&self.log_group, FILTER, since, |filed, line| {
+                if let Some(delivery) = self.parse(filed, line) {
+                    found(filed, line, &delivery);
                 }
                 ControlFlow::Continue(())
             })
-            .await?;
-        Ok(last.map(|(_, success)| success))
+            .await
     }
 
-    /// Parses a line; `None` unless it reports a contact event of the tenant that was handled or failed.
-    fn parse(&self, written: Timestamp, line: &str) -> Option<Outcome> {
+    /// Parses a line; `None` unless it reports a contact event of the tenant that was forwarded, ignored or failed.
+    fn parse(&self, filed: Timestamp, line: &str) -> Option<Delivery> {
         let line = RequestLine::parse(line)?;
-        let (request, written) = (&line.properties, line.written_at().unwrap_or(written));
+        let (request, written) = (&line.properties, line.written_at().unwrap_or(filed));
         let event = request.event.as_deref().filter(|event| is_contact_event(event))?;
         // The name that on-site installations use, if they name themselves at all.
         let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
@@ -114,20 +111,46 @@ impl DeliveryLog {
         {
             return None;
         }
-        match request.outcome.as_ref() {
-            FORWARDED => {}
-            IGNORED if !event.eq_ignore_ascii_case(RESYNC_EVENT) => {}
-            FAILED => return Some(Outcome::Failed),
+        let outcome = match request.outcome.as_ref() {
+            FORWARDED => Outcome::Forwarded,
+            IGNORED => Outcome::Ignored,
+            FAILED => Outcome::Failed,
             _ => return None,
-        }
+        };
+        let is_resync = event.eq_ignore_ascii_case(RESYNC_EVENT);
         let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
-        Some(Outcome::Handled(Handled { primary_key: request.primary_key?, written, delay }))
+        Some(Delivery { outcome, is_resync, primary_key: request.primary_key, written, delay })
+    }
+}
+
+/// The delivery of a contact event.
+pub(crate) struct Delivery {
+    pub(crate) outcome: Outcome,
+    /// The event is `contact.resync`.
+    pub(crate) is_resync: bool,
+    pub(crate) primary_key: Option<i64>,
+    /// The time of the line, by AWS's clock.
+    pub(crate) written: Timestamp,
+    delay: Option<SignedDuration>,
+}
+
+impl Delivery {
+    /// Returns the event, if it was handled.
+    fn handled(&self) -> Option<Handled> {
+        match self.outcome {
+            Outcome::Forwarded => {}
+            Outcome::Ignored if !self.is_resync => {}
+            Outcome::Ignored | Outcome::Failed => return None,
+        }
+        Some(Handled { primary_key: self.primary_key?, written: self.written, delay: self.delay })
     }
 }
 
 /// The outcome of a delivery.
-enum Outcome {
-    Handled(Handled),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Forwarded,
+    Ignored,
     Failed,
 }
 
@@ -157,10 +180,8 @@ mod tests {
         let config =
             aws_sdk_cloudwatchlogs::Config::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12());
         let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-        match DeliveryLog::new(logs, "group", tenant).parse("2026-11-24T09:00:10Z".parse().unwrap(), line) {
-            Some(Outcome::Handled(handled)) => Some(handled),
-            _ => None,
-        }
+        let log = DeliveryLog::new(logs, "group", tenant);
+        log.parse("2026-11-24T09:00:10Z".parse().unwrap(), line)?.handled()
     }
 
     fn handled(written: &str, delay: Option<i64>) -> Option<Handled> {

@@ -1,9 +1,11 @@
-//! Finds the contacts whose last change never arrived at the function.
+//! Finds the contacts whose last change never arrived at the function, and signals contacts.
 //!
 //! - [`delivery_log`] reads the function's log: the events that it forwarded, ignored or could not forward.
 //! - [`logs`] reads any log in CloudWatch.
 //! - [`comparison`] compares the changes that SuperOffice lists with the delivery log.
+//! - [`signaler`] makes SuperOffice signal contacts, and stops if their events do not arrive.
 
 pub mod comparison;
 pub mod delivery_log;
 pub mod logs;
+pub mod signaler;

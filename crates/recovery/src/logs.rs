@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -13,7 +14,12 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use superoffice_client::with_causes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 
+/// The time between the starts of two calls, for at most two calls per second: AWS limits `FilterLogEvents` to a few
+/// calls per second for a whole account.
+const CALL_INTERVAL: Duration = Duration::from_millis(550);
 /// CloudWatch can repeat a token while it searches, but not for ever. A page without a token ends the log.
 const MAX_REPEATED_TOKENS: usize = 100;
 
@@ -37,6 +43,9 @@ impl LogError {
 #[derive(Clone, Debug)]
 pub struct Logs {
     client: aws_sdk_cloudwatchlogs::Client,
+    interval: Duration,
+    /// The earliest time of the next call, of all clones.
+    next_call: Arc<Mutex<Instant>>,
 }
 
 impl Logs {
@@ -62,7 +71,14 @@ impl Logs {
 
     /// Uses a client that is configured already.
     pub fn new(client: aws_sdk_cloudwatchlogs::Client) -> Self {
-        Self { client }
+        Self { client, interval: CALL_INTERVAL, next_call: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// Makes calls without waits between them, for tests against a log in the same process.
+    #[must_use]
+    pub fn without_waits(mut self) -> Self {
+        self.interval = Duration::ZERO;
+        self
     }
 
     /// Passes the lines written since a point in time to `found`, oldest first, until it breaks.
@@ -80,6 +96,7 @@ impl Logs {
         let mut next: Option<String> = None;
         let (mut tokens, mut repeated) = (HashSet::new(), 0);
         loop {
+            self.turn().await;
             let page = self
                 .client
                 .filter_log_events()
@@ -114,6 +131,13 @@ impl Logs {
                 }
             }
         }
+    }
+
+    /// Waits until the next call may be made.
+    async fn turn(&self) {
+        let mut next_call = self.next_call.lock().await;
+        sleep_until(*next_call).await;
+        *next_call = Instant::now() + self.interval;
     }
 }
 

@@ -166,5 +166,5 @@ fn logs(installation: &Installation) -> Logs {
         .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
-    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
+    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config)).without_waits()
 }

@@ -4,4 +4,5 @@
 
 mod comparison;
 mod delivery_log;
+mod signaler;
 mod support;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use fake_superoffice::{Installation, LOG_GROUP, SECRET, START, TENANT, WEBHOOK_URL};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
 use superoffice_client::changes::Change;
 use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
-use superoffice_client::{Client, Limits};
+use superoffice_client::{Client, Clock, Limits};
 use superoffice_webhook::env::Environment;
 
 /// An installation with clients for it.
@@ -32,15 +32,29 @@ impl TestBed {
         Self(Installation::start().await)
     }
 
+    /// Starts at a time that is ahead of the local clock.
+    pub(crate) async fn start_ahead(time: SignedDuration) -> Self {
+        Self(Installation::start_at(Timestamp::now() + time, 0).await)
+    }
+
     /// Returns a client that repeats a call without a wait.
     pub(crate) fn client(&self) -> Client {
+        let clock = self.clock.clone();
+        self.client_with_clock(Arc::new(move || clock.now()))
+    }
+
+    /// Returns a client that uses the system's clock.
+    pub(crate) fn client_with_local_clock(&self) -> Client {
+        self.client_with_clock(Arc::new(Timestamp::now))
+    }
+
+    fn client_with_clock(&self, clock: Clock) -> Client {
         let variables = self.variables();
         let lookup = |name: &str| variables.get(name).cloned();
         let mut environment = Environment::new(&lookup);
         let connection = settings::connection(&mut environment);
         let limits = Limits { first_wait: Duration::from_millis(1), ..Limits::default() };
-        let clock = self.clock.clone();
-        Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap()
+        Client::with(environment.finish(connection).unwrap(), limits, clock).unwrap()
     }
 
     pub(crate) fn ledger(&self) -> DeliveryLog {
@@ -80,7 +94,7 @@ pub(crate) fn client_of_logs(url: impl Into<String>) -> Logs {
         .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
-    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config))
+    Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config)).without_waits()
 }
 
 pub(crate) fn desired() -> Desired {

@@ -1,0 +1,338 @@
+//! Signals `contact.resync` for contacts, and stops if the events do not arrive.
+//!
+//! SuperOffice disables a webhook after a few failed deliveries, and then every event is lost. So the first signal is a
+//! canary: no other signal follows until the log shows that its event was forwarded. Later, the log is watched, and only
+//! a few signals are on their way at a time. So an outage stops the signals even if it prevents every log line.
+
+mod watch;
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use superoffice_client::webhooks::RESYNC_EVENT;
+use superoffice_client::{ApiError, Client};
+use tokio::time::Instant;
+
+use self::watch::Watch;
+use crate::delivery_log::{Delivery, DeliveryLog, Outcome};
+use crate::logs::LogError;
+
+/// The number of signals that are made at most before an event was forwarded.
+const MAX_UNCONFIRMED: u32 = 3;
+/// The number of signals whose events are on their way at most. One of them can be the first failed delivery.
+const WINDOW: usize = 25;
+/// The number of events that may get lost without a trace while others arrive.
+const MAX_LOST: usize = 25;
+/// The log is read at least this often while events are on their way.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The first wait for a missing event, as a part of the longest wait.
+const FIRST_WAIT: u32 = 8;
+/// The period before the first signal whose deliveries are no news. It also covers a local clock that is ahead of AWS's.
+const PRESENT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Waits for a while. Tests pass their own function.
+pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// The times between signals, and between looks at the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The shortest time between two signals.
+    pub interval: Duration,
+    /// The longest wait before a look at the log for a missing event. The first waits are shorter.
+    pub look_every: Duration,
+    /// The number of looks in a row that find no missing event, after which the events count as lost.
+    pub looks: u32,
+}
+
+impl Default for Pace {
+    /// One signal after another, and three minutes for an event.
+    fn default() -> Self {
+        Self { interval: Duration::ZERO, look_every: Duration::from_secs(3), looks: 62 }
+    }
+}
+
+impl Pace {
+    /// Limits the number of signals per second.
+    #[must_use]
+    pub fn with_rate(mut self, per_second: u32) -> Self {
+        self.interval = Duration::from_secs(1) / per_second.max(1);
+        self
+    }
+
+    /// Returns the wait before a look: none at first, and then twice as long each time.
+    fn wait(&self, in_vain: u32) -> Duration {
+        let Some(doublings) = in_vain.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        (self.look_every / FIRST_WAIT).saturating_mul(1 << doublings.min(16)).min(self.look_every)
+    }
+
+    /// Returns the time after which an event counts as lost if later events have arrived.
+    fn patience(&self) -> Duration {
+        self.look_every * self.looks
+    }
+}
+
+/// The reason for which no further contact may be signaled.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The event of this contact did not arrive.
+    #[error("contact {0} was signaled but did not arrive")]
+    NotArrived(i64),
+    /// The function ignored a signal's event.
+    #[error("the function ignored the event of a signal: FORWARD_EVENTS does not match {RESYNC_EVENT}")]
+    Ignored,
+    /// The log shows a failed delivery.
+    #[error("a delivery failed")]
+    DeliveryFailed,
+    /// The first signals failed, each with an error that may concern one contact only.
+    #[error("the first {MAX_UNCONFIRMED} signals failed")]
+    SignalsFailed,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A contact whose event has not been seen in the log.
+struct Open {
+    contact: i64,
+    /// The position in the order of signals.
+    number: u64,
+    since: Instant,
+}
+
+/// Signals contacts one after another.
+pub struct Signaler<'a> {
+    client: &'a Client,
+    log: &'a DeliveryLog,
+    pace: Pace,
+    sleep: &'a Sleep,
+    trusts_recent: bool,
+    /// Known after the first look.
+    watch: Option<Watch>,
+    /// An event was forwarded recently.
+    is_confirmed: bool,
+    signals: u64,
+    /// The number of signals that may have had an effect, before the first confirmation.
+    unconfirmed: u32,
+    /// Oldest first.
+    open: Vec<Open>,
+    /// The latest signal whose event was forwarded.
+    latest_arrival: u64,
+    /// Those that the caller has not taken.
+    lost: Vec<i64>,
+    lost_count: usize,
+    last_signal: Option<Instant>,
+    last_look: Instant,
+}
+
+impl std::fmt::Debug for Signaler<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signaler").field("signals", &self.signals).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Signaler<'a> {
+    /// Creates a signaler for a tenant, and for the log of the function that receives its events.
+    pub fn new(client: &'a Client, log: &'a DeliveryLog, pace: Pace, sleep: &'a Sleep) -> Self {
+        Self {
+            client,
+            log,
+            pace,
+            sleep,
+            trusts_recent: false,
+            watch: None,
+            is_confirmed: false,
+            signals: 0,
+            unconfirmed: 0,
+            open: Vec::new(),
+            latest_arrival: 0,
+            lost: Vec::new(),
+            lost_count: 0,
+            last_signal: None,
+            last_look: Instant::now(),
+        }
+    }
+
+    /// Needs no canary if the latest delivery of the last ten minutes succeeded.
+    #[must_use]
+    pub fn trusting_recent_deliveries(mut self) -> Self {
+        self.trusts_recent = true;
+        self
+    }
+
+    /// Waits until the next contact may be signaled. The wait may be given up and repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt`] if no further contact may be signaled.
+    pub async fn ready(&mut self) -> Result<(), Halt> {
+        if self.watch.is_none() {
+            self.begin().await?;
+        }
+        let allowed = if self.is_confirmed { WINDOW } else { 1 };
+        if self.open.len() >= allowed {
+            self.wait(allowed - 1).await?;
+        } else if !self.open.is_empty() && self.last_look.elapsed() >= LOOK_INTERVAL {
+            self.look().await?;
+        }
+        if !self.is_confirmed && self.unconfirmed >= MAX_UNCONFIRMED {
+            return Err(Halt::SignalsFailed);
+        }
+        let left = self.last_signal.map(|last| self.pace.interval.saturating_sub(last.elapsed()));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            (self.sleep)(left).await;
+        }
+        Ok(())
+    }
+
+    /// Signals a contact, after [`ready`](Self::ready).
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`] if the call failed. If the error [is specific](ApiError::is_specific), other contacts can be
+    /// signaled.
+    pub async fn signal(&mut self, contact: i64) -> Result<(), ApiError> {
+        self.last_signal = Some(Instant::now());
+        let result = self.client.signal_resync(contact).await;
+        let has_effect = result.as_ref().err().is_none_or(|error| !error.is_refusal());
+        self.unconfirmed += u32::from(has_effect && !self.is_confirmed);
+        result?;
+        self.signals += 1;
+        self.open.push(Open { contact, number: self.signals, since: Instant::now() });
+        Ok(())
+    }
+
+    /// Waits until the log shows the event of every signal. The wait may be given up and repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt`] if an event did not arrive.
+    pub async fn settle(&mut self) -> Result<(), Halt> {
+        self.wait(0).await
+    }
+
+    /// Returns the number of contacts that were signaled.
+    pub fn signals(&self) -> u64 {
+        self.signals
+    }
+
+    /// Returns the contact that was signaled first of those whose events may still arrive.
+    pub fn first_open(&self) -> Option<i64> {
+        self.open.first().map(|open| open.contact)
+    }
+
+    /// Returns the contacts whose events got lost since the last call of this method: later events have arrived.
+    pub fn take_lost(&mut self) -> Vec<i64> {
+        mem::take(&mut self.lost)
+    }
+
+    /// Reads the log before the first signal.
+    async fn begin(&mut self) -> Result<(), LogError> {
+        let now = self.client.now();
+        let before = |time: Timestamp| time.saturating_sub(PRESENT).unwrap_or(time);
+        let recent = before(now);
+        let superoffice = now.saturating_add(self.client.clock_offset()).unwrap_or(now);
+        let mut watch = Watch::since(before(now.min(superoffice)));
+        let mut last: Option<(Timestamp, bool)> = None;
+        watch
+            .look(self.log, |delivery| {
+                let succeeded = match delivery.outcome {
+                    Outcome::Ignored if delivery.is_resync => return,
+                    outcome => outcome != Outcome::Failed,
+                };
+                if delivery.written >= recent && last.is_none_or(|(latest, _)| latest <= delivery.written) {
+                    last = Some((delivery.written, succeeded));
+                }
+            })
+            .await?;
+        self.is_confirmed = self.trusts_recent && last.is_some_and(|(_, succeeded)| succeeded);
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    /// Reads the log until at most this number of events is missing.
+    async fn wait(&mut self, allowed: usize) -> Result<(), Halt> {
+        let mut in_vain = 0;
+        while self.open.len() > allowed {
+            if in_vain >= self.pace.looks {
+                return Err(self.not_arrived());
+            }
+            (self.sleep)(self.pace.wait(in_vain)).await;
+            in_vain = if self.look().await? { 0 } else { in_vain + 1 };
+        }
+        Ok(())
+    }
+
+    /// Reads the new lines of the log. Returns `true` if an event has arrived.
+    async fn look(&mut self) -> Result<bool, Halt> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(false);
+        };
+        let (open, latest_arrival) = (&mut self.open, &mut self.latest_arrival);
+        let (mut has_arrived, mut has_failed, mut is_ignored) = (false, false, false);
+        let found = |delivery: &Delivery| match delivery.outcome {
+            Outcome::Failed => has_failed = true,
+            Outcome::Ignored => is_ignored |= delivery.is_resync,
+            Outcome::Forwarded if delivery.is_resync => {
+                let position = open.iter().position(|open| Some(open.contact) == delivery.primary_key);
+                if let Some(position) = position {
+                    *latest_arrival = (*latest_arrival).max(open.remove(position).number);
+                    has_arrived = true;
+                }
+            }
+            Outcome::Forwarded => {}
+        };
+        watch.look(self.log, found).await?;
+        self.last_look = Instant::now();
+        if is_ignored {
+            return Err(Halt::Ignored);
+        }
+        if has_failed && self.is_confirmed {
+            return Err(Halt::DeliveryFailed);
+        }
+        // SuperOffice may have repeated the canary's delivery with success.
+        if has_failed && !has_arrived {
+            return Err(self.not_arrived());
+        }
+        self.is_confirmed |= has_arrived;
+        self.give_up_lost()?;
+        Ok(has_arrived)
+    }
+
+    /// No longer waits for old events that later ones have overtaken.
+    fn give_up_lost(&mut self) -> Result<(), Halt> {
+        let (patience, latest_arrival) = (self.pace.patience(), self.latest_arrival);
+        let is_lost = |open: &mut Open| open.number < latest_arrival && open.since.elapsed() > patience;
+        for open in self.open.extract_if(.., is_lost) {
+            self.lost_count += 1;
+            self.lost.push(open.contact);
+        }
+        match self.lost.last() {
+            Some(contact) if self.lost_count >= MAX_LOST => Err(Halt::NotArrived(*contact)),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_arrived(&self) -> Halt {
+        self.first_open().map_or(Halt::DeliveryFailed, Halt::NotArrived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_last_three_minutes() {
+        let pace = Pace::default();
+        let waits: Vec<u128> = (0..6).map(|look| pace.wait(look).as_millis()).collect();
+        assert_eq!(waits, [0, 375, 750, 1500, 3000, 3000]);
+        let total: Duration = (0..pace.looks).map(|look| pace.wait(look)).sum();
+        assert_eq!(total.as_millis(), 176_625);
+        assert_eq!(pace.with_rate(5).interval, Duration::from_millis(200));
+    }
+}
