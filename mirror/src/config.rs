@@ -4,6 +4,7 @@ use superoffice_client::{Connection, settings};
 use superoffice_webhook::Verifier;
 use superoffice_webhook::env::{ConfigError, Environment};
 
+use crate::audit::Settings;
 use crate::tenants::ONSITE;
 
 /// Everything that the environment decides.
@@ -15,6 +16,8 @@ pub struct Config {
     pub connection: Connection,
     /// Verifies signatures again. `None` without a secret.
     pub verifier: Option<Verifier>,
+    /// The settings of audits.
+    pub audit: Settings,
 }
 
 impl Config {
@@ -28,7 +31,8 @@ impl Config {
         let table = environment.required("MIRROR_TABLE");
         let connection = settings::connection(&mut environment);
         let verifier = Verifier::from_environment(&mut environment);
-        let config = || Some(Self { table: table?, connection: connection?, verifier });
+        let audit = Settings::from_environment(&mut environment);
+        let config = || Some(Self { table: table?, connection: connection?, verifier, audit });
         let config = config();
         environment.finish(config)
     }

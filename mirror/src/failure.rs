@@ -26,15 +26,24 @@ pub enum Failure {
     /// The answer is neither the contact nor the statement that it does not exist.
     #[error("SuperOffice's answer is not as documented")]
     Unexpected,
-    /// The ids of SuperOffice's list do not ascend.
-    #[error("the ids of the list do not ascend")]
-    NotAscending,
     /// The answer says that the contact does not exist, and SuperOffice's list has it.
     #[error("the list contradicts the answer that the contact does not exist")]
     Contradicted,
     /// SuperOffice's list, filtered by the contact's id, was not read.
     #[error("the list, filtered by the contact: {0}")]
     List(Box<Self>),
+    /// SuperOffice's list of all contacts was not read.
+    #[error("the list of all contacts: {0}")]
+    Page(Box<Self>),
+    /// The ids of SuperOffice's list do not ascend.
+    #[error("the ids of the list do not ascend")]
+    NotAscending,
+    /// Most rows of a range are surplus: a wrong URL or a user with less access must not empty the table.
+    #[error("most rows of a page's range are not in the list, so none is removed")]
+    Braked,
+    /// An audit does not begin for a paused tenant.
+    #[error("the tenant is paused")]
+    Paused,
     /// Others wrote the row after every attempt to read it.
     #[error("the row changed during every attempt")]
     Contended,
@@ -66,7 +75,7 @@ impl Failure {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status(status) => Some(*status),
-            Self::List(failure) => failure.status(),
+            Self::List(failure) | Self::Page(failure) => failure.status(),
             _ => None,
         }
     }
@@ -74,7 +83,7 @@ impl Failure {
     /// Returns `true` if SuperOffice refused the credentials.
     pub fn is_unauthorized(&self) -> bool {
         match self {
-            Self::List(failure) => failure.is_unauthorized(),
+            Self::List(failure) | Self::Page(failure) => failure.is_unauthorized(),
             failure => *failure == Self::SignIn || failure.status() == Some(401),
         }
     }

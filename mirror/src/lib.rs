@@ -7,10 +7,13 @@
 //! - [`answer`]: SuperOffice's answer for a contact, and its meaning
 //! - [`row`], [`table`]: the row, and the table with conditional writes; [`dynamodb`] is the real one
 //!
+//! An [`audit`] compares the table with SuperOffice's list of all contacts, and visits the contacts that differ.
+//!
 //! [`superoffice`] is SuperOffice as the mirror sees it, and [`failure`] the reasons that are logged. docs/design.md
 //! explains why the table converges.
 
 pub mod answer;
+pub mod audit;
 pub mod batch;
 pub mod config;
 pub mod dynamodb;

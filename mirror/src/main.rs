@@ -19,17 +19,23 @@ use serde_json::{Value, json};
 use superoffice_client::{Client, Limits};
 use superoffice_consumer::Batch;
 use superoffice_webhook::{Verifier, log_line};
+use superoffice_webhook_mirror::audit::{self, Request, Settings};
 use superoffice_webhook_mirror::batch;
 use superoffice_webhook_mirror::config::Config;
 use superoffice_webhook_mirror::dynamodb::DynamoTable;
+use superoffice_webhook_mirror::telemetry::Report;
 use superoffice_webhook_mirror::tenants::SingleTenant;
 use tokio::time::Instant;
 
 /// The time before the end of the invocation at which a batch stops, so that its response is sent.
 const RESERVE: Duration = Duration::from_secs(2);
 
+/// The time before the end of the invocation at which an audit has ended: five seconds, and the time to write its line.
+const AUDIT_RESERVE: Duration = Duration::from_millis(5500);
+
 /// The function, with its connections.
 struct Mirror {
+    audit: Settings,
     tenants: SingleTenant<Client>,
     table: DynamoTable,
     verifier: Option<Verifier>,
@@ -55,7 +61,12 @@ async fn start() -> Result<(), lambda_runtime::Error> {
     let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
     let table = DynamoTable::new(dynamodb(config.table_region()).await, &config.table);
     let client = Client::with(config.connection.clone(), limits(), Arc::new(Timestamp::now))?;
-    let mirror = Mirror { tenants: SingleTenant::new(config.tenant(), client), table, verifier: config.verifier };
+    let mirror = Mirror {
+        audit: config.audit,
+        tenants: SingleTenant::new(config.tenant(), client),
+        table,
+        verifier: config.verifier,
+    };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&mirror, event).await)).await
 }
 
@@ -86,14 +97,37 @@ async fn dynamodb(region: Option<&str>) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::new(&loader.load().await)
 }
 
-/// Handles a batch of messages.
+/// Handles a batch of messages, or advances audits if there are no messages.
 async fn invoke(mirror: &Mirror, event: LambdaEvent<Value>) -> Result<Value, lambda_runtime::Error> {
     let context = &event.context;
     let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    let deadline = Instant::now() + left.saturating_sub(RESERVE);
-    let batch: Batch = serde_json::from_value(event.payload)?;
-    let (response, report) =
-        batch::handle(&mirror.tenants, &mirror.table, mirror.verifier.as_ref(), &batch, deadline).await;
+    let end = Instant::now() + left;
+    let (response, report) = if event.payload.get("Records").is_some() {
+        let batch: Batch = serde_json::from_value(event.payload)?;
+        let deadline = before(end, RESERVE);
+        let (response, report) =
+            batch::handle(&mirror.tenants, &mirror.table, mirror.verifier.as_ref(), &batch, deadline).await;
+        (serde_json::to_value(response)?, report)
+    } else {
+        let request = Request::parse(&event.payload)?;
+        (Value::Null, advance_audits(mirror, request, before(end, AUDIT_RESERVE)).await?)
+    };
     log_line::write(report.line(&context.env_config.function_name, &context.request_id, Timestamp::now()));
-    Ok(serde_json::to_value(response)?)
+    Ok(response)
+}
+
+async fn advance_audits(mirror: &Mirror, request: Request, deadline: Instant) -> Result<Report, lambda_runtime::Error> {
+    let (tenants, table) = (&mirror.tenants, &mirror.table);
+    match request {
+        Request::Scheduled => Ok(audit::run(tenants, table, &mirror.audit, deadline).await),
+        Request::Begin { tenant, may_remove } => {
+            let report = audit::begin(tenants, table, &mirror.audit, &tenant, may_remove, deadline).await;
+            Ok(report.map_err(|failure| format!("the audit does not begin: {failure}"))?)
+        }
+    }
+}
+
+/// Returns the time `reserve` before `end`, but not a time in the past.
+fn before(end: Instant, reserve: Duration) -> Instant {
+    end.checked_sub(reserve).unwrap_or(end).max(Instant::now())
 }

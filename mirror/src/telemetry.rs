@@ -28,6 +28,9 @@ pub struct Report {
     /// The failures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
+    /// The contacts that an audit found to be different.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Mended>,
     /// The number of further failures.
     #[serde(skip_serializing_if = "is_zero")]
     pub omitted_reasons: u64,
@@ -45,6 +48,15 @@ pub struct Reason {
     pub contact: Option<i64>,
     /// The reason.
     pub reason: String,
+}
+
+/// A contact that an audit found to be different, and has mended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mended {
+    /// The tenant.
+    pub tenant: String,
+    /// The contact's id.
+    pub contact: i64,
 }
 
 /// The metrics of an invocation.
@@ -66,6 +78,19 @@ pub struct Metrics {
     /// The time from the oldest handled event to its write, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror_lag: Option<i64>,
+    /// The number of contacts that an audit found to be different, and has mended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audit_differences: u64,
+    /// The number of contacts that failed in an audit, of reasons that ended or braked an audit, and of unusable entries
+    /// of the list of tenants.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audit_failed: u64,
+    /// The number of audits that have reached the end, and in which nothing failed or was withheld.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audit_completed: u64,
+    /// The hours since the oldest last completion of all tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_age: Option<u64>,
 }
 
 impl Report {
@@ -77,6 +102,20 @@ impl Report {
         }
         let tenant = tenant.map(|tenant| tenant.chars().take(MAX_TENANT).collect());
         self.reasons.push(Reason { tenant, contact, reason: failure.to_string() });
+    }
+
+    /// Adds a failure of an audit.
+    pub fn fail_audit(&mut self, tenant: Option<&str>, contact: Option<i64>, failure: &Failure) {
+        self.metrics.audit_failed += 1;
+        self.add_reason(tenant, contact, failure);
+    }
+
+    /// Adds a contact that an audit found to be different, as far as the line has room for it.
+    pub fn add_difference(&mut self, tenant: &str, contact: i64) {
+        self.metrics.audit_differences += 1;
+        if self.differences.len() < MAX_REASONS {
+            self.differences.push(Mended { tenant: tenant.to_owned(), contact });
+        }
     }
 
     /// Adds a contact that was written. `oldest` is the time of its oldest event.

@@ -1,0 +1,315 @@
+//! One tenant's audit in one invocation.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::audit::comparison::{Brake, Comparison, Difference};
+use crate::audit::state::{self, Running, State};
+use crate::audit::{Settings, hours_between};
+use crate::failure::Failure;
+use crate::superoffice::SuperOffice;
+use crate::table::{Table, TableError, WriteError};
+use crate::telemetry::Report;
+use crate::tenants::Tenant;
+use crate::visit::{self, Outcome, Stop, Visit};
+
+/// The number of contacts of a page of the list, and of rows that are read from the table at once.
+const PAGE: usize = 1000;
+/// The time of a turn. A call in progress ends later.
+const TURN: Duration = Duration::from_secs(4);
+/// The time from a page to the first read whose row gets the page's stamp. A change that the page does not show has
+/// another date by then.
+const BEFORE_STAMP: Duration = Duration::from_secs(2);
+/// The number of contacts after which the position is written.
+const BETWEEN_POSITIONS: u32 = 100;
+
+/// The effect of a turn on the tenant's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// None.
+    Continue,
+    /// SuperOffice refused the credentials.
+    Refused,
+}
+
+/// The reason why a turn ends.
+#[derive(Debug)]
+enum End {
+    /// The time of the turn has passed.
+    TimeIsUp,
+    /// SuperOffice throttles.
+    Throttled,
+    /// Another run has advanced the audit.
+    Lost,
+    /// The table failed.
+    Table(TableError),
+    /// The audit has failed.
+    Failed(Failure),
+    /// The audit has reached the end of the list.
+    Reached,
+}
+
+impl From<WriteError> for End {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Changed => Self::Lost,
+            WriteError::TooLarge => Self::Table(TableError::Unreadable),
+            WriteError::Failed(error) => Self::Table(error),
+        }
+    }
+}
+
+/// A page of the list that was compared with its rows.
+#[derive(Debug)]
+struct Page {
+    fetched: Instant,
+    /// The contacts that are left to read.
+    differences: VecDeque<Difference>,
+    /// The last id of the range; `None` at the end of the list.
+    last: Option<i64>,
+}
+
+/// A tenant's audit.
+#[derive(Debug)]
+pub struct Audit<'a, S, T> {
+    tenant: &'a Tenant<S>,
+    table: &'a T,
+    settings: &'a Settings,
+    visit: Visit<'a, S, T>,
+    state: State,
+    /// The version of the position in the table.
+    version: Option<i64>,
+    page: Option<Page>,
+    /// The time of the next read at the earliest.
+    next_read: Instant,
+    /// The number of contacts since the position was written.
+    unwritten: u32,
+    /// There is no further turn in this invocation.
+    has_left: bool,
+    is_refused: bool,
+}
+
+impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
+    /// Reads the state of a tenant's audit. The first scheduled run is noted, because the age of the table counts from it.
+    pub(super) async fn open(tenant: &'a Tenant<S>, table: &'a T, settings: &'a Settings) -> Result<Self, Failure> {
+        let (entity, now) = (state::entity(&tenant.name), tenant.superoffice.now());
+        let mut audit = Self {
+            tenant,
+            table,
+            settings,
+            visit: Visit::new(&tenant.name, &*tenant.superoffice, table),
+            state: State::new(now),
+            version: None,
+            page: None,
+            next_read: Instant::now(),
+            unwritten: 0,
+            has_left: false,
+            is_refused: false,
+        };
+        let mut position = table.position(&entity).await?;
+        if position.is_none() && settings.hours > 0 {
+            let first = audit.state.position(None, now);
+            position = match table.put_position(&entity, &first, None).await {
+                Ok(()) => Some(first),
+                // Another run was faster.
+                Err(WriteError::Changed) => table.position(&entity).await?,
+                Err(WriteError::TooLarge) => return Err(Failure::Unexpected),
+                Err(WriteError::Failed(error)) => return Err(error.into()),
+            };
+        }
+        if let Some(position) = position {
+            audit.state = State::parse(&position.state)?;
+            audit.version = Some(position.version);
+        }
+        Ok(audit)
+    }
+
+    /// Returns the tenant's name.
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant.name
+    }
+
+    /// Returns `true` if the audit can have a turn.
+    pub(super) fn is_due(&self) -> bool {
+        !self.has_left && self.state.is_due(self.settings.hours, self.now())
+    }
+
+    /// Returns the time of the last turn.
+    pub(super) fn last_advanced(&self) -> Option<Timestamp> {
+        self.state.advanced
+    }
+
+    /// Returns the hours since the last completion, or since the first run.
+    pub(super) fn age_in_hours(&self) -> u64 {
+        hours_between(self.state.completed.unwrap_or(self.state.first_run), self.now())
+    }
+
+    /// Advances the audit for a turn. No contact is read after `stop`, and nothing is written after `deadline`.
+    pub(super) async fn advance(&mut self, stop: Instant, deadline: Instant, report: &mut Report) -> Next {
+        let until = Instant::now() + TURN;
+        let end = timeout_at(stop, self.work(until, report)).await.unwrap_or(End::TimeIsUp);
+        let written = timeout_at(deadline, self.end_turn(end, report)).await;
+        if written != Ok(true) {
+            self.has_left = true;
+            self.page = None;
+        }
+        if std::mem::take(&mut self.is_refused) { Next::Refused } else { Next::Continue }
+    }
+
+    /// Writes the position after a turn. Returns `true` if another turn can follow in this invocation.
+    async fn end_turn(&mut self, end: End, report: &mut Report) -> bool {
+        let now = self.now();
+        let mut is_complete = false;
+        match &end {
+            End::TimeIsUp | End::Throttled => {}
+            End::Lost => return false,
+            End::Table(error) => {
+                report.fail_audit(Some(&self.tenant.name), None, &Failure::Table(*error));
+                return false;
+            }
+            End::Failed(failure) => {
+                report.fail_audit(Some(&self.tenant.name), None, failure);
+                self.state.end(false, now);
+            }
+            End::Reached => is_complete = self.state.end(true, now),
+        }
+        match self.write_position().await {
+            Ok(()) => report.metrics.audit_completed += u64::from(is_complete),
+            Err(End::Table(error)) => {
+                report.fail_audit(Some(&self.tenant.name), None, &Failure::Table(error));
+                return false;
+            }
+            Err(_) => return false,
+        }
+        matches!(end, End::TimeIsUp)
+    }
+
+    async fn work(&mut self, until: Instant, report: &mut Report) -> End {
+        loop {
+            if let Err(end) = self.step(report).await {
+                return end;
+            }
+            if Instant::now() >= until {
+                return End::TimeIsUp;
+            }
+        }
+    }
+
+    /// Fetches a page, or reads its next contact, or leaves it.
+    async fn step(&mut self, report: &mut Report) -> Result<(), End> {
+        let Some(page) = &self.page else {
+            return self.fetch(report).await;
+        };
+        if let Some(difference) = page.differences.front().cloned() {
+            let not_before = if difference.is_surplus() { page.fetched } else { page.fetched + BEFORE_STAMP };
+            return self.mend(&difference, not_before, report).await;
+        }
+        let last = page.last.ok_or(End::Reached)?;
+        self.page = None;
+        self.running().after = last;
+        self.write_position().await
+    }
+
+    /// Fetches the next page, and compares it with the rows of its range.
+    async fn fetch(&mut self, report: &mut Report) -> Result<(), End> {
+        let running = self.running();
+        let brake = match running {
+            Running { may_remove: true, .. } => Brake::Off,
+            Running { braked: true, .. } => Brake::Applied,
+            _ => Brake::On,
+        };
+        let mut cursor = running.after;
+        let page = match self.tenant.superoffice.page(cursor, PAGE).await {
+            Ok(page) => page,
+            Err(failure) if failure.status() == Some(429) => return Err(End::Throttled),
+            Err(failure) => {
+                self.is_refused |= failure.is_unauthorized();
+                return Err(End::Failed(Failure::Page(failure.into())));
+            }
+        };
+        let fetched = Instant::now();
+        let end = page.contacts.last().map(|contact| contact.id);
+        let mut comparison = Comparison::new(page, self.now(), self.settings.refresh_days, brake);
+        let entity = visit::entity(&self.tenant.name);
+        let mut is_complete = false;
+        while !is_complete && !comparison.is_full() {
+            let rows = self.table.range(&entity, cursor, end, PAGE).await.map_err(End::Table)?;
+            is_complete = rows.len() < PAGE;
+            for row in &rows {
+                comparison.add(row);
+                cursor = row.id;
+                if comparison.is_full() {
+                    is_complete = false;
+                    break;
+                }
+            }
+        }
+        let compared = comparison.finish(is_complete);
+        if compared.is_braked {
+            report.fail_audit(Some(&self.tenant.name), None, &Failure::Braked);
+            // Written before any contact is read, because a contact that is mended changes the count.
+            self.running().braked = true;
+            self.write_position().await?;
+        }
+        let last = if is_complete { end } else { Some(cursor) };
+        self.page = Some(Page { fetched, differences: compared.differences, last });
+        Ok(())
+    }
+
+    /// Reads a contact and writes its row. A contact that fails is passed.
+    async fn mend(&mut self, difference: &Difference, not_before: Instant, report: &mut Report) -> Result<(), End> {
+        sleep_until(self.next_read.max(not_before)).await;
+        self.next_read = Instant::now() + Duration::from_secs(1) / self.settings.reads_per_second.max(1);
+        let id = difference.id;
+        match self.visit.mirror(id, difference.evidence(), difference.stamp.as_deref()).await {
+            Ok(outcome) => {
+                report.add_outcome(outcome);
+                if difference.counts && self.state.filled && outcome != Outcome::Unchanged {
+                    report.add_difference(&self.tenant.name, id);
+                }
+            }
+            Err(failure) => {
+                self.is_refused |= failure.is_unauthorized();
+                match (self.visit.stop(), &failure) {
+                    (Some(Stop::Throttled), _) => return Err(End::Throttled),
+                    (_, Failure::Table(error)) if *error != TableError::Unreadable => return Err(End::Table(*error)),
+                    _ => {}
+                }
+                report.fail_audit(Some(&self.tenant.name), Some(id), &failure);
+                self.running().failures += 1;
+                if self.visit.stop().is_some() {
+                    return Err(End::Failed(Failure::GivenUp));
+                }
+            }
+        }
+        self.running().after = id;
+        if let Some(page) = &mut self.page {
+            page.differences.pop_front();
+        }
+        self.unwritten += 1;
+        if self.unwritten >= BETWEEN_POSITIONS { self.write_position().await } else { Ok(()) }
+    }
+
+    /// Writes the position, unless another run has written it.
+    async fn write_position(&mut self) -> Result<(), End> {
+        let now = self.now();
+        self.state.advanced = Some(now);
+        let position = self.state.position(self.version, now);
+        self.table.put_position(&state::entity(&self.tenant.name), &position, self.version).await?;
+        self.version = Some(position.version);
+        self.unwritten = 0;
+        Ok(())
+    }
+
+    /// Returns the audit in progress, and begins one if there is none.
+    fn running(&mut self) -> &mut Running {
+        self.state.running.get_or_insert_default()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.tenant.superoffice.now()
+    }
+}
