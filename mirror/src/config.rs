@@ -92,7 +92,8 @@ mod tests {
             "invalid configuration:\
              \n  MIRROR_TABLE: not set\
              \n  SUPEROFFICE_URL: not set, nor is SUPEROFFICE_TENANT\
-             \n  SUPEROFFICE_TENANT_SECRETS: not a JSON object of secrets"
+             \n  SUPEROFFICE_TENANT_SECRETS: expected a JSON object that maps each ContextIdentifier to a secret or an array of \
+             secrets (line 1, column 1)"
         );
     }
 }

@@ -1,0 +1,10 @@
+//! The mirror, with tables and SuperOffices in memory, and with a fake SuperOffice over HTTP.
+
+#![expect(clippy::unwrap_used, reason = "panicking fails the test")]
+
+mod batches;
+mod company;
+mod http;
+mod interleavings;
+mod messages;
+mod table;
