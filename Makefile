@@ -7,7 +7,7 @@ BIN := .tools/venv/bin
 SAM := SAM_CLI_TELEMETRY=0 $(BIN)/sam
 # The processor of the function. The default is the template's.
 ARCHITECTURE ?= x86_64
-TEMPLATES := $(wildcard template.yaml watchdog/template.yaml examples/consumer/template.yaml)
+TEMPLATES := $(wildcard template.yaml watchdog/template.yaml mirror/template.yaml examples/consumer/template.yaml)
 
 UV_VERSION := 0.13.9
 # Groups of packages in pyproject.toml. All are installed into .tools/venv.

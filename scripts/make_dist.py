@@ -32,6 +32,7 @@ CARGO = os.environ.get("CARGO", "cargo")
 TEMPLATES = {
     "template": Path("template.yaml"),
     "consumer": Path("examples/consumer/template.yaml"),
+    "mirror": Path("mirror/template.yaml"),
     "watchdog": Path("watchdog/template.yaml"),
 }
 SUMS = "SHA256SUMS"

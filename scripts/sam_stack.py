@@ -16,6 +16,7 @@ from processes import ROOT, StackError, build
 TEMPLATE = ROOT / "template.yaml"
 CONSUMER_TEMPLATE = ROOT / "examples/consumer/template.yaml"
 WATCHDOG_TEMPLATE = ROOT / "watchdog/template.yaml"
+MIRROR_TEMPLATE = ROOT / "mirror/template.yaml"
 ARCHITECTURE = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(
     platform.machine(), "x86_64"
 )

@@ -59,6 +59,8 @@ pub async fn handle(
     }
     let visits = groups.iter().map(|group| visit(tenants, table, group, deadline));
     for (group, handled) in groups.iter().zip(join_all(visits).await) {
+        let is_throttled = handled.iter().any(|result| result.as_ref().is_err_and(Failure::is_throttled));
+        report.metrics.mirror_throttled += u64::from(is_throttled);
         for (contact, result) in group.contacts.iter().zip(handled) {
             match result {
                 Ok((outcome, written_at)) => report.add_contact(outcome, contact.oldest, written_at),

@@ -88,6 +88,11 @@ impl Failure {
         }
     }
 
+    /// Returns `true` if SuperOffice throttled a call.
+    pub fn is_throttled(&self) -> bool {
+        *self == Self::Throttled || self.status() == Some(429)
+    }
+
     /// Returns `true` if the failure says nothing about SuperOffice.
     pub fn is_of_table(&self) -> bool {
         matches!(self, Self::Table(_) | Self::Contended)

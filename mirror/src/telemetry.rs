@@ -75,6 +75,9 @@ pub struct Metrics {
     /// The number of messages that failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub mirror_failed: u64,
+    /// The number of tenants whose SuperOffice throttled.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mirror_throttled: u64,
     /// The time from the oldest handled event to its write, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror_lag: Option<i64>,

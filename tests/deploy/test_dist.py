@@ -51,7 +51,7 @@ def names(folder: Path) -> set[str]:
 
 def test_release_contains_a_zip_an_sbom_and_a_template_for_each_architecture(release):
     expected = {"SHA256SUMS", "THIRD-PARTY-LICENSES.txt", "LICENSE-APACHE", "LICENSE-MIT"}
-    for name in ("superoffice-webhook", "consumer", "watchdog"):
+    for name in ("superoffice-webhook", "consumer", "mirror", "watchdog"):
         for architecture in BOTH:
             expected |= {f"{name}-{architecture.name}.zip", f"{name}-{architecture.name}.cdx.json"}
     for name in TEMPLATES:

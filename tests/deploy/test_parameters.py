@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 from signing import SAMPLE_SECRET
 
@@ -274,7 +274,9 @@ def shown_secrets(template: dict) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE], ids=["function", "watchdog", "consumer"]
+    "path",
+    [TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE, MIRROR_TEMPLATE],
+    ids=["function", "watchdog", "consumer", "mirror"],
 )
 def test_secrets_are_never_shown(path):
     assert shown_secrets(yaml_parse(path.read_text())) == set()

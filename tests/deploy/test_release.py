@@ -19,8 +19,9 @@ def release(tmp_path_factory, programs):
     def build(binary: make_dist.Binary, _architecture: make_dist.Architecture) -> bytes:
         return programs[binary.name].read_bytes()
 
-    # Without the watchdog, which takes minutes to compile.
-    templates = {name: source for name, source in make_dist.TEMPLATES.items() if name != "watchdog"}
+    # Without the watchdog and the mirror, which take minutes to compile.
+    slow = ("watchdog", "mirror")
+    templates = {name: source for name, source in make_dist.TEMPLATES.items() if name not in slow}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make_dist, "TEMPLATES", templates)
         make_dist.release(folder, make_dist.workspace(), [make_dist.ARCHITECTURES[ARCHITECTURE]], build)

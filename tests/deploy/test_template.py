@@ -5,12 +5,13 @@ import re
 
 import pytest
 from processes import ROOT
-from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE_YAML = yaml_parse(TEMPLATE.read_text())
 CONSUMER_YAML = yaml_parse(CONSUMER_TEMPLATE.read_text())
 WATCHDOG_YAML = yaml_parse(WATCHDOG_TEMPLATE.read_text())
+MIRROR_YAML = yaml_parse(MIRROR_TEMPLATE.read_text())
 RESOURCES = TEMPLATE_YAML["Resources"]
 
 
@@ -65,7 +66,9 @@ def test_access_log_is_json_that_the_metric_filter_finds():
     assert not re.search(r"context\.(path|protocol|httpMethod|identity\.userAgent)", form)
 
 
-@pytest.mark.parametrize("template", [TEMPLATE_YAML, WATCHDOG_YAML], ids=["function", "watchdog"])
+@pytest.mark.parametrize(
+    "template", [TEMPLATE_YAML, WATCHDOG_YAML, MIRROR_YAML], ids=["function", "watchdog", "mirror"]
+)
 def test_alarms_notify_both_kinds_of_recipients(template):
     alarms = [item for item in template["Resources"].values() if item["Type"] == "AWS::CloudWatch::Alarm"]
     assert len(alarms) >= 4
@@ -95,7 +98,9 @@ def test_every_log_group_expires_and_every_queue_and_log_remains():
 
 
 @pytest.mark.parametrize(
-    "template", [TEMPLATE_YAML, WATCHDOG_YAML, CONSUMER_YAML], ids=["function", "watchdog", "consumer"]
+    "template",
+    [TEMPLATE_YAML, WATCHDOG_YAML, CONSUMER_YAML, MIRROR_YAML],
+    ids=["function", "watchdog", "consumer", "mirror"],
 )
 def test_every_role_can_have_a_permissions_boundary(template):
     roles = [item["Properties"] for item in template["Resources"].values() if item["Type"] == "AWS::IAM::Role"]
@@ -103,7 +108,8 @@ def test_every_role_can_have_a_permissions_boundary(template):
     assert [role["PermissionsBoundary"] for role in roles] == [boundary]
 
 
-def test_parameters_are_grouped_for_the_console():
-    groups = TEMPLATE_YAML["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+@pytest.mark.parametrize("template", [TEMPLATE_YAML, MIRROR_YAML], ids=["function", "mirror"])
+def test_parameters_are_grouped_for_the_console(template):
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
-    assert sorted(grouped) == sorted(TEMPLATE_YAML["Parameters"])
+    assert sorted(grouped) == sorted(template["Parameters"])

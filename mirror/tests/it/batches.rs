@@ -388,6 +388,7 @@ async fn throttling_ends_the_calls_to_this_tenant_only() {
             "SuperOffice throttled an earlier call of this invocation"
         );
         assert_eq!(bed.table.documents("Cust2/contact"), other.documents());
+        assert_eq!(report.metrics.mirror_throttled, 1);
     }
 }
 
