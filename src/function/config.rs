@@ -1,8 +1,9 @@
 //! The configuration, from the environment.
 
+use aws_setup::HttpsSettings;
+
 use crate::env::{ConfigError, Environment};
 use crate::function::filter::EventFilter;
-use crate::function::https::HttpsSettings;
 use crate::function::queue_url::QueueUrl;
 use crate::message::MessageFormat;
 use crate::webhook::secrets;
@@ -86,14 +87,18 @@ impl Config {
         }
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
-        let https = HttpsSettings::from_env(env);
+        let https = HttpsSettings::from_lookup(|name| env.get(name));
+        let https = https.map_err(|invalid| {
+            invalid.into_problems().into_iter().for_each(|(name, problem)| env.problem(name, problem));
+        });
         for (name, reason) in WITHOUT_EFFECT {
             if env.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
                 tracing::warn!("{name} has no effect: {reason}");
             }
         }
 
-        Some(Self { verifier: verifier?, queue: queue?, quarantine_queue, fallback_queue, filter, format, https })
+        let (verifier, queue, https) = (verifier?, queue?, https.ok()?);
+        Some(Self { verifier, queue, quarantine_queue, fallback_queue, filter, format, https })
     }
 }
 

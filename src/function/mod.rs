@@ -6,7 +6,6 @@
 mod config;
 mod filter;
 mod handler;
-mod https;
 mod lambda;
 mod outcome;
 mod queue;
@@ -19,7 +18,6 @@ mod telemetry;
 pub use config::Config;
 pub use filter::{EventFilter, FilterError};
 pub use handler::Handler;
-pub use https::HttpsSettings;
 pub use lambda::{ApiGatewayResponse, LambdaAdapter};
 pub use outcome::{DeliveryRecord, HandleError, Outcome};
 pub use queue::{FallbackReason, Queue, QueueError, SendError, Sent, WithFallback};

@@ -1,4 +1,4 @@
-//! The SQS client: endpoints, credentials, timeouts and retries. The only user of the AWS SDK besides `https.rs`.
+//! The SQS client: endpoints, credentials, timeouts and retries. The only user of the AWS SDK in the function.
 //!
 //! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries each refusal that can pass,
 //! broken connections and hanging attempts.
@@ -28,8 +28,6 @@ use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_runtime_api::http::StatusCode;
-use aws_types::SdkConfig;
-use aws_types::service_config::ServiceConfigKey;
 use md5::{Digest, Md5};
 use tokio::sync::OnceCell;
 
@@ -38,6 +36,8 @@ use crate::function::queue::{Queue, QueueError, WithFallback};
 use crate::function::queue_url::QueueUrl;
 use crate::message::QueueMessage;
 
+/// The limit for opening a connection, including name lookup and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The limit for the check of the queue during startup. It is short, because an event may be waiting.
 const WARM_UP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The number of attempts to send a message to a queue.
@@ -210,7 +210,7 @@ impl SqsClients {
             .with_initial_backoff(FIRST_BACKOFF)
             .with_max_backoff(LONGEST_BACKOFF);
         let region = Region::new(config.queue.region().to_owned());
-        let http_client = config.https.client();
+        let http_client = config.https.client(CONNECT_TIMEOUT);
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .region(region.clone())
             .credentials_provider(credentials(region, http_client.clone()))
@@ -232,7 +232,7 @@ impl SqsClients {
             // The SDK rejects these settings if an endpoint is set.
             .use_fips(false)
             .use_dual_stack(false);
-        Self { config: builder.build(), endpoint: configured_endpoint(&config) }
+        Self { config: builder.build(), endpoint: aws_setup::endpoint(&config, "SQS") }
     }
 
     /// Returns a queue with an optional fallback, each with its time limits.
@@ -255,14 +255,6 @@ impl SqsClients {
             .timeout_config(limits.timeout_config());
         SqsQueue { client: aws_sdk_sqs::Client::from_conf(config.build()), url: url.clone() }
     }
-}
-
-/// Returns the endpoint of all queues: `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL`, or the same settings of a profile.
-/// An empty value counts as unset, although the SDK would try to use it.
-fn configured_endpoint(config: &SdkConfig) -> Option<String> {
-    let key = ServiceConfigKey::builder().service_id("SQS").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
-    let of_sqs = config.service_config().and_then(|config| config.load_config(key.ok()?));
-    [of_sqs, config.endpoint_url().map(str::to_owned)].into_iter().flatten().find(|url| !url.is_empty())
 }
 
 impl Limits {

@@ -25,6 +25,7 @@ const RULES: [(&str, &[&[&str]]); 7] = [
     ("superoffice-webhook", &[PROGRAMS, &["reqwest", "superoffice-client", "superoffice-consumer", "recovery"]]),
     ("superoffice-client", &[PROGRAMS, SQS, AWS, &["lambda_runtime"]]),
     ("superoffice-consumer", &[PROGRAMS, SQS, AWS, &["lambda_runtime", "reqwest"]]),
+    ("aws-setup", &[PROGRAMS, SQS, &["lambda_runtime", "reqwest", "superoffice-webhook"]]),
     ("recovery", &[PROGRAMS, SQS, &["lambda_runtime"]]),
     ("consumer", &[&["so-webhook", "watchdog", "clap"], SQS, AWS]),
     ("watchdog", &[&["so-webhook", "consumer", "clap"], SQS]),

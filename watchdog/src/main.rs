@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
 async fn start() -> Result<(), lambda_runtime::Error> {
     let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
     let client = Client::new(config.connection.clone())?;
-    let watchdog = Watchdog::new(config, client, Logs::load().await);
+    let watchdog = Watchdog::new(config, client, Logs::load().await?);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&watchdog, event).await)).await
 }
 

@@ -62,7 +62,7 @@ impl Missed {
             message(format_args!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"));
             return Ok(Status::NeedsAttention);
         }
-        let log = DeliveryLog::new(Logs::load().await, log_group, client.context_identifier());
+        let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
         let window = Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) };
         let mut missed = Comparison::new(&client, &log, window, None);
         if self.until.is_none() {

@@ -5,15 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
+use aws_setup::InvalidSettings;
+pub use aws_setup::reason as aws_reason;
 use jiff::Timestamp;
-use superoffice_client::with_causes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -49,24 +44,13 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Loads credentials, region and endpoint from the environment.
-    pub async fn load() -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .operation_attempt_timeout(Duration::from_secs(20))
-            .operation_timeout(Duration::from_secs(120))
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(5))
-            .load()
-            .await;
-        let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(&config);
-        if has_empty_endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", |name| std::env::var(name).ok()) {
-            builder.set_endpoint_url(config.endpoint_url().map(str::to_owned));
-        }
-        Self::new(aws_sdk_cloudwatchlogs::Client::from_conf(builder.build()))
+    /// Loads the SDK's configuration from the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings`] if the proxy or the root certificates for AWS cannot be used.
+    pub async fn load() -> Result<Self, InvalidSettings> {
+        Ok(Self::new(aws_sdk_cloudwatchlogs::Client::new(&aws_setup::load().await?)))
     }
 
     /// Uses a client that is configured already.
@@ -138,39 +122,5 @@ impl Logs {
         let mut next_call = self.next_call.lock().await;
         sleep_until(*next_call).await;
         *next_call = Instant::now() + self.interval;
-    }
-}
-
-/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
-pub fn aws_reason<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => with_causes(error),
-    }
-}
-
-/// Returns `true` if the variable for the endpoint of an AWS service is empty. If the service's own variable does not
-/// exist, `AWS_ENDPOINT_URL` is the one. Empty means unset, but the SDK for Rust would panic.
-fn has_empty_endpoint(service_variable: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
-    lookup(service_variable).or_else(|| lookup("AWS_ENDPOINT_URL")).is_some_and(|url| url.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoint_of_a_service_precedes_the_endpoint_of_all() {
-        for (service, all, expected) in [
-            (None, None, false),
-            (None, Some("https://all"), false),
-            (None, Some(""), true),
-            (Some(""), None, true),
-            (Some(""), Some("https://all"), true),
-            (Some("https://sqs"), Some(""), false),
-        ] {
-            let lookup = |name: &str| if name == "AWS_ENDPOINT_URL" { all } else { service }.map(str::to_owned);
-            assert_eq!(has_empty_endpoint("AWS_ENDPOINT_URL_SQS", lookup), expected, "{service:?} {all:?}");
-        }
     }
 }

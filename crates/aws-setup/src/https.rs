@@ -1,4 +1,4 @@
-//! The HTTPS client for AWS: one connector for all queues and for credentials.
+//! The HTTPS client for AWS: one connector for all clients and for credentials.
 
 use std::time::Duration;
 use std::{fmt, fs};
@@ -13,11 +13,6 @@ use aws_smithy_runtime_api::client::http::{
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-
-use crate::env::Environment;
-
-/// The limit for opening a connection, including name lookup and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The proxy and the root certificates that the environment sets.
 #[derive(Clone, Default)]
@@ -34,18 +29,29 @@ impl fmt::Debug for HttpsSettings {
 }
 
 impl HttpsSettings {
-    /// Reads `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `AWS_CA_BUNDLE`.
-    pub(crate) fn from_env(env: &mut Environment<'_>) -> Self {
-        let no_proxy = env.get("NO_PROXY").or_else(|| env.get("no_proxy")).unwrap_or_default();
-        let name = if env.is_set("HTTPS_PROXY") { "HTTPS_PROXY" } else { "https_proxy" };
-        let proxy = env.parse(name, |url| proxy(url).map(|proxy| proxy.no_proxy(no_proxy)));
-        Self { proxy, tls: env.parse("AWS_CA_BUNDLE", tls_context) }
+    /// Reads `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `AWS_CA_BUNDLE`. An empty value counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings`] with all problems.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSettings> {
+        let get = |name: &'static str| lookup(name).filter(|value| !value.is_empty()).map(|value| (name, value));
+        let mut problems = Vec::new();
+        let (_, no_proxy) = get("NO_PROXY").or_else(|| get("no_proxy")).unwrap_or_default();
+        let proxy = get("HTTPS_PROXY")
+            .or_else(|| get("https_proxy"))
+            .and_then(|(name, url)| proxy(&url).map_err(|problem| problems.push((name, problem.to_owned()))).ok());
+        let tls = get("AWS_CA_BUNDLE")
+            .and_then(|(name, path)| tls_context(&path).map_err(|problem| problems.push((name, problem))).ok());
+        let proxy = proxy.map(|proxy| proxy.no_proxy(no_proxy));
+        if problems.is_empty() { Ok(Self { proxy, tls }) } else { Err(InvalidSettings(problems)) }
     }
 
     /// Returns a client with one HTTPS connector. By default, the SDK creates a connector for each client and each set
-    /// of timeouts, and each of them reads all root certificates.
-    pub(crate) fn client(&self) -> SharedHttpClient {
-        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    /// of timeouts, and each of them reads all root certificates. `connect` limits the time to open a connection,
+    /// including name lookup and TLS; the connect timeout of a client's own configuration has no effect.
+    pub fn client(&self, connect: Duration) -> SharedHttpClient {
+        let settings = HttpConnectorSettings::builder().connect_timeout(connect).build();
         let mut builder = Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring));
         builder.set_connector_settings(Some(settings)).set_proxy_config(self.proxy.clone());
         if let Some(tls) = &self.tls {
@@ -55,6 +61,26 @@ impl HttpsSettings {
         http_client_fn(move |_, _| connector.clone())
     }
 }
+
+/// Settings that cannot be used: each variable with its problem. No text contains a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidSettings(Vec<(&'static str, String)>);
+
+impl InvalidSettings {
+    /// Returns each variable with its problem.
+    pub fn into_problems(self) -> Vec<(&'static str, String)> {
+        self.0
+    }
+}
+
+impl fmt::Display for InvalidSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration:")?;
+        self.0.iter().try_for_each(|(variable, problem)| write!(f, "\n  {variable}: {problem}"))
+    }
+}
+
+impl std::error::Error for InvalidSettings {}
 
 /// Parses the URL of a proxy. Other programs accept a URL without `http://`, too.
 fn proxy(url: &str) -> Result<ProxyConfig, &'static str> {
@@ -82,9 +108,7 @@ mod tests {
 
     fn read(name: &str, value: &str) -> Result<HttpsSettings, String> {
         let lookup = |variable: &str| (variable == name).then(|| value.to_owned());
-        let mut env = Environment::new(&lookup);
-        let settings = HttpsSettings::from_env(&mut env);
-        env.finish(Some(settings)).map_err(|error| error.to_string())
+        HttpsSettings::from_lookup(lookup).map_err(|error| error.to_string())
     }
 
     #[test]

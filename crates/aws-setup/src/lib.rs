@@ -1,0 +1,135 @@
+//! The AWS SDK's configuration, the same for every program of this workspace.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), aws_setup::InvalidSettings> {
+//! let config = aws_setup::load().await?;
+//! let logs = aws_sdk_cloudwatchlogs::Client::new(&config);
+//! # Ok(()) }
+//! ```
+
+mod https;
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+pub use aws_types::SdkConfig;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+
+pub use https::{HttpsSettings, InvalidSettings};
+
+/// The limit for opening a connection, including name lookup and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The limit for one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The limit for a call with all its attempts.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// The number of attempts of a call. The SDK waits a random time before each further attempt.
+const ATTEMPTS: u32 = 5;
+
+/// Loads the configuration of a program that is not bound by the sender's timeout: credentials, region, endpoints and
+/// the way to AWS, from the environment and from profiles. Clients are created from it with `Client::new`.
+///
+/// # Errors
+///
+/// [`InvalidSettings`] if `HTTPS_PROXY` or `AWS_CA_BUNDLE` cannot be used.
+pub async fn load() -> Result<SdkConfig, InvalidSettings> {
+    let https = HttpsSettings::from_lookup(|name| std::env::var(name).ok())?;
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(https.client(CONNECT_TIMEOUT))
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .load()
+        .await;
+    Ok(without_empty_endpoints(config))
+}
+
+/// Returns the endpoint of a service: `AWS_ENDPOINT_URL_` with the service's id, `AWS_ENDPOINT_URL`, or the same
+/// settings of a profile. An empty value counts as unset, although the SDK would try to use it.
+pub fn endpoint(config: &SdkConfig, service_id: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id(service_id).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+    let of_service = config.service_config().and_then(|config| config.load_config(key.build().ok()?));
+    [of_service, config.endpoint_url().map(str::to_owned)].into_iter().flatten().find(|url| !url.is_empty())
+}
+
+/// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
+pub fn reason<E: ProvideErrorMetadata + Error>(error: &E) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => with_causes(error),
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Makes every client that is created from the configuration ignore empty endpoints.
+fn without_empty_endpoints(config: SdkConfig) -> SdkConfig {
+    let endpoint = config.endpoint_url().filter(|url| !url.is_empty()).map(str::to_owned);
+    let mut builder = config.clone().into_builder();
+    builder.set_endpoint_url(endpoint).set_service_config(Some(NonEmpty(config)));
+    builder.build()
+}
+
+/// The settings of single services, without empty values.
+#[derive(Debug)]
+struct NonEmpty(SdkConfig);
+
+impl LoadServiceConfig for NonEmpty {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        self.0.service_config()?.load_config(key).filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The environment's settings: `AWS_ENDPOINT_URL_CLOUDWATCH_LOGS` and `AWS_ENDPOINT_URL`.
+    #[derive(Debug)]
+    struct Endpoints(Option<&'static str>, Option<&'static str>);
+
+    impl LoadServiceConfig for Endpoints {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            assert_eq!((key.service_id(), key.env(), key.profile()), (SERVICE, "AWS_ENDPOINT_URL", "endpoint_url"));
+            self.0.or(self.1).map(str::to_owned)
+        }
+    }
+
+    const SERVICE: &str = "CloudWatch Logs";
+
+    #[test]
+    fn endpoint_of_a_service_precedes_the_endpoint_of_all_and_empty_is_unset() {
+        for (service, all, expected) in [
+            (None, None, None),
+            (None, Some("https://all"), Some("https://all")),
+            (None, Some(""), None),
+            (Some(""), None, None),
+            (Some(""), Some("https://all"), Some("https://all")),
+            (Some("https://logs"), Some(""), Some("https://logs")),
+        ] {
+            let mut builder = SdkConfig::builder().behavior_version(BehaviorVersion::v2026_01_12());
+            builder.set_endpoint_url(all.map(str::to_owned)).set_service_config(Some(Endpoints(service, all)));
+            let config = builder.build();
+            assert_eq!(endpoint(&config, SERVICE).as_deref(), expected, "{service:?} {all:?}");
+            let config = without_empty_endpoints(config);
+            assert_eq!(endpoint(&config, SERVICE).as_deref(), expected, "{service:?} {all:?}");
+            let client = aws_sdk_cloudwatchlogs::Config::from(&config);
+            let text = format!("{client:?}");
+            let found = expected.is_some_and(|url| text.contains(&format!("EndpointUrl({url:?})")));
+            assert_eq!((found, text.contains("EndpointUrl(")), (expected.is_some(), expected.is_some()), "{text}");
+        }
+    }
+}
