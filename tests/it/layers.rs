@@ -21,12 +21,13 @@ const SQS: &[&str] = &["aws-sdk-sqs", "lambda_http"];
 const AWS: &[&str] = &["aws-config", "aws-sdk-cloudwatchlogs", "aws-smithy-runtime"];
 
 /// Each member, and the packages that it must not be built from.
-const RULES: [(&str, &[&[&str]]); 7] = [
+const RULES: [(&str, &[&[&str]]); 8] = [
     ("superoffice-webhook", &[PROGRAMS, &["reqwest", "superoffice-client", "superoffice-consumer", "recovery"]]),
     ("superoffice-client", &[PROGRAMS, SQS, AWS, &["lambda_runtime"]]),
     ("superoffice-consumer", &[PROGRAMS, SQS, AWS, &["lambda_runtime", "reqwest"]]),
     ("aws-setup", &[PROGRAMS, SQS, &["lambda_runtime", "reqwest", "superoffice-webhook"]]),
-    ("recovery", &[PROGRAMS, SQS, &["lambda_runtime"]]),
+    ("recovery", &[PROGRAMS, SQS, &["lambda_runtime", "tenants"]]),
+    ("tenants", &[PROGRAMS, SQS, &["lambda_runtime", "recovery"]]),
     ("consumer", &[&["so-webhook", "watchdog", "clap"], SQS, AWS]),
     ("watchdog", &[&["so-webhook", "consumer", "clap"], SQS]),
     ("mirror", &[&["so-webhook", "watchdog", "consumer", "recovery", "clap"], SQS]),

@@ -118,6 +118,11 @@ impl ApiError {
         )
     }
 
+    /// Returns `true` if SuperOffice rejected the credentials, so that every call fails until they are replaced.
+    pub fn is_credentials_refused(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unauthorized | ErrorKind::Ticket(TicketError::Rejected(_)))
+    }
+
     /// Returns `true` if SuperOffice has refused the call, so that it had no effect.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, ErrorKind::Status { status: 400..=499, .. } | ErrorKind::Changed | ErrorKind::HiddenSecret)
@@ -164,6 +169,19 @@ mod tests {
         ] {
             let error = ApiError::new("GET Webhook", kind);
             assert_eq!((error.is_specific(), error.is_refusal()), (is_specific, is_refusal), "{error}");
+        }
+    }
+
+    #[test]
+    fn refused_credentials_are_recognized() {
+        for (kind, is_refused) in [
+            (ErrorKind::Unauthorized, true),
+            (TicketError::Rejected("unknown".into()).into(), true),
+            (TicketError::NoTicket.into(), false),
+            (ErrorKind::Forbidden(String::new()), false),
+        ] {
+            let error = ApiError::new("GET Webhook", kind);
+            assert_eq!(error.is_credentials_refused(), is_refused, "{error}");
         }
     }
 

@@ -65,4 +65,4 @@ pub use reqwest::{Certificate, Url};
 pub use retry::Limits;
 pub use secrecy::{self, ExposeSecret, SecretString};
 pub use session::TenantState;
-pub use system_user::{KeyError, SystemUser, TicketError};
+pub use system_user::{KeyError, SystemApp, SystemUser, TicketError};

@@ -7,35 +7,62 @@ use superoffice_webhook::env::Environment;
 
 use crate::auth::Credentials;
 use crate::connection::{Connection, is_loopback, without_api_path};
-use crate::system_user::SystemUser;
+use crate::system_user::{SystemApp, SystemUser};
 
-pub use webhook::{master_secret, optional_webhook_secret, webhook_secret, webhook_url};
+pub use webhook::{NoTenantName, WebhookSettings, master_secret, optional_webhook_secret, webhook_secret, webhook_url};
 
-/// `SUPEROFFICE_ENVIRONMENT_URL` unless it is set.
+const ENVIRONMENT_URL: &str = "SUPEROFFICE_ENVIRONMENT_URL";
+/// The server unless [`ENVIRONMENT_URL`] is set.
 const DEFAULT_ENVIRONMENT_URL: &str = "https://online.superoffice.com";
 
 /// Reads the tenant and the credentials.
 pub fn connection(env: &mut Environment<'_>) -> Option<Connection> {
     let tenant = env.get("SUPEROFFICE_TENANT");
-    let has_url = env.get("SUPEROFFICE_URL").is_some();
-    if !has_url && tenant.is_none() {
+    if !env.is_set("SUPEROFFICE_URL") && tenant.is_none() {
         env.problem("SUPEROFFICE_URL", "not set, nor is SUPEROFFICE_TENANT");
     }
     if tenant.as_deref().is_some_and(|tenant| tenant.contains(['/', '?', '#', ' '])) {
         env.problem("SUPEROFFICE_TENANT", "not a tenant's name such as Cust12345");
     }
-    let url = has_url.then(|| api_url(env, "SUPEROFFICE_URL")).flatten().map(|url| without_api_path(&url));
-    let environment_url = match env.get("SUPEROFFICE_ENVIRONMENT_URL") {
-        Some(_) => api_url(env, "SUPEROFFICE_ENVIRONMENT_URL"),
-        None => Url::parse(DEFAULT_ENVIRONMENT_URL).ok(),
-    };
+    let url = env.parse("SUPEROFFICE_URL", parse_base_url);
+    let environment_url = environment_url(env);
     let credentials = credentials(env, tenant.as_deref());
     let certificates = certificates(env);
     Some(Connection { url, tenant, environment_url: environment_url?, credentials: credentials?, certificates })
 }
 
+/// Reads the server on which a tenant's base URL is looked up.
+pub fn environment_url(env: &mut Environment<'_>) -> Option<Url> {
+    match env.get(ENVIRONMENT_URL) {
+        Some(_) => env.parse(ENVIRONMENT_URL, parse_api_url),
+        None => Url::parse(DEFAULT_ENVIRONMENT_URL).ok(),
+    }
+}
+
+/// Reads the values of an Online app that its system users share, if they are set.
+pub fn system_app(env: &mut Environment<'_>) -> Option<SystemApp> {
+    const APP: [&str; 2] = ["SUPEROFFICE_CLIENT_SECRET", "SUPEROFFICE_PRIVATE_KEY"];
+    if !APP.iter().any(|name| env.is_set(name)) {
+        return None;
+    }
+    let [client_secret, private_key] = APP.map(|name| env.required(name));
+    let client_secret = client_secret.unwrap_or_default();
+    // A missing value is a problem already; the key is checked nevertheless.
+    let app = SystemApp::new(&client_secret, &private_key?);
+    app.map_err(|problem| env.problem("SUPEROFFICE_PRIVATE_KEY", problem)).ok()
+}
+
+/// Parses the base URL of a tenant, with or without the path of the API. The text of an error is fixed.
+///
+/// # Errors
+///
+/// The reason why credentials are not sent to the URL.
+pub fn parse_base_url(text: &str) -> Result<Url, &'static str> {
+    parse_api_url(text).map(|url| without_api_path(&url))
+}
+
 /// Reads the certificates in `SUPEROFFICE_CA` and in the file that `SUPEROFFICE_CA_FILE` names.
-fn certificates(env: &mut Environment<'_>) -> Vec<Certificate> {
+pub fn certificates(env: &mut Environment<'_>) -> Vec<Certificate> {
     // Environment variables often contain `\n` for a line break.
     let inline = env.parse("SUPEROFFICE_CA", |pem| parse_certificates(&pem.replace("\\n", "\n")));
     let file = env.parse("SUPEROFFICE_CA_FILE", |path| match std::fs::read_to_string(path) {
@@ -90,18 +117,15 @@ fn credentials(env: &mut Environment<'_>, tenant: Option<&str>) -> Option<Creden
     }
 }
 
-/// Reads a required URL that credentials are sent to.
-fn api_url(env: &mut Environment<'_>, variable: &'static str) -> Option<Url> {
-    let text = env.required(variable)?;
-    let problem = match Url::parse(text.trim().trim_end_matches('/')) {
-        Err(_) => "not a URL",
-        Ok(url) if url.query().is_some() || url.fragment().is_some() => "contains a query or a fragment",
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => "contains a user or a password",
-        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => return Some(url),
-        Ok(_) => "does not begin with https:// (http:// is accepted for localhost only)",
-    };
-    env.problem(variable, problem);
-    None
+/// Parses a URL that credentials are sent to.
+fn parse_api_url(text: &str) -> Result<Url, &'static str> {
+    match Url::parse(text.trim().trim_end_matches('/')) {
+        Err(_) => Err("not a URL"),
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => Err("contains a query or a fragment"),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Err("contains a user or a password"),
+        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => Ok(url),
+        Ok(_) => Err("does not begin with https:// (http:// is accepted for localhost only)"),
+    }
 }
 
 #[cfg(test)]
@@ -138,8 +162,7 @@ mod tests {
 
     #[test]
     fn urls_are_checked() {
-        let api = |url| with(&[("SUPEROFFICE_URL", url)], |env| api_url(env, "SUPEROFFICE_URL")).map(String::from);
-        let error = |problem| Err(format!("invalid configuration:\n  SUPEROFFICE_URL: {problem}"));
+        let api = |url| parse_api_url(url).map(String::from);
         assert_eq!(api("https://host/Cust1/"), Ok("https://host/Cust1".into()));
         assert_eq!(api("http://localhost:8080/Cust1"), Ok("http://localhost:8080/Cust1".into()));
         for (url, problem) in [
@@ -152,7 +175,7 @@ mod tests {
             ("file:///Cust1", "does not begin with https:// (http:// is accepted for localhost only)"),
             ("ftp://localhost/Cust1", "does not begin with https:// (http:// is accepted for localhost only)"),
         ] {
-            assert_eq!(api(url), error(problem), "{url}");
+            assert_eq!(api(url), Err(problem), "{url}");
         }
     }
 

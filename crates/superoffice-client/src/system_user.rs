@@ -59,13 +59,26 @@ pub enum TicketError {
     NotSigned,
 }
 
-impl SystemUser {
+/// An Online app: the part of its system users that all tenants share.
+#[derive(Clone)]
+pub struct SystemApp {
+    client_secret: SecretString,
+    key: Arc<RsaKeyPair>,
+}
+
+impl fmt::Debug for SystemApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemApp(..)")
+    }
+}
+
+impl SystemApp {
     /// Reads the private key, an RSA key in PEM. Environment variables often contain `\n` for a line break.
     ///
     /// # Errors
     ///
     /// [`KeyError`] if the key cannot be used.
-    pub fn new(token: &str, client_secret: &str, private_key: &str) -> Result<Self, KeyError> {
+    pub fn new(client_secret: &str, private_key: &str) -> Result<Self, KeyError> {
         let pem = private_key.replace("\\n", "\n");
         if pem.trim_start().starts_with('<') {
             return Err(KeyError::Xml);
@@ -75,11 +88,23 @@ impl SystemUser {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
             _ => return Err(KeyError::NotRsa),
         };
-        Ok(Self {
-            token: token.into(),
-            client_secret: client_secret.into(),
-            key: Arc::new(key.map_err(|_| KeyError::NotRsa)?),
-        })
+        Ok(Self { client_secret: client_secret.into(), key: Arc::new(key.map_err(|_| KeyError::NotRsa)?) })
+    }
+
+    /// Returns the app's system user of one tenant.
+    pub fn system_user(&self, token: &str) -> SystemUser {
+        SystemUser { token: token.into(), client_secret: self.client_secret.clone(), key: Arc::clone(&self.key) }
+    }
+}
+
+impl SystemUser {
+    /// Reads the private key, an RSA key in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the key cannot be used.
+    pub fn new(token: &str, client_secret: &str, private_key: &str) -> Result<Self, KeyError> {
+        Ok(SystemApp::new(client_secret, private_key)?.system_user(token))
     }
 
     /// Returns the application's client secret, which accompanies every ticket.
@@ -216,6 +241,7 @@ mod tests {
     #[test]
     fn debug_output_contains_no_secret() {
         let user = SystemUser::new("hunter2", "hunter2", PKCS8).unwrap();
-        assert_eq!(format!("{user:?}"), "SystemUser(..)");
+        let app = SystemApp::new("hunter2", PKCS8).unwrap();
+        assert_eq!(format!("{user:?} {app:?}"), "SystemUser(..) SystemApp(..)");
     }
 }

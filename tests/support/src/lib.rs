@@ -1,5 +1,5 @@
 //! The surroundings of the function, for tests and benchmarks: API Gateway events, the Lambda Runtime API, an SQS
-//! server with faults, and the function's process.
+//! server with faults, and the function's process. For the other programs: SSM Parameter Store.
 //!
 //! ```no_run
 //! # #[tokio::main] async fn main() {
@@ -39,6 +39,7 @@ mod http;
 mod process;
 mod runtime_api;
 mod sqs;
+pub mod ssm;
 mod tls;
 
 use std::path::Path;
