@@ -48,7 +48,7 @@ impl Command {
         match self {
             Self::Register(command) => command.run(output).await,
             Self::Status(command) => command.run(output).await,
-            Self::Test(command) => command.run().await,
+            Self::Test(command) => command.run(output).await,
             Self::Activate(command) => command.run(output).await,
             Self::Deactivate(command) => command.run(output).await,
             Self::Missed(command) => command.run(output).await,

@@ -4,33 +4,45 @@ use std::io::Write;
 
 use serde_json::json;
 use superoffice_client::registration::ManagedWebhooks;
+use superoffice_client::settings::WebhookSettings;
 use superoffice_client::webhooks::{State, Usage, Webhook};
-use superoffice_client::{ApiError, Client, Connection, SecretString, settings};
+use superoffice_client::{ApiError, Client, SecretString};
+use tenants::{Tenant, TenantSource};
 
 use crate::environment;
 use crate::exit::Failure;
-use crate::output::{Format, Output, message};
+use crate::output::{Format, Output};
+use crate::tenants::{Label, OneTenant};
 
-/// A client, the URL of the endpoint, and the secret if it is configured.
+/// A tenant's client, the URL of the endpoint, and the secret if it is configured.
 pub(crate) struct Endpoint {
     pub(crate) client: Client,
     pub(crate) url: String,
-    secret: Option<SecretString>,
+    pub(crate) secret: Option<SecretString>,
+    pub(crate) label: Label,
+    is_paused: bool,
 }
 
 impl Endpoint {
-    /// Reads the configuration. The secret is optional.
-    pub(crate) fn load() -> Result<Self, Failure> {
-        let ((connection, url), secret) = environment::read(|env| {
-            let secret = settings::optional_webhook_secret(env);
-            settings::connection(env).zip(settings::webhook_url(env)).zip(Some(secret))
-        })?;
-        Self::new(connection, url, secret)
+    /// Reads the configuration for any tenant. The secret is optional.
+    pub(crate) fn settings() -> Result<(TenantSource, WebhookSettings), Failure> {
+        Ok(environment::read(|env| {
+            let source = TenantSource::from_environment(env);
+            source.zip(WebhookSettings::from_environment(env))
+        })?)
     }
 
-    pub(crate) fn new(connection: Connection, url: String, secret: Option<SecretString>) -> Result<Self, Failure> {
-        let client = Client::new(connection)?.hiding(secret.as_ref());
-        Ok(Self { client, url, secret })
+    /// Reads the configuration, and selects one tenant.
+    pub(crate) async fn load(tenant: &OneTenant) -> Result<Self, Failure> {
+        let (source, webhooks) = Self::settings()?;
+        let (tenant, label) = tenant.resolve(&source).await?;
+        Self::new(&tenant, &webhooks, label)
+    }
+
+    pub(crate) fn new(tenant: &Tenant, webhooks: &WebhookSettings, label: Label) -> Result<Self, Failure> {
+        let (url, secret) = (webhooks.url(tenant.name())?, webhooks.secret(tenant.name())?);
+        let client = Client::new(tenant.connection().clone())?.hiding(secret.as_ref());
+        Ok(Self { client, url, secret, label, is_paused: tenant.is_paused() })
     }
 
     pub(crate) async fn webhooks(&self) -> Result<ManagedWebhooks, ApiError> {
@@ -46,9 +58,9 @@ impl Endpoint {
         };
         let result = self.client.test(webhook, self.secret.as_ref()).await?;
         if result.success {
-            message("the test succeeded");
+            self.label.message("the test succeeded");
         } else {
-            message(format_args!("the test failed; SuperOffice reports this response:\n{}", result.message));
+            self.label.message(format_args!("the test failed; SuperOffice reports this response:\n{}", result.message));
         }
         Ok(Some(result.success))
     }
@@ -67,6 +79,10 @@ impl Endpoint {
 
     /// Prints the webhooks, each with its errors, and reports missing and surplus ones.
     pub(crate) async fn print(&self, webhooks: &ManagedWebhooks, format: Format, output: &mut Output<impl Write>) {
+        if self.is_paused {
+            let paused = "paused: the watchdog and audits leave this tenant out";
+            if format.json { self.label.message(paused) } else { self.label.line(output, paused) }
+        }
         for webhook in webhooks.all() {
             self.print_one(webhook, format, output).await;
         }
@@ -75,37 +91,41 @@ impl Endpoint {
 
     async fn print_one(&self, webhook: &Webhook, format: Format, output: &mut Output<impl Write>) {
         let usage = self.client.usage(webhook).await.unwrap_or_else(|error| {
-            message(format_args!("the errors of webhook {} are unknown: {error}", webhook.id()));
+            self.label.message(format_args!("the errors of webhook {} are unknown: {error}", webhook.id()));
             Usage::default()
         });
         let Usage { consecutive_errors, last_error, last_event, .. } = usage;
         let (id, name, state) = (webhook.id(), webhook.name(), webhook.state().as_str());
         if format.json {
-            return output.line(json!({
+            let mut object = json!({
                 "webhookId": id,
                 "name": name,
                 "state": state,
                 "consecutiveErrors": consecutive_errors,
                 "lastError": last_error,
                 "lastEvent": last_event,
-            }));
+            });
+            if self.is_paused {
+                object["paused"] = json!(true);
+            }
+            return self.label.object(output, object);
         }
         let errors = consecutive_errors.map_or("an unknown number of".to_owned(), |count| count.to_string());
         let last = last_event.map(|time| format!(", last event {time}")).unwrap_or_default();
-        output.line(format_args!("{id} {name}: {state}, {errors} consecutive errors{last}"));
+        self.label.line(output, format_args!("{id} {name}: {state}, {errors} consecutive errors{last}"));
         if let Some(error) = last_error {
-            output.line(format_args!("  last error: {}", error.trim().replace('\n', "\n  ")));
+            self.label.line(output, format_args!("  last error: {}", error.trim().replace('\n', "\n  ")));
         }
     }
 
     fn report_numbers(&self, webhooks: &ManagedWebhooks) {
         let url = &self.url;
         let report = |webhooks: &[Webhook], purpose: &str| match webhooks.len() {
-            0 => message(format_args!("no webhook for {purpose} posts to {url}; `register` creates it")),
+            0 => self.label.message(format_args!("no webhook for {purpose} posts to {url}; `register` creates it")),
             1 => {}
-            many => {
-                message(format_args!("{many} webhooks for {purpose} post to {url}: each event arrives {many} times"))
-            }
+            many => self
+                .label
+                .message(format_args!("{many} webhooks for {purpose} post to {url}: each event arrives {many} times")),
         };
         report(&webhooks.contacts, "contacts");
         report(&webhooks.states, "webhook states");

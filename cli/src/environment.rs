@@ -28,7 +28,7 @@ macro_rules! secret {
 }
 
 /// The connection to SuperOffice.
-pub(crate) static SUPEROFFICE: [Variable; 10] = [
+pub(crate) static SUPEROFFICE: [Variable; 11] = [
     plain("SUPEROFFICE_URL", "base URL of the tenant, such as https://online3.superoffice.com/Cust12345"),
     plain("SUPEROFFICE_TENANT", "or the tenant, such as Cust12345, to look up its base URL"),
     plain("SUPEROFFICE_ENVIRONMENT_URL", "server of the lookup [default: https://online.superoffice.com]"),
@@ -39,10 +39,12 @@ pub(crate) static SUPEROFFICE: [Variable; 10] = [
     secret!("SUPEROFFICE_CLIENT_SECRET", "client secret of the app with the system user"),
     secret!("SUPEROFFICE_PRIVATE_KEY", "private RSA key of the app, in PEM"),
     plain("SUPEROFFICE_CA, SUPEROFFICE_CA_FILE", "certificates of a private authority, in PEM"),
+    plain("SUPEROFFICE_TENANTS_PARAMETER", "or path of the list of tenants in SSM Parameter Store"),
 ];
 
 /// The URL of the webhook.
-pub(crate) static WEBHOOK: [Variable; 1] = [plain("WEBHOOK_URL", "URL that SuperOffice posts to")];
+pub(crate) static WEBHOOK: [Variable; 1] =
+    [plain("WEBHOOK_URL", "URL that SuperOffice posts to; {tenant} stands for the tenant")];
 
 /// The secret of the webhook.
 pub(crate) static SIGNING: [Variable; 2] = [
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(
             help(&[&WEBHOOK, &SIGNING]),
             "Environment:\
-             \n  WEBHOOK_URL                              URL that SuperOffice posts to\
+             \n  WEBHOOK_URL                              URL that SuperOffice posts to; {tenant} stands for the tenant\
              \n  SUPEROFFICE_WEBHOOK_SECRET[_FILE]        secret of the webhook\
              \n  SUPEROFFICE_TENANT_MASTER_SECRET[_FILE]  or the secret that derives the tenants' secrets\
              \n\

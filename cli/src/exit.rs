@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use crate::output::{Output, message};
 
 /// The result of a command that ran without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Status {
     /// All is well, as the command's help defines it.
     Well,
     /// A finding, or a command that stopped early.
     NeedsAttention,
+    /// An error that was reported already, of one tenant of several.
+    Failed,
 }
 
 impl Status {
@@ -38,6 +40,7 @@ pub(crate) fn code<W: Write>(result: CommandResult, output: Output<W>) -> ExitCo
         Ok(_) if write_error.is_some() => {}
         Ok(Status::NeedsAttention) => return ExitCode::from(1),
         Ok(Status::Well) => return ExitCode::SUCCESS,
+        Ok(Status::Failed) => {}
     }
     ExitCode::from(2)
 }

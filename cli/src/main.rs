@@ -12,6 +12,7 @@ mod environment;
 mod exit;
 mod interrupt;
 mod output;
+mod tenants;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -11,6 +11,11 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
+impl Format {
+    /// Text, for people.
+    pub(crate) const TEXT: Self = Self { json: false };
+}
+
 /// A stream of results.
 ///
 /// Writing never fails, so that a command that changes something is not interrupted when its reader goes away. A

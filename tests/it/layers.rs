@@ -21,7 +21,7 @@ const SQS: &[&str] = &["aws-sdk-sqs", "lambda_http"];
 const AWS: &[&str] = &["aws-config", "aws-sdk-cloudwatchlogs", "aws-smithy-runtime"];
 
 /// Each member, and the packages that it must not be built from.
-const RULES: [(&str, &[&[&str]]); 8] = [
+const RULES: [(&str, &[&[&str]]); 9] = [
     ("superoffice-webhook", &[PROGRAMS, &["reqwest", "superoffice-client", "superoffice-consumer", "recovery"]]),
     ("superoffice-client", &[PROGRAMS, SQS, AWS, &["lambda_runtime"]]),
     ("superoffice-consumer", &[PROGRAMS, SQS, AWS, &["lambda_runtime", "reqwest"]]),

@@ -3,23 +3,26 @@ use std::io::Write;
 use superoffice_client::webhooks::State;
 
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
+use crate::tenants::OneTenant;
 
 /// Set the webhooks Active after a successful test
 ///
 /// The exit status is 0 if the test succeeded and all webhooks are Active.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Activate {
+    #[command(flatten)]
+    tenant: OneTenant,
     #[command(flatten)]
     format: Format,
 }
 
 impl Activate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let endpoint = Endpoint::load()?;
+        let endpoint = Endpoint::load(&self.tenant).await?;
         let webhooks = endpoint.webhooks().await?;
         let Some(success) = endpoint.test(&webhooks).await? else {
             return Ok(Status::NeedsAttention);

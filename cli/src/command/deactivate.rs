@@ -3,24 +3,27 @@ use std::io::Write;
 use superoffice_client::webhooks::State;
 
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
+use crate::tenants::OneTenant;
 
 /// Stop the webhook for contacts
 ///
 /// SuperOffice sends no events to a Stopped webhook. The webhook for states stays as it is. The exit status is 0 if the
 /// webhook for contacts is Stopped.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Deactivate {
+    #[command(flatten)]
+    tenant: OneTenant,
     #[command(flatten)]
     format: Format,
 }
 
 impl Deactivate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let endpoint = Endpoint::load()?;
+        let endpoint = Endpoint::load(&self.tenant).await?;
         endpoint.set_state(&endpoint.webhooks().await?.contacts, State::Stopped).await?;
         let webhooks = endpoint.webhooks().await?;
         endpoint.print(&webhooks, self.format, output).await;

@@ -2,20 +2,27 @@ use std::io::Write;
 
 use clap::builder::NonEmptyStringValueParser;
 use superoffice_client::registration::Desired;
-use superoffice_client::settings;
+use superoffice_client::settings::{NoTenantName, WebhookSettings};
+use tenants::TenantSource;
 
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
-use crate::output::{Format, Output, message};
+use crate::interrupt::Interrupt;
+use crate::output::{Format, Output};
+use crate::tenants::{Mode, Selection};
 
 /// Create or update the webhook for contacts and its state webhook
 ///
 /// SuperOffice posts its signed test first, and refuses to save a webhook that does not respond with 200. The state of
 /// an existing webhook is not changed; `activate` does that. The exit status is 0 if all webhooks are Active.
+///
+/// With --all, Ctrl-C ends the command after the current tenant. Repeating it completes the rest.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Register {
+    #[command(flatten)]
+    selection: Selection,
     /// The webhook's name [default: superoffice-webhook for a new one]
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
@@ -36,26 +43,106 @@ pub(crate) struct Register {
 
 impl Register {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let ((connection, url), secret) = environment::read(|env| {
-            settings::connection(env).zip(settings::webhook_url(env)).zip(settings::webhook_secret(env))
+        let (source, settings) = environment::read(|env| {
+            let source = TenantSource::from_environment(env);
+            source.zip(WebhookSettings::with_required_secret(env))
         })?;
-        let endpoint = Endpoint::new(connection, url.clone(), Some(secret.clone()))?;
+        let selected = self.selection.resolve(&source).await?;
+        if selected.len() > 1 && settings.has_master_secret() && !settings.has_placeholder() {
+            let problem = "WEBHOOK_URL must contain {tenant} to register several tenants with \
+                           SUPEROFFICE_TENANT_MASTER_SECRET";
+            return Err(problem.into());
+        }
+        let interrupt = if selected.is_all() { Some(Interrupt::listen()?) } else { None };
+        let command = self.command();
+        let mode = interrupt.as_ref().map_or(Mode::All, |interrupt| Mode::Until(interrupt, &command));
+        selected
+            .for_each(self.format, output, mode, async |tenant, label, output| {
+                self.register(&Endpoint::new(tenant, &settings, label)?, output).await
+            })
+            .await
+    }
+
+    async fn register(&self, endpoint: &Endpoint, output: &mut Output<impl Write>) -> CommandResult {
         let desired = Desired {
-            name: self.name,
-            url,
-            secret,
-            events: self.events,
-            errors_emails: self.errors_emails,
+            name: self.name.clone(),
+            url: endpoint.url.clone(),
+            secret: endpoint.secret.clone().ok_or(NoTenantName::Secret)?,
+            events: self.events.clone(),
+            errors_emails: self.errors_emails.clone(),
             notify_first_failure: self.notify_first_failure,
         };
         let (webhooks, registrations) = endpoint.client.register(&desired).await?;
         for (purpose, registration) in ["contacts", "webhook states"].into_iter().zip(registrations) {
-            message(format_args!("webhook for {purpose}: {registration}"));
+            endpoint.label.message(format_args!("webhook for {purpose}: {registration}"));
         }
         endpoint.print(&webhooks, self.format, output).await;
         if !webhooks.is_active() {
-            message("not every webhook is Active; `activate` tests and activates them");
+            endpoint.label.message("not every webhook is Active; `activate` tests and activates them");
         }
         Ok(Status::well_if(webhooks.is_active()))
+    }
+
+    /// Returns the command with these options, which completes an interrupted one: a webhook that is registered already
+    /// is unchanged.
+    fn command(&self) -> String {
+        let mut command = "register".to_owned() + &self.selection.options();
+        let mut option = |name: &str, value: &str| command += &format!(" {name} {}", quoted(value));
+        if let Some(name) = &self.name {
+            option("--name", name);
+        }
+        for address in &self.errors_emails {
+            option("--errors-email", address);
+        }
+        if let Some(events) = &self.events {
+            option("--events", &events.join(","));
+        }
+        if self.notify_first_failure {
+            command += " --notify-first-failure";
+        }
+        if self.format.json {
+            command += " --json";
+        }
+        command
+    }
+}
+
+/// Quotes a word for the shell if that is necessary.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:@/+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        register: Register,
+    }
+
+    fn command(arguments: &[&str]) -> String {
+        Program::parse_from([&["so-webhook"], arguments].concat()).register.command()
+    }
+
+    #[test]
+    fn continuation_has_all_options() {
+        assert_eq!(command(&["--tenant", "Cust1"]), "register --tenant Cust1");
+        let arguments = ["--all", "--name=Bob's", "--errors-email=a@b.c", "--errors-email=d e", "--events=a.b,c.*"];
+        assert_eq!(
+            command(&[&arguments[..], &["--notify-first-failure", "--json"]].concat()),
+            [
+                "register --all --name 'Bob'\\''s' --errors-email a@b.c --errors-email 'd e' --events 'a.b,c.*'",
+                "--notify-first-failure --json"
+            ]
+            .join(" ")
+        );
     }
 }

@@ -1,25 +1,34 @@
 use std::io::Write;
 
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{self, CommandResult};
 use crate::output::{Format, Output};
+use crate::tenants::{Mode, Selection};
 
 /// Show the state and the errors of the webhooks
 ///
 /// The exit status is 0 if there is a webhook for contacts, and all webhooks are Active.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Status {
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     format: Format,
 }
 
 impl Status {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let endpoint = Endpoint::load()?;
-        let webhooks = endpoint.webhooks().await?;
-        endpoint.print(&webhooks, self.format, output).await;
-        Ok(exit::Status::well_if(webhooks.is_active()))
+        let (source, settings) = Endpoint::settings()?;
+        let selected = self.selection.resolve(&source).await?;
+        selected
+            .for_each(self.format, output, Mode::Read, async |tenant, label, output| {
+                let endpoint = Endpoint::new(tenant, &settings, label)?;
+                let webhooks = endpoint.webhooks().await?;
+                endpoint.print(&webhooks, self.format, output).await;
+                Ok(exit::Status::well_if(webhooks.is_active()))
+            })
+            .await
     }
 }

@@ -1,18 +1,31 @@
+use std::io::Write;
+
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
+use crate::output::{Format, Output};
+use crate::tenants::{Mode, Selection};
 
 /// Make SuperOffice post its signed test to the webhook's URL
 ///
 /// The exit status is 0 if the response was 200.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
-pub(crate) struct Test {}
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
+pub(crate) struct Test {
+    #[command(flatten)]
+    selection: Selection,
+}
 
 impl Test {
-    pub(crate) async fn run(self) -> CommandResult {
-        let endpoint = Endpoint::load()?;
-        let success = endpoint.test(&endpoint.webhooks().await?).await?;
-        Ok(Status::well_if(success == Some(true)))
+    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+        let (source, settings) = Endpoint::settings()?;
+        let selected = self.selection.resolve(&source).await?;
+        selected
+            .for_each(Format::TEXT, output, Mode::All, async |tenant, label, _| {
+                let endpoint = Endpoint::new(tenant, &settings, label)?;
+                let success = endpoint.test(&endpoint.webhooks().await?).await?;
+                Ok(Status::well_if(success == Some(true)))
+            })
+            .await
     }
 }

@@ -1,16 +1,19 @@
 use std::io::{self, IsTerminal};
 
 use crate::endpoint::Endpoint;
-use crate::environment::{self, SIGNING, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::message;
+use crate::tenants::OneTenant;
 
 /// Delete the webhooks that post to WEBHOOK_URL
 ///
 /// Asks first on a terminal. Elsewhere, --yes is required.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Unregister {
+    #[command(flatten)]
+    tenant: OneTenant,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -21,7 +24,7 @@ impl Unregister {
         if !self.yes && !io::stdin().is_terminal() {
             return Err("nothing was deleted: --yes is required where standard input is not a terminal".into());
         }
-        let endpoint = Endpoint::load()?;
+        let endpoint = Endpoint::load(&self.tenant).await?;
         if !self.yes {
             let webhooks = endpoint.webhooks().await?;
             let names: Vec<_> =

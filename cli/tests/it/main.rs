@@ -448,6 +448,6 @@ async fn invalid_configuration_is_reported_completely() {
         "invalid configuration:\
          \n  SUPEROFFICE_URL: not set, nor is SUPEROFFICE_TENANT\
          \n  WEBHOOK_URL: not set\
-         \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT\n"
+         \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET\n"
     );
 }

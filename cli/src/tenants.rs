@@ -1,0 +1,249 @@
+//! The tenants that a command works on: one, or all of a list.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use clap::builder::NonEmptyStringValueParser;
+use serde_json::{Value, json};
+use superoffice_client::ApiError;
+use tenants::{Tenant, TenantSource, UnusableEntry};
+
+use crate::exit::{CommandResult, Failure, Status};
+use crate::interrupt::{Interrupt, interrupted};
+use crate::output::{Format, Output, message};
+
+/// One tenant, or all.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    one: OneTenant,
+    /// All tenants of the list
+    ///
+    /// A tenant that fails does not end the command.
+    #[arg(long, conflicts_with = "tenant")]
+    all: bool,
+}
+
+/// One tenant.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct OneTenant {
+    /// A tenant of the list; required if the list has several
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    tenant: Option<String>,
+}
+
+impl OneTenant {
+    /// Returns the tenant.
+    pub(crate) async fn resolve(&self, source: &TenantSource) -> Result<(Arc<Tenant>, Label), Failure> {
+        let list = source.list().await?;
+        let tenant = match &self.tenant {
+            Some(name) => list.get(name).ok_or_else(|| format!("the tenant {name} is not in the list of tenants"))?,
+            None if list.len() > 1 => {
+                return Err(format!("the list has {} tenants; --tenant selects one", list.len()).into());
+            }
+            None => list.usable().iter().map(Ok).chain(list.unusable().iter().map(Err)).next().ok_or("no tenant")?,
+        };
+        let tenant = Arc::clone(tenant.map_err(Clone::clone)?);
+        let name = source.path().and(tenant.name()).map(str::to_owned);
+        Ok((tenant, Label { name, is_prefixed: false }))
+    }
+
+    /// Returns the option, for a command that continues.
+    pub(crate) fn option(&self) -> String {
+        self.tenant.as_ref().map_or(String::new(), |tenant| format!(" --tenant {tenant}"))
+    }
+}
+
+/// The tenant of results and messages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Label {
+    /// The name, if there is a list.
+    name: Option<String>,
+    /// Lines begin with the name, because those of other tenants follow.
+    is_prefixed: bool,
+}
+
+impl Label {
+    fn prefix(&self) -> String {
+        self.name.as_ref().filter(|_| self.is_prefixed).map_or(String::new(), |name| format!("{name}: "))
+    }
+
+    /// Writes a message.
+    pub(crate) fn message(&self, text: impl Display) {
+        message(format_args!("{}{text}", self.prefix()));
+    }
+
+    /// Writes a result as text.
+    pub(crate) fn line(&self, output: &mut Output<impl Write>, text: impl Display) {
+        output.line(format_args!("{}{text}", self.prefix()));
+    }
+
+    /// Writes a result as JSON, with the tenant's name.
+    pub(crate) fn object(&self, output: &mut Output<impl Write>, mut object: Value) {
+        if let (Some(name), Value::Object(fields)) = (&self.name, &mut object) {
+            fields.insert("tenant".to_owned(), json!(name));
+        }
+        output.line(object);
+    }
+}
+
+/// The tenants of a command, in order of their names.
+pub(crate) struct Selected<'a> {
+    source: &'a TenantSource,
+    tenants: Vec<Result<Arc<Tenant>, UnusableEntry>>,
+    is_all: bool,
+}
+
+impl Selection {
+    /// Returns the selected tenants. A single tenant that cannot be used is an error.
+    pub(crate) async fn resolve<'a>(&self, source: &'a TenantSource) -> Result<Selected<'a>, Failure> {
+        if !self.all {
+            let list = source.list().await?;
+            if self.one.tenant.is_none() && list.len() > 1 {
+                return Err(
+                    format!("the list has {} tenants; --tenant selects one, --all selects all", list.len()).into()
+                );
+            }
+            let (tenant, _) = self.one.resolve(source).await?;
+            return Ok(Selected { source, tenants: vec![Ok(tenant)], is_all: false });
+        }
+        let list = source.list().await?;
+        let usable = list.usable().iter().cloned().map(Ok);
+        let mut tenants: Vec<_> = usable.chain(list.unusable().iter().cloned().map(Err)).collect();
+        tenants.sort_by(|a, b| name(a).cmp(name(b)));
+        Ok(Selected { source, tenants, is_all: source.path().is_some() })
+    }
+
+    /// Returns the options, for a command that continues.
+    pub(crate) fn options(&self) -> String {
+        if self.all { " --all".to_owned() } else { self.one.option() }
+    }
+}
+
+fn name(tenant: &Result<Arc<Tenant>, UnusableEntry>) -> &str {
+    match tenant {
+        Ok(tenant) => tenant.name().unwrap_or_default(),
+        Err(entry) => &entry.name,
+    }
+}
+
+/// The number of tenants by result.
+#[derive(Default)]
+struct Summary {
+    well: usize,
+    needs_attention: usize,
+    failed: usize,
+}
+
+impl Selected<'_> {
+    /// Returns `true` if the command works on all tenants of a list.
+    pub(crate) fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// Returns the number of tenants.
+    pub(crate) fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Runs a command for each tenant, and reports each tenant that fails. Returns the worst status.
+    ///
+    /// It ends early after the first signal, and without a reader of a command that only reads.
+    pub(crate) async fn for_each<W: Write>(
+        self,
+        format: Format,
+        output: &mut Output<W>,
+        mode: Mode<'_>,
+        mut run: impl AsyncFnMut(&Tenant, Label, &mut Output<W>) -> CommandResult,
+    ) -> CommandResult {
+        let count = self.tenants.len();
+        let mut summary = Summary::default();
+        let mut worst = Status::Well;
+        for (number, tenant) in self.tenants.iter().enumerate() {
+            match mode {
+                Mode::Until(interrupt, command) if interrupt.is_requested() => {
+                    summary.report(count);
+                    return Ok(interrupted(command));
+                }
+                Mode::Read if !output.is_open() => return Ok(worst),
+                _ => {}
+            }
+            if self.is_all && io::stderr().is_terminal() {
+                message(format_args!("tenant {} ({} of {count})", name(tenant), number + 1));
+            }
+            let label = Label { name: self.source.path().map(|_| name(tenant).to_owned()), is_prefixed: self.is_all };
+            let result = match tenant {
+                Ok(tenant) => self.run_one(tenant, &label, output, &mut run).await,
+                Err(entry) => Err(entry.clone().into()),
+            };
+            let status = match result {
+                Ok(status) => status,
+                Err(failure) if self.source.path().is_none() => return Err(failure),
+                Err(failure) => {
+                    if format.json {
+                        label.object(output, json!({"error": failure.to_string()}));
+                    }
+                    if !self.is_all {
+                        return Err(failure);
+                    }
+                    label.message(failure);
+                    Status::Failed
+                }
+            };
+            summary.count(status);
+            worst = worst.max(status);
+        }
+        if self.is_all {
+            summary.report(count);
+        }
+        Ok(worst)
+    }
+
+    /// Runs a command for a tenant, and again if its entry has changed since its credentials were refused.
+    async fn run_one<W: Write>(
+        &self,
+        tenant: &Arc<Tenant>,
+        label: &Label,
+        output: &mut Output<W>,
+        run: &mut impl AsyncFnMut(&Tenant, Label, &mut Output<W>) -> CommandResult,
+    ) -> CommandResult {
+        let result = run(tenant, label.clone(), output).await;
+        let refused = |failure: &Failure| failure.downcast_ref().is_some_and(ApiError::is_credentials_refused);
+        if !result.as_ref().is_err_and(refused) {
+            return result;
+        }
+        match self.source.refresh(tenant).await? {
+            Some(changed) if !Arc::ptr_eq(&changed, tenant) => run(&changed, label.clone(), output).await,
+            _ => result,
+        }
+    }
+}
+
+/// The reason why a command for several tenants ends early.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode<'a> {
+    /// The command only reads, so it ends when nobody reads its results.
+    Read,
+    /// The command does not end early.
+    All,
+    /// The command ends after a signal, and this command continues.
+    Until(&'a Interrupt, &'a str),
+}
+
+impl Summary {
+    fn count(&mut self, status: Status) {
+        match status {
+            Status::Well => self.well += 1,
+            Status::NeedsAttention => self.needs_attention += 1,
+            Status::Failed => self.failed += 1,
+        }
+    }
+
+    fn report(&self, count: usize) {
+        let Self { well, needs_attention, failed } = self;
+        let left = count - well - needs_attention - failed;
+        let left = if left > 0 { format!(", {left} left") } else { String::new() };
+        message(format_args!("{count} tenants: {well} well, {needs_attention} need attention, {failed} failed{left}"));
+    }
+}
