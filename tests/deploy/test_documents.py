@@ -14,7 +14,7 @@ import pytest
 from deliveries import delivery, encode, event
 from local_aws import ACCOUNT, Queue
 from processes import ROOT, base_environment
-from sam_stack import CONSUMER_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
+from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.yaml_helper import yaml_parse
 
@@ -29,7 +29,8 @@ def blocks(document: Path, language: str) -> list[str]:
     return [re.sub(rf"^{indentation}", "", code, flags=re.M) for indentation, code in found]
 
 
-TEMPLATES = [yaml_parse(path.read_text())["Parameters"] for path in (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE)]
+PATHS = (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE, MIRROR_TEMPLATE)
+TEMPLATES = [yaml_parse(path.read_text())["Parameters"] for path in PATHS]
 PARAMETERS = TEMPLATES[0]
 
 
@@ -84,7 +85,7 @@ def read_parameters(folder: Path, code: str) -> dict[str, str]:
 
 def test_every_kind_of_parameter_file_is_found():
     found = [document.name for document, _ in parameter_files()]
-    assert {"README.md", "deployment.md", "rotate-secret.md", "tenants.md", "watchdog.md"} == set(found)
+    assert {"README.md", "deployment.md", "mirror.md", "rotate-secret.md", "tenants.md", "watchdog.md"} == set(found)
     assert (DEPLOYMENT, WITHOUT_QUOTES) in parameter_files()
     assert len(found) >= 14
 

@@ -42,6 +42,8 @@ pub(crate) struct Crm {
     calls: Mutex<Vec<String>>,
     /// The answers to the next calls that contain a text.
     faults: Mutex<Vec<(String, VecDeque<Fault>)>>,
+    /// The number of steps of other tasks for which each of the next answers is held.
+    delays: Mutex<VecDeque<u8>>,
 }
 
 impl Crm {
@@ -52,12 +54,14 @@ impl Crm {
             merged: Mutex::default(),
             calls: Mutex::default(),
             faults: Mutex::default(),
+            delays: Mutex::default(),
         }
     }
 
     /// Creates or changes a contact.
     pub(crate) fn save(&self, id: i64, name: &str) {
         let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.merged.lock().unwrap().remove(&id);
         let mut contacts = self.contacts.lock().unwrap();
         match contacts.get_mut(&id) {
             Some(company) => {
@@ -98,6 +102,11 @@ impl Crm {
     /// Fails the next calls whose text contains `call` with a status.
     pub(crate) fn fail(&self, call: &str, status: u16, times: usize) {
         self.script(call, std::iter::repeat_n(Fault::Failure(Failure::Status(status)), times));
+    }
+
+    /// Holds each of the next answers for a number of steps of other tasks.
+    pub(crate) fn hold_answers(&self, delays: &[u8]) {
+        self.delays.lock().unwrap().extend(delays);
     }
 
     pub(crate) fn clear_faults(&self) {
@@ -154,7 +163,12 @@ impl SuperOffice for Crm {
             Some(Fault::Other(other)) => other,
             None => self.merged.lock().unwrap().get(&id).copied().unwrap_or(id),
         };
-        Ok(self.contacts.lock().unwrap().get(&id).map(|company| document(id, company, true)))
+        let answer = self.contacts.lock().unwrap().get(&id).map(|company| document(id, company, true));
+        let delay = self.delays.lock().unwrap().pop_front();
+        for _ in 0..delay.unwrap_or(0) {
+            tokio::task::yield_now().await;
+        }
+        Ok(answer)
     }
 
     async fn lists(&self, id: i64) -> Result<bool, Failure> {

@@ -4,6 +4,7 @@
 
 mod batches;
 mod company;
+mod histories;
 mod http;
 mod interleavings;
 mod messages;
