@@ -18,8 +18,10 @@ use crate::visit::{self, Outcome, Stop, Visit};
 
 /// The number of contacts of a page of the list, and of rows that are read from the table at once.
 const PAGE: usize = 1000;
-/// The time of a turn. A call in progress ends later.
+/// The time of a turn.
 const TURN: Duration = Duration::from_secs(4);
+/// The time that a turn waits longer for a call in progress. A tenant that hangs does not use up the run.
+const LAST_CALL: Duration = Duration::from_secs(8);
 /// The time from a page to the first read whose row gets the page's stamp. A change that the page does not show has
 /// another date by then.
 const BEFORE_STAMP: Duration = Duration::from_secs(2);
@@ -40,6 +42,8 @@ pub enum Next {
 enum End {
     /// The time of the turn has passed.
     TimeIsUp,
+    /// A call was in progress for too long.
+    Hangs,
     /// SuperOffice throttles.
     Throttled,
     /// Another run has advanced the audit.
@@ -150,7 +154,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
     /// Advances the audit for a turn. No contact is read after `stop`, and nothing is written after `deadline`.
     pub(super) async fn advance(&mut self, stop: Instant, deadline: Instant, report: &mut Report) -> Next {
         let until = Instant::now() + TURN;
-        let end = timeout_at(stop, self.work(until, report)).await.unwrap_or(End::TimeIsUp);
+        let end = timeout_at(stop.min(until + LAST_CALL), self.work(until, report)).await.unwrap_or(End::Hangs);
         let written = timeout_at(deadline, self.end_turn(end, report)).await;
         if written != Ok(true) {
             self.has_left = true;
@@ -164,7 +168,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let now = self.now();
         let mut is_complete = false;
         match &end {
-            End::TimeIsUp | End::Throttled => {}
+            End::TimeIsUp | End::Hangs | End::Throttled => {}
             End::Lost => return false,
             End::Table(error) => {
                 report.fail_audit(Some(&self.tenant.name), None, &Failure::Table(*error));
@@ -237,7 +241,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let mut is_complete = false;
         while !is_complete && !comparison.is_full() {
             let rows = self.table.range(&entity, cursor, end, PAGE).await.map_err(End::Table)?;
-            is_complete = rows.len() < PAGE;
+            is_complete = rows.len() < PAGE || rows.last().map(|row| row.id) == end;
             for row in &rows {
                 comparison.add(row);
                 cursor = row.id;

@@ -75,6 +75,23 @@ impl Crm {
         }
     }
 
+    /// Changes a contact without a new date.
+    pub(crate) fn rename_without_date(&self, id: i64, name: &str) {
+        if let Some(company) = self.contacts.lock().unwrap().get_mut(&id) {
+            name.clone_into(&mut company.name);
+        }
+    }
+
+    /// Copies all contacts.
+    pub(crate) fn backup(&self) -> BTreeMap<i64, Company> {
+        self.contacts.lock().unwrap().clone()
+    }
+
+    /// Replaces all contacts by those of a backup.
+    pub(crate) fn restore(&self, backup: BTreeMap<i64, Company>) {
+        *self.contacts.lock().unwrap() = backup;
+    }
+
     /// Marks a contact as deleted, or restores it.
     pub(crate) fn set_deleted(&self, id: i64, is_deleted: bool) {
         if let Some(company) = self.contacts.lock().unwrap().get_mut(&id) {
@@ -111,6 +128,11 @@ impl Crm {
 
     pub(crate) fn clear_faults(&self) {
         self.faults.lock().unwrap().clear();
+    }
+
+    /// Returns the calls so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
     }
 
     /// Returns the calls so far, and forgets them.

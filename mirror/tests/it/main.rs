@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
+mod audit;
 mod batches;
 mod company;
 mod histories;

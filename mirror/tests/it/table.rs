@@ -32,6 +32,11 @@ impl MemoryTable {
         rows.iter().filter(|((name, _), _)| name == entity).map(|((_, id), row)| (*id, row.clone())).collect()
     }
 
+    /// Returns the position of an audit.
+    pub(crate) fn stored_position(&self, entity: &str) -> Option<Position> {
+        self.positions.lock().unwrap().get(entity).cloned()
+    }
+
     /// Returns the documents of the contacts that exist.
     pub(crate) fn documents(&self, entity: &str) -> BTreeMap<i64, String> {
         let document = |(id, row): (i64, Row)| match row.content {
@@ -86,10 +91,18 @@ impl Table for MemoryTable {
         limit: usize,
     ) -> Result<Vec<RowHead>, TableError> {
         self.check(&self.reads)?;
-        let is_within = |id: i64| id > after && until.is_none_or(|until| id <= until);
-        let rows = self.rows(entity).into_iter().filter(|(id, _)| is_within(*id)).take(limit);
-        let head =
-            |(id, row): (i64, Row)| RowHead { id, is_living: row.is_living(), read_at: row.read_at, stamp: row.stamp };
+        let until = until.unwrap_or(i64::MAX);
+        if until <= after {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows.lock().unwrap();
+        let rows = rows.range((entity.to_owned(), after + 1)..=(entity.to_owned(), until)).take(limit);
+        let head = |((_, id), row): (&(String, i64), &Row)| RowHead {
+            id: *id,
+            is_living: row.is_living(),
+            read_at: row.read_at,
+            stamp: row.stamp.clone(),
+        };
         Ok(rows.map(head).collect())
     }
 

@@ -1,0 +1,113 @@
+//! An audit of a hundred thousand contacts: its calls and its memory.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use superoffice_client::contacts::{ContactPage, ListedContact};
+use superoffice_webhook_mirror::audit::{self, Settings};
+use superoffice_webhook_mirror::failure::Failure;
+use superoffice_webhook_mirror::row::Row;
+use superoffice_webhook_mirror::superoffice::SuperOffice;
+use superoffice_webhook_mirror::table::{Position, RowHead, Table, TableError, WriteError};
+use superoffice_webhook_mirror::tenants::SingleTenant;
+use tokio::time::Instant;
+
+use crate::table::MemoryTable;
+
+/// The contacts of the range from 1. Nothing is stored.
+#[derive(Debug)]
+struct Contacts {
+    count: i64,
+    pages: Rc<Cell<usize>>,
+}
+
+const REGISTERED: &str = "2024-01-01T00:00:00Z";
+
+fn now() -> Timestamp {
+    fake_superoffice::START.parse().unwrap()
+}
+
+fn ids(after: i64, until: i64, limit: usize) -> impl Iterator<Item = i64> {
+    (after + 1..=until).take(limit)
+}
+
+impl SuperOffice for Contacts {
+    async fn contact(&self, _: i64) -> Result<Option<String>, Failure> {
+        panic!("no contact is read")
+    }
+
+    async fn lists(&self, _: i64) -> Result<bool, Failure> {
+        panic!("no contact is looked up")
+    }
+
+    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
+        self.pages.set(self.pages.get() + 1);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let contact = |id| ListedContact { id, registered: REGISTERED.into(), updated: format!("{REGISTERED}{id}") };
+        Ok(ContactPage { contacts: ids(after, self.count, rows).map(contact).collect(), date: None })
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+/// The rows of these contacts.
+struct Rows {
+    count: i64,
+    positions: MemoryTable,
+    queries: Cell<usize>,
+}
+
+impl Table for Rows {
+    async fn get(&self, _: &str, _: i64) -> Result<Option<Row>, TableError> {
+        panic!("no row is read alone")
+    }
+
+    async fn put(&self, _: &str, _: i64, _: &Row, _: Option<i64>) -> Result<(), WriteError> {
+        panic!("no row is written")
+    }
+
+    async fn range(&self, _: &str, after: i64, until: Option<i64>, limit: usize) -> Result<Vec<RowHead>, TableError> {
+        self.queries.set(self.queries.get() + 1);
+        let row =
+            |id| RowHead { id, is_living: true, read_at: now(), stamp: Some(format!("{REGISTERED}/{REGISTERED}{id}")) };
+        Ok(ids(after, until.unwrap_or(i64::MAX).min(self.count), limit).map(row).collect())
+    }
+
+    async fn position(&self, entity: &str) -> Result<Option<Position>, TableError> {
+        self.positions.position(entity).await
+    }
+
+    async fn put_position(&self, entity: &str, position: &Position, previous: Option<i64>) -> Result<(), WriteError> {
+        self.positions.put_position(entity, position, previous).await
+    }
+}
+
+/// Audits contacts whose rows agree. Returns the number of pages, of queries, and the largest memory so far in KiB.
+async fn audit(count: i64) -> (usize, usize, u64) {
+    let pages = Rc::new(Cell::new(0));
+    let tenants = SingleTenant::new("Cust1", Contacts { count, pages: Rc::clone(&pages) });
+    let table = Rows { count, positions: MemoryTable::default(), queries: Cell::new(0) };
+    let mut completed = 0;
+    while completed == 0 {
+        let deadline = Instant::now() + Duration::from_secs(24);
+        let report = audit::run(&tenants, &table, &Settings::default(), deadline).await;
+        assert_eq!(report.metrics.audit_failed, 0);
+        completed = report.metrics.audit_completed;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    (pages.get(), table.queries.get(), peak.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn audit_of_rows_that_agree_needs_one_call_for_a_thousand_contacts_and_constant_memory() {
+    let (pages, queries, before) = audit(10_000).await;
+    assert_eq!((pages, queries), (11, 11));
+    let (pages, queries, after) = audit(100_000).await;
+    assert_eq!((pages, queries), (101, 101));
+    assert!(after - before < 1024, "{before} KiB, then {after} KiB");
+}
