@@ -7,12 +7,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::{Value, json};
@@ -59,7 +53,7 @@ async fn main() -> ExitCode {
 
 async fn start() -> Result<(), lambda_runtime::Error> {
     let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
-    let table = DynamoTable::new(dynamodb(config.table_region()).await, &config.table);
+    let table = DynamoTable::new(dynamodb(config.table_region()).await?, &config.table);
     let client = Client::with(config.connection.clone(), limits(), Arc::new(Timestamp::now))?;
     let mirror = Mirror {
         audit: config.audit,
@@ -81,20 +75,14 @@ fn limits() -> Limits {
     }
 }
 
-async fn dynamodb(region: Option<&str>) -> aws_sdk_dynamodb::Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(2))
-        .operation_attempt_timeout(Duration::from_secs(3))
-        .operation_timeout(Duration::from_secs(8))
-        .build();
-    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard());
+async fn dynamodb(region: Option<&str>) -> Result<aws_sdk_dynamodb::Client, aws_setup::InvalidSettings> {
+    let (connect, attempt, call) = (Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(8));
+    let config = aws_setup::load_with(aws_setup::Limits { connect, attempt, call, attempts: 3 }).await?;
+    let mut builder = aws_sdk_dynamodb::config::Builder::from(&config);
     if let Some(region) = region {
-        loader = loader.region(Region::new(region.to_owned()));
+        builder.set_region(Some(aws_sdk_dynamodb::config::Region::new(region.to_owned())));
     }
-    aws_sdk_dynamodb::Client::new(&loader.load().await)
+    Ok(aws_sdk_dynamodb::Client::from_conf(builder.build()))
 }
 
 /// Handles a batch of messages, or advances audits if there are no messages.

@@ -21,29 +21,49 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 pub use https::{HttpsSettings, InvalidSettings};
 
-/// The limit for opening a connection, including name lookup and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The limit for one attempt.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-/// The limit for a call with all its attempts.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// The number of attempts of a call. The SDK waits a random time before each further attempt.
-const ATTEMPTS: u32 = 5;
+/// The time limits of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The limit for opening a connection, including name lookup and TLS.
+    pub connect: Duration,
+    /// The limit for one attempt.
+    pub attempt: Duration,
+    /// The limit for a call with all its attempts.
+    pub call: Duration,
+    /// The number of attempts of a call. The SDK waits a random time before each further attempt.
+    pub attempts: u32,
+}
 
-/// Loads the configuration of a program that is not bound by the sender's timeout: credentials, region, endpoints and
-/// the way to AWS, from the environment and from profiles. Clients are created from it with `Client::new`.
+impl Default for Limits {
+    /// Returns the limits of a program that nobody waits for.
+    fn default() -> Self {
+        let (connect, attempt, call) = (Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(120));
+        Self { connect, attempt, call, attempts: 5 }
+    }
+}
+
+/// Loads the configuration with the default limits. Clients are created from it with `Client::new`.
 ///
 /// # Errors
 ///
 /// [`InvalidSettings`] if `HTTPS_PROXY` or `AWS_CA_BUNDLE` cannot be used.
 pub async fn load() -> Result<SdkConfig, InvalidSettings> {
+    load_with(Limits::default()).await
+}
+
+/// Loads the configuration: credentials, region, endpoints and the way to AWS, from the environment and from profiles.
+///
+/// # Errors
+///
+/// [`InvalidSettings`] if `HTTPS_PROXY` or `AWS_CA_BUNDLE` cannot be used.
+pub async fn load_with(limits: Limits) -> Result<SdkConfig, InvalidSettings> {
     let https = HttpsSettings::from_lookup(|name| std::env::var(name).ok())?;
     let timeouts =
-        TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
+        TimeoutConfig::builder().operation_attempt_timeout(limits.attempt).operation_timeout(limits.call).build();
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(https.client(CONNECT_TIMEOUT))
+        .http_client(https.client(limits.connect))
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .retry_config(RetryConfig::standard().with_max_attempts(limits.attempts))
         .load()
         .await;
     Ok(without_empty_endpoints(config))
