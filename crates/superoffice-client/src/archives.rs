@@ -81,6 +81,12 @@ pub(crate) fn lookup<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&
     get_ignore_case(object, name)
 }
 
+/// Sets a property or column, whose name may be there in another letter case.
+pub(crate) fn set(object: &mut Map<String, Value>, name: &str, value: Value) {
+    let key = object.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned();
+    object.insert(key.unwrap_or_else(|| name.to_owned()), value);
+}
+
 /// Reads an integer that may be written as a string.
 pub(crate) fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| parse_integer(value.as_str()?))

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::connection::Connection;
 use crate::error::{SetupError, with_causes};
+use crate::exchange::Observer;
 use crate::redact::Redactor;
 use crate::retry::Limits;
 use crate::session::Session;
@@ -22,6 +23,7 @@ pub struct Client {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
     pub(crate) session: Session,
+    pub(crate) observer: Option<Observer>,
     clock: Clock,
     redactor: Redactor,
     /// The seconds by which SuperOffice's clock is ahead, according to its last response.
@@ -57,6 +59,7 @@ impl Client {
             session: Session::new(connection.url.clone()),
             connection,
             limits,
+            observer: None,
             clock,
             redactor,
             clock_offset: AtomicI64::new(0),
@@ -67,6 +70,13 @@ impl Client {
     #[must_use]
     pub fn hiding(self, secret: Option<&SecretString>) -> Self {
         self.hide(secret.map(ExposeSecret::expose_secret));
+        self
+    }
+
+    /// Calls a function after each response.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
         self
     }
 

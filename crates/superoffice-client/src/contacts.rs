@@ -1,5 +1,7 @@
 //! The resource `Contact`, and the list of all contacts. A SuperOffice *contact* is a company; a human is a *person*.
 
+mod change;
+
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde::de::IgnoredAny;
@@ -12,6 +14,7 @@ use crate::error::{ApiError, ErrorKind};
 
 const ARCHIVE: &str = "dynamic";
 const ID: &str = "contact.contact_id";
+const NAME: &str = "contact.name";
 const REGISTERED: &str = "contact.registered";
 const UPDATED: &str = "contact.updated";
 
@@ -96,6 +99,25 @@ impl Client {
             Some(contact) if contact.id == id => Ok(true),
             Some(_) => Err(ApiError::unexpected(call(), format!("the condition on {ID} has no effect"))),
         }
+    }
+
+    /// Lists the contacts whose name begins with a text, at most 1,000: their ids and names.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`] if the call fails.
+    pub async fn contacts_named(&self, beginning: &str) -> Result<Vec<(i64, String)>, ApiError> {
+        let quoted = beginning.replace('\'', "\\'");
+        let query = [
+            ("$select", format!("{ID},{NAME}")),
+            ("$filter", format!("{NAME} begins '{quoted}'")),
+            ("$orderby", ID.to_owned()),
+            ("$top", "1000".to_owned()),
+        ];
+        let page = self.archive(ARCHIVE, &query).await?;
+        // A server that does not know the condition would return other contacts.
+        let named = page.rows.iter().filter_map(|row| Some((row.integer(ID)?, row.text(NAME)?.to_owned())));
+        Ok(named.filter(|(_, name)| name.starts_with(beginning)).collect())
     }
 
     async fn listed(&self, filter: &str, rows: usize) -> Result<Page, ApiError> {

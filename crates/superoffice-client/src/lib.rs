@@ -29,7 +29,7 @@
 //!
 //! Each resource of the API has a module with its calls. A new call belongs to the module of its resource:
 //!
-//! - [`contacts`]: a contact, and the list of all contacts
+//! - [`contacts`]: a contact, the list of all contacts, and changes of contacts
 //! - [`webhooks`]: the webhooks, their tests, states and counters
 //! - `archives`: pages of rows
 //!
@@ -43,6 +43,7 @@ mod call;
 mod client;
 mod connection;
 mod error;
+mod exchange;
 mod redact;
 mod retry;
 mod session;
@@ -60,6 +61,7 @@ pub use auth::Credentials;
 pub use client::{Client, Clock};
 pub use connection::Connection;
 pub use error::{ApiError, ErrorKind, SetupError, with_causes};
+pub use exchange::{Exchange, Observer};
 /// Re-exported because their types appear in the public API.
 pub use reqwest::{Certificate, Url};
 pub use retry::Limits;

@@ -9,6 +9,7 @@ use reqwest::{StatusCode, Url};
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::{ApiError, ErrorKind, innermost};
+use crate::exchange::Exchange;
 
 /// The limits of a call.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +99,12 @@ impl Client {
         if let Some(date) = date {
             self.note_date(date);
         }
-        let body = response.bytes().await.map_err(|error| self.no_response(&error))?.into();
+        let body: Vec<u8> = response.bytes().await.map_err(|error| self.no_response(&error))?.into();
+        if let Some(observer) = &self.observer {
+            let Call { path, query, body: request, .. } = *call;
+            let (method, status) = (call.method.as_str(), status.as_u16());
+            observer(&Exchange { method, path, query, request, status, date, response: &body });
+        }
         Ok(Response { status, body, date, retry_after })
     }
 

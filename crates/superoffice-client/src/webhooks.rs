@@ -9,7 +9,7 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::archives::lookup;
+use crate::archives::{lookup, set};
 use crate::client::Client;
 use crate::error::ApiError;
 
@@ -158,11 +158,6 @@ impl Webhook {
         }
         properties
     }
-}
-
-fn set(object: &mut Map<String, Value>, name: &str, value: Value) {
-    let key = object.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned();
-    object.insert(key.unwrap_or_else(|| name.to_owned()), value);
 }
 
 /// Returns `true` for events of contacts, `contact.changed` for example.

@@ -67,7 +67,7 @@ fn parse_condition(part: &str, times: &Times) -> Result<Condition, Refusal> {
         return Err(Refusal::argument(format!("This is not a condition: {part}")));
     };
     let number = || value.parse::<i64>().map_err(|_| Refusal::argument(format!("This is not a number: {value}")));
-    let time = || times.read(unquoted(value)).ok_or_else(|| Refusal::argument(format!("This is not a time: {value}")));
+    let time = || times.read(&unquoted(value)).ok_or_else(|| Refusal::argument(format!("This is not a time: {value}")));
     let test = match operator.to_ascii_lowercase().as_str() {
         "aftertime" => Test::AfterTime(time()?),
         "beforetime" => Test::BeforeTime(time()?),
@@ -75,12 +75,12 @@ fn parse_condition(part: &str, times: &Times) -> Result<Condition, Refusal> {
         "before" => Test::Before(time()?),
         "gt" | ">" => Test::Greater(number()?),
         "lt" | "<" => Test::Less(number()?),
-        "eq" | "=" | "equals" => Test::In(vec![unquoted(value).to_owned()]),
+        "eq" | "=" | "equals" => Test::In(vec![unquoted(value)]),
         "begins" => Test::Begins(unquoted(value).to_lowercase()),
         "in" => {
             let list = value.strip_prefix('(').and_then(|list| list.strip_suffix(')'));
             let list = list.ok_or_else(|| Refusal::argument(format!("This is not a list: {value}")))?;
-            Test::In(list.split(',').map(|item| unquoted(item.trim()).to_owned()).collect())
+            Test::In(list.split(',').map(|item| unquoted(item.trim())).collect())
         }
         // The published queries mark `ge` and `le` as failing, although they are documented.
         other => return Err(Refusal::argument(format!("The operator {other} is unknown"))),
@@ -88,6 +88,8 @@ fn parse_condition(part: &str, times: &Times) -> Result<Condition, Refusal> {
     Ok(Condition { column: column.to_owned(), test })
 }
 
-fn unquoted(value: &str) -> &str {
-    value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value)
+/// Removes the quotes around a text, and the backslash before each quote in it.
+fn unquoted(value: &str) -> String {
+    let text = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value);
+    text.replace("\\'", "'")
 }

@@ -6,7 +6,8 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::{State, Webhook, set};
+use super::{State, Webhook};
+use crate::archives::set;
 use crate::client::Client;
 use crate::error::{ApiError, ErrorKind};
 

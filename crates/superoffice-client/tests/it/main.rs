@@ -4,6 +4,7 @@
 
 mod changes;
 mod client;
+mod contact_changes;
 mod contacts;
 mod registration;
 mod support;
