@@ -2,6 +2,7 @@
 
 mod activate;
 mod completions;
+mod conformance;
 mod deactivate;
 mod missed;
 mod post;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Sign(sign::Sign),
     Post(post::Post),
     Completions(completions::Completions),
+    Conformance(conformance::Conformance),
 }
 
 impl Command {
@@ -58,6 +60,7 @@ impl Command {
             Self::Sign(command) => command.run(output),
             Self::Post(command) => command.run(output).await,
             Self::Completions(command) => command.run(output),
+            Self::Conformance(command) => command.run(output).await,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
+mod conformance;
+
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;

@@ -64,7 +64,7 @@ fn change(call: &Call<'_>, id: i64, name: &str) -> Result<Response, Refusal> {
 
 fn view(call: &Call<'_>, id: i64) -> Result<Response, Refusal> {
     let tenant = call.shared.tenant();
-    let contact = tenant.contacts.get(&id).ok_or_else(|| Refusal::not_found("There is no such contact"))?;
+    let contact = tenant.read_contact(id).ok_or_else(|| Refusal::not_found("There is no such contact"))?;
     Ok(Json(call.selected(contact.entity(&call.times))).into_response())
 }
 

@@ -185,8 +185,10 @@ impl Function {
             object.remove("DeliveryDelay");
         }
         let occurred = body["Timestamp"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        let delay = occurred.map_or(0, |occurred| now.as_millisecond() - occurred.as_millisecond());
-        if delay > 0 && matches!(line["outcome"].as_str(), Some("forwarded" | "ignored")) {
+        let delay = occurred.map(|occurred| now.as_millisecond() - occurred.as_millisecond());
+        if let Some(delay @ 0..) = delay
+            && matches!(line["outcome"].as_str(), Some("forwarded" | "ignored"))
+        {
             line["DeliveryDelay"] = json!(delay);
         }
         self.logs.write(&self.log_group, now, line.to_string());

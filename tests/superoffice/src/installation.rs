@@ -18,7 +18,7 @@ pub const LOG_GROUP: &str = "/aws/lambda/webhook";
 /// The time of its clock at first.
 pub const START: &str = "2026-11-24T09:00:00Z";
 
-/// Everything that the administration programs work with, on a clock that the test moves.
+/// Everything that the administration programs work with, on a clock that the test moves, or on the system's.
 pub struct Installation {
     /// The tenant.
     pub superoffice: Arc<SuperOffice>,
@@ -36,9 +36,17 @@ impl Installation {
         Self::start_at(START.parse().expect("a valid time"), 0).await
     }
 
+    /// Starts a tenant without webhooks, on the system's clock.
+    pub async fn start_now() -> Self {
+        Self::start_with(Clock::system(), 0).await
+    }
+
     /// Starts a tenant without webhooks, whose clock is behind AWS's by a number of seconds.
     pub async fn start_at(time: Timestamp, slow_by: i64) -> Self {
-        let clock = Clock::fixed(time);
+        Self::start_with(Clock::fixed(time), slow_by).await
+    }
+
+    async fn start_with(clock: Clock, slow_by: i64) -> Self {
         let logs = Arc::new(Logs::start().await);
         let function = Function::new(SECRET, clock.clone(), Arc::clone(&logs), LOG_GROUP);
         let transport = Arc::new(function.transport());

@@ -169,6 +169,11 @@ impl SuperOffice {
         self.tenant().access.forbidden.push(path.to_owned());
     }
 
+    /// Returns contacts as they were before changes that are younger.
+    pub fn set_read_lag(&self, lag: jiff::SignedDuration) {
+        self.tenant().read_lag = lag;
+    }
+
     /// Ends every denial of access.
     pub fn allow_everything(&self) {
         self.tenant().access.forbidden.clear();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Access;
@@ -49,6 +49,10 @@ pub(crate) struct Tenant {
     pub(crate) paging: Paging,
     pub(crate) access: Access,
     pub(crate) contacts: BTreeMap<i64, Contact>,
+    /// A contact is read as it was before a change that is younger.
+    pub(crate) read_lag: SignedDuration,
+    /// The contacts before their last change, with the time of that change.
+    earlier: BTreeMap<i64, (Contact, Timestamp)>,
     pub(crate) merges: Vec<Merge>,
     pub(crate) webhooks: BTreeMap<i64, Webhook>,
     pub(crate) waiting: VecDeque<Event>,
@@ -67,6 +71,8 @@ impl Tenant {
             paging: Paging::default(),
             access: Access::default(),
             contacts: BTreeMap::new(),
+            read_lag: SignedDuration::ZERO,
+            earlier: BTreeMap::new(),
             merges: Vec::new(),
             webhooks: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -107,9 +113,18 @@ impl Tenant {
     pub(crate) fn change_contact(&mut self, id: i64, name: Option<&str>) {
         let now = self.stored_now();
         let Some(contact) = self.contacts.get_mut(&id) else { return };
+        let before = contact.clone();
         contact.change(name, now);
         let contact = contact.clone();
+        self.earlier.insert(id, (before, self.clock.now()));
         self.raise_for_contact("changed", &contact, &["name", "updated", "updated_associate_id", "updatedCount"]);
+    }
+
+    /// Returns a contact as a read shows it.
+    pub(crate) fn read_contact(&self, id: i64) -> Option<&Contact> {
+        let is_late = |at: Timestamp| self.clock.now().duration_since(at) < self.read_lag;
+        let earlier = self.earlier.get(&id).filter(|(_, at)| is_late(*at)).map(|(before, _)| before);
+        self.contacts.get(&id).map(|contact| earlier.unwrap_or(contact))
     }
 
     /// Changes a contact, and loses the event.
@@ -128,14 +143,15 @@ impl Tenant {
     }
 
     pub(crate) fn merge_contacts(&mut self, source: i64, destination: i64) {
-        if source == destination || !self.contacts.contains_key(&destination) {
+        let Some(name) = self.contacts.get(&destination).map(|contact| contact.name.clone()) else { return };
+        if source == destination {
             return;
         }
         let Some(removed) = self.contacts.remove(&source) else { return };
         let (id, at) = (self.next_id(), self.stored_now());
         self.merges.push(Merge { id, source, destination, at });
         self.raise_for_contact("deleted", &removed, &[]);
-        self.change_contact(destination, None);
+        self.change_contact(destination, Some(&name));
     }
 
     fn raise_for_contact(&mut self, verb: &str, contact: &Contact, changes: &[&str]) {

@@ -16,6 +16,8 @@ async fn contact_is_read_as_a_whole() {
         [&entity["ContactId"], &entity["Name"], &entity["Deleted"], &entity["Persons"][0]["ContactId"]],
         [&json!(contact), &json!("Company 1"), &json!(0), &json!(contact)]
     );
+    bed.superoffice.change_contact(contact);
+    assert_eq!(bed.get(&path).await["Name"], "Company 1, version 2");
     bed.superoffice.merge_contacts(gone, contact);
     assert_eq!(bed.get(&path).await["Name"], "Company 1, version 2");
     bed.superoffice.soft_delete_contact(contact);
