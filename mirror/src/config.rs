@@ -1,19 +1,18 @@
 //! The configuration from environment variables.
 
-use superoffice_client::{Connection, settings};
 use superoffice_webhook::Verifier;
 use superoffice_webhook::env::{ConfigError, Environment};
+use tenants::TenantSource;
 
 use crate::audit::Settings;
-use crate::tenants::ONSITE;
 
 /// Everything that the environment decides.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// `MIRROR_TABLE`: the table's name, or the ARN of a table in another region.
     pub table: String,
-    /// The tenant and the credentials.
-    pub connection: Connection,
+    /// The tenant of the environment, or the list of tenants.
+    pub tenants: TenantSource,
     /// Verifies signatures again. `None` without a secret.
     pub verifier: Option<Verifier>,
     /// The settings of audits.
@@ -29,23 +28,12 @@ impl Config {
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut environment = Environment::new(lookup);
         let table = environment.required("MIRROR_TABLE");
-        let connection = settings::connection(&mut environment);
+        let tenants = TenantSource::from_environment(&mut environment);
         let verifier = Verifier::from_environment(&mut environment);
         let audit = Settings::from_environment(&mut environment);
-        let config = || Some(Self { table: table?, connection: connection?, verifier, audit });
+        let config = || Some(Self { table: table?, tenants: tenants?, verifier, audit });
         let config = config();
         environment.finish(config)
-    }
-
-    /// Returns the name of the environment's tenant.
-    pub fn tenant(&self) -> &str {
-        self.connection.context_identifier().unwrap_or(ONSITE)
-    }
-
-    /// Returns the region in the table's ARN.
-    pub fn table_region(&self) -> Option<&str> {
-        let mut parts = self.table.split(':');
-        (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten()
     }
 }
 
@@ -63,19 +51,10 @@ mod tests {
     }
 
     #[test]
-    fn tenant_is_configured_or_in_the_url_or_onsite() {
-        let url = ("SUPEROFFICE_URL", "https://online3.superoffice.com/Cust12345");
-        assert_eq!(with(&[url]).tenant(), "Cust12345");
-        assert_eq!(with(&[url, ("SUPEROFFICE_TENANT", "Cust7")]).tenant(), "Cust7");
-        assert_eq!(with(&[("SUPEROFFICE_URL", "https://server/SuperOffice")]).tenant(), "onsite");
-    }
-
-    #[test]
-    fn region_is_read_from_an_arn() {
-        let config = with(&[("SUPEROFFICE_URL", "https://server")]);
-        assert_eq!(config.table_region(), None);
-        let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/contacts".to_owned();
-        assert_eq!(Config { table: arn, ..config }.table_region(), Some("eu-west-1"));
+    fn tenant_is_of_the_environment_or_of_a_list() {
+        assert_eq!(with(&[("SUPEROFFICE_URL", "https://server")]).tenants.path(), None);
+        let list = read(&[("MIRROR_TABLE", "contacts"), ("SUPEROFFICE_TENANTS_PARAMETER", "/superoffice/app")]);
+        assert_eq!(list.unwrap().tenants.path(), Some("/superoffice/app"));
     }
 
     #[test]

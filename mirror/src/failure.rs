@@ -62,8 +62,11 @@ pub enum Failure {
     /// The event names a tenant that the mirror does not have.
     #[error("the tenant is not in the list of tenants")]
     UnknownTenant,
-    /// The tenant's credentials cannot be used.
-    #[error("the tenant's credentials are unusable")]
+    /// The list of tenants cannot be read to its end, or is empty.
+    #[error("the list of tenants cannot be read")]
+    UnreadableList,
+    /// The tenant's entry cannot be used.
+    #[error("the tenant's entry in the list of tenants is unusable")]
     UnusableTenant,
     /// The message is not an event, or its signature is missing or wrong.
     #[error("the message cannot be decoded")]

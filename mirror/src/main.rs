@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::{Value, json};
-use superoffice_client::{Client, Limits};
+use superoffice_client::Limits;
 use superoffice_consumer::Batch;
 use superoffice_webhook::{Verifier, log_line};
 use superoffice_webhook_mirror::audit::{self, Request, Settings};
@@ -18,7 +18,7 @@ use superoffice_webhook_mirror::batch;
 use superoffice_webhook_mirror::config::Config;
 use superoffice_webhook_mirror::dynamodb::DynamoTable;
 use superoffice_webhook_mirror::telemetry::Report;
-use superoffice_webhook_mirror::tenants::SingleTenant;
+use superoffice_webhook_mirror::tenants::Clients;
 use tokio::time::Instant;
 
 /// The time before the end of the invocation at which a batch stops, so that its response is sent.
@@ -27,10 +27,18 @@ const RESERVE: Duration = Duration::from_secs(2);
 /// The time before the end of the invocation at which an audit has ended: five seconds, and the time to write its line.
 const AUDIT_RESERVE: Duration = Duration::from_millis(5500);
 
+/// The limits of a call of AWS, within the time of a batch.
+const AWS_LIMITS: aws_setup::Limits = aws_setup::Limits {
+    connect: Duration::from_secs(2),
+    attempt: Duration::from_secs(3),
+    call: Duration::from_secs(8),
+    attempts: 3,
+};
+
 /// The function, with its connections.
 struct Mirror {
     audit: Settings,
-    tenants: SingleTenant<Client>,
+    tenants: Clients,
     table: DynamoTable,
     verifier: Option<Verifier>,
 }
@@ -53,14 +61,9 @@ async fn main() -> ExitCode {
 
 async fn start() -> Result<(), lambda_runtime::Error> {
     let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
-    let table = DynamoTable::new(dynamodb(config.table_region()).await?, &config.table);
-    let client = Client::with(config.connection.clone(), limits(), Arc::new(Timestamp::now))?;
-    let mirror = Mirror {
-        audit: config.audit,
-        tenants: SingleTenant::new(config.tenant(), client),
-        table,
-        verifier: config.verifier,
-    };
+    let table = DynamoTable::connect(&aws_setup::load_with(AWS_LIMITS).await?, &config.table);
+    let tenants = Clients::new(config.tenants, limits(), Arc::new(Timestamp::now));
+    let mirror = Mirror { audit: config.audit, tenants, table, verifier: config.verifier };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&mirror, event).await)).await
 }
 
@@ -73,16 +76,6 @@ fn limits() -> Limits {
         renews_tickets: false,
         ..Limits::default()
     }
-}
-
-async fn dynamodb(region: Option<&str>) -> Result<aws_sdk_dynamodb::Client, aws_setup::InvalidSettings> {
-    let (connect, attempt, call) = (Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(8));
-    let config = aws_setup::load_with(aws_setup::Limits { connect, attempt, call, attempts: 3 }).await?;
-    let mut builder = aws_sdk_dynamodb::config::Builder::from(&config);
-    if let Some(region) = region {
-        builder.set_region(Some(aws_sdk_dynamodb::config::Region::new(region.to_owned())));
-    }
-    Ok(aws_sdk_dynamodb::Client::from_conf(builder.build()))
 }
 
 /// Handles a batch of messages, or advances audits if there are no messages.

@@ -1,6 +1,10 @@
 //! The tenants whose contacts are mirrored.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use superoffice_client::{Client, Clock, Limits};
+use tenants::{FindError, TenantSource};
 
 use crate::failure::Failure;
 use crate::superoffice::SuperOffice;
@@ -57,27 +61,77 @@ pub trait Tenants {
     fn refused(&self, name: &str) -> impl Future<Output = ()>;
 }
 
-/// The one tenant of the environment.
-#[derive(Debug)]
-pub struct SingleTenant<S>(Tenant<S>);
+/// The tenants of the environment or of the list, each with a client that is kept as long as the tenant's entry is
+/// unchanged.
+pub struct Clients {
+    source: TenantSource,
+    limits: Limits,
+    clock: Clock,
+    known: Mutex<HashMap<String, Known>>,
+}
 
-impl<S> SingleTenant<S> {
-    /// Uses a tenant with a name.
-    pub fn new(name: impl Into<String>, superoffice: S) -> Self {
-        Self(Tenant { name: name.into(), is_paused: false, superoffice: Arc::new(superoffice) })
+struct Known {
+    entry: Arc<tenants::Tenant>,
+    client: Arc<Client>,
+}
+
+impl Clients {
+    /// Uses a source of tenants, and these limits for each call.
+    pub fn new(source: TenantSource, limits: Limits, clock: Clock) -> Self {
+        Self { source, limits, clock, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the tenant of an entry with its client. Tenants share the connections and certificates of one client.
+    fn tenant(&self, entry: &Arc<tenants::Tenant>) -> Result<Tenant<Client>, Failure> {
+        let name = entry.name().unwrap_or(ONSITE);
+        let mut known = self.known();
+        let client = match known.get(name).filter(|known| Arc::ptr_eq(&known.entry, entry)) {
+            Some(known) => Arc::clone(&known.client),
+            None => {
+                let connection = entry.connection().clone();
+                let client = match known.values().next() {
+                    Some(other) => other.client.for_tenant(connection),
+                    None => Client::with(connection, self.limits, Arc::clone(&self.clock))
+                        .map_err(|_| Failure::UnusableTenant)?,
+                };
+                let client = Arc::new(client);
+                known.insert(name.to_owned(), Known { entry: Arc::clone(entry), client: Arc::clone(&client) });
+                client
+            }
+        };
+        Ok(Tenant { name: name.to_owned(), is_paused: entry.is_paused(), superoffice: client })
     }
 }
 
-impl<S: SuperOffice> Tenants for SingleTenant<S> {
-    type SuperOffice = S;
+impl Tenants for Clients {
+    type SuperOffice = Client;
 
-    async fn find(&self, name: &str) -> Result<Tenant<S>, Failure> {
-        if self.0.name.eq_ignore_ascii_case(name) { Ok(self.0.clone()) } else { Err(Failure::UnknownTenant) }
+    async fn find(&self, name: &str) -> Result<Tenant<Client>, Failure> {
+        let entry = self.source.find(name).await.map_err(|error| match error {
+            FindError::List(_) => Failure::UnreadableList,
+            FindError::Unusable(_) => Failure::UnusableTenant,
+        })?;
+        // The one tenant of the environment is found by any name.
+        let is_named = |entry: &Arc<tenants::Tenant>| entry.name().unwrap_or(ONSITE).eq_ignore_ascii_case(name);
+        self.tenant(&entry.filter(is_named).ok_or(Failure::UnknownTenant)?)
     }
 
-    async fn all(&self) -> Result<TenantList<S>, Failure> {
-        Ok(TenantList { tenants: vec![self.0.clone()], unusable: 0 })
+    async fn all(&self) -> Result<TenantList<Client>, Failure> {
+        let list = self.source.list().await.map_err(|_| Failure::UnreadableList)?;
+        self.known().retain(|name, _| list.usable().iter().any(|entry| entry.name().unwrap_or(ONSITE) == name));
+        let tenants = list.usable().iter().map(|entry| self.tenant(entry)).collect::<Result<_, _>>()?;
+        Ok(TenantList { tenants, unusable: u64::try_from(list.unusable().len()).unwrap_or(u64::MAX) })
     }
 
-    async fn refused(&self, _: &str) {}
+    async fn refused(&self, name: &str) {
+        let entry = self.known().get(name).map(|known| Arc::clone(&known.entry));
+        if let Some(entry) = entry {
+            // If the entry cannot be read, the tenant fails in the next invocation, with its reason.
+            let _ = self.source.refresh(&entry).await;
+        }
+    }
 }

@@ -52,10 +52,21 @@ impl Client {
     ///
     /// [`SetupError`] if TLS cannot be set up.
     pub fn with(connection: Connection, limits: Limits, clock: Clock) -> Result<Self, SetupError> {
+        Ok(Self::with_http(http_client(&connection, &limits)?, connection, limits, clock))
+    }
+
+    /// Creates a client for another tenant with the clock, limits, network connections and trusted certificates of this
+    /// one. A program with many tenants saves the memory of their certificates.
+    #[must_use]
+    pub fn for_tenant(&self, connection: Connection) -> Self {
+        Self::with_http(self.http.clone(), connection, self.limits, Arc::clone(&self.clock))
+    }
+
+    fn with_http(http: reqwest::Client, connection: Connection, limits: Limits, clock: Clock) -> Self {
         let redactor = Redactor::default();
         redactor.hide(connection.credentials.secrets().iter().map(String::as_str));
-        Ok(Self {
-            http: http_client(&connection, &limits)?,
+        Self {
+            http,
             session: Session::new(connection.url.clone()),
             connection,
             limits,
@@ -63,7 +74,7 @@ impl Client {
             clock,
             redactor,
             clock_offset: AtomicI64::new(0),
-        })
+        }
     }
 
     /// Keeps another secret out of every message.

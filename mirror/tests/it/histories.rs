@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::batch::handle;
 use superoffice_webhook_mirror::failure::Failure;
-use superoffice_webhook_mirror::tenants::{Tenant, TenantList, Tenants};
 use tokio::time::Instant;
 
 use crate::company::{Crm, Fault};
 use crate::messages::{Queue, batch, event};
 use crate::table::MemoryTable;
+use crate::tenants::SingleTenant;
 
 const ENTITY: &str = "Cust1/contact";
 /// The number of contacts.
@@ -60,26 +60,10 @@ struct Message {
     body: String,
 }
 
-struct One(Arc<Crm>);
-
-impl Tenants for One {
-    type SuperOffice = Crm;
-
-    async fn find(&self, _: &str) -> Result<Tenant<Crm>, Failure> {
-        Ok(Tenant { name: "Cust1".into(), is_paused: false, superoffice: Arc::clone(&self.0) })
-    }
-
-    async fn all(&self) -> Result<TenantList<Crm>, Failure> {
-        Ok(TenantList { tenants: vec![self.find("").await?], unusable: 0 })
-    }
-
-    async fn refused(&self, _: &str) {}
-}
-
 struct World {
     crm: Arc<Crm>,
     table: MemoryTable,
-    tenants: One,
+    tenants: SingleTenant<Crm>,
     queue: Queue,
     messages: Vec<Message>,
     sent: usize,
@@ -90,7 +74,7 @@ impl World {
     fn new(queue: Queue) -> Self {
         let crm = Arc::new(Crm::new());
         Self {
-            tenants: One(Arc::clone(&crm)),
+            tenants: SingleTenant::shared("Cust1", Arc::clone(&crm)),
             crm,
             table: MemoryTable::default(),
             queue,

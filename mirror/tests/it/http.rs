@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_superoffice::{Fault, Installation, TENANT};
-use superoffice_client::{Client, Limits, settings};
+use ::tenants::TenantSource;
+use aws_sdk_ssm::config::{BehaviorVersion, Credentials, Region};
+use fake_superoffice::{Fault, Installation, TENANT, TOKEN};
+use serde_json::json;
+use superoffice_client::Limits;
 use superoffice_webhook::env::Environment;
 use superoffice_webhook_mirror::batch::handle;
-use superoffice_webhook_mirror::tenants::SingleTenant;
+use superoffice_webhook_mirror::tenants::{Clients, Tenants};
+use test_support::ssm::ParameterStore;
 use tokio::time::Instant;
 
 use crate::messages::{bodies, event};
@@ -18,13 +22,13 @@ async fn run(installation: &Installation, table: &MemoryTable, contacts: &[i64])
     let variables = installation.lookup_variables();
     let lookup = |name: &str| variables.get(name).cloned();
     let mut environment = Environment::new(&lookup);
-    let connection = settings::connection(&mut environment);
+    let source = TenantSource::from_environment(&mut environment);
     let limits =
         Limits { attempt: Duration::from_millis(500), attempts: 1, renews_tickets: false, ..Limits::default() };
     let clock = installation.clock.clone();
-    let client = Client::with(environment.finish(connection).unwrap(), limits, Arc::new(move || clock.now())).unwrap();
+    let tenants = Clients::new(environment.finish(source).unwrap(), limits, Arc::new(move || clock.now()));
     let events: Vec<String> = contacts.iter().map(|id| event(Some(TENANT), "changed", *id)).collect();
-    let (tenants, deadline) = (SingleTenant::new(TENANT, client), Instant::now() + Duration::from_secs(30));
+    let deadline = Instant::now() + Duration::from_secs(30);
     let (_, report) = handle(&tenants, table, None, &bodies(&events), deadline).await;
     report.reasons.into_iter().map(|reason| reason.reason).collect()
 }
@@ -80,4 +84,46 @@ async fn removed_contact_is_confirmed_by_the_list() {
     let calls = [format!("GET Contact/{source}"), "GET Archive/dynamic".to_owned()];
     assert_eq!(installation.calls()[1..], calls);
     assert_eq!(table.documents("Cust12345/contact").into_keys().collect::<Vec<_>>(), [destination]);
+}
+
+fn client_of(store: &ParameterStore) -> aws_sdk_ssm::Client {
+    let config = aws_sdk_ssm::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-north-1"))
+        .endpoint_url(store.url())
+        .credentials_provider(Credentials::new("id", "key", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    aws_sdk_ssm::Client::from_conf(config)
+}
+
+#[tokio::test]
+async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
+    let (installation, table, store) =
+        (Installation::start().await, MemoryTable::default(), ParameterStore::start().await);
+    let contact = installation.superoffice.create_contact();
+    let entry = |token: &str| json!({"url": installation.superoffice.url(), "accessToken": token}).to_string();
+    store.put("/app/Cust12345", entry("expired"));
+    store.put("/app/Cust2", "not JSON");
+    let lookup = |name: &str| (name == "SUPEROFFICE_TENANTS_PARAMETER").then(|| "/app".to_owned());
+    let mut environment = Environment::new(&lookup);
+    let source = TenantSource::from_environment(&mut environment);
+    let source = environment.finish(source).unwrap().with_client(client_of(&store));
+    let clock = installation.clock.clone();
+    let limits = Limits { attempts: 1, renews_tickets: false, ..Limits::default() };
+    let tenants = Clients::new(source, limits, Arc::new(move || clock.now()));
+    let run = async || {
+        let events = ["CUST12345", "Cust2", "Cust3"].map(|tenant| event(Some(tenant), "changed", contact));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (_, report) = handle(&tenants, &table, None, &bodies(&events), deadline).await;
+        report.reasons.into_iter().map(|reason| reason.reason).collect::<Vec<_>>()
+    };
+    let list = tenants.all().await.unwrap();
+    assert_eq!((list.tenants.len(), list.unusable), (1, 1));
+    // The list is kept for ten minutes, and an entry is read again when its credentials are refused.
+    store.put("/app/Cust12345", entry(TOKEN));
+    let others = ["the tenant's entry in the list of tenants is unusable", "the tenant is not in the list of tenants"];
+    assert_eq!(run().await, ["SuperOffice answered with status 401", others[0], others[1]]);
+    assert_eq!(run().await, others);
+    assert_eq!(table.documents("Cust12345/contact").len(), 1);
 }

@@ -10,3 +10,4 @@ mod http;
 mod interleavings;
 mod messages;
 mod table;
+mod tenants;

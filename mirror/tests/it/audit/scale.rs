@@ -11,10 +11,10 @@ use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::row::Row;
 use superoffice_webhook_mirror::superoffice::SuperOffice;
 use superoffice_webhook_mirror::table::{Position, RowHead, Table, TableError, WriteError};
-use superoffice_webhook_mirror::tenants::SingleTenant;
 use tokio::time::Instant;
 
 use crate::table::MemoryTable;
+use crate::tenants::SingleTenant;
 
 /// The contacts of the range from 1. Nothing is stored.
 #[derive(Debug)]
