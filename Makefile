@@ -7,7 +7,7 @@ BIN := .tools/venv/bin
 SAM := SAM_CLI_TELEMETRY=0 $(BIN)/sam
 # The processor of the function. The default is the template's.
 ARCHITECTURE ?= x86_64
-TEMPLATES := $(wildcard template.yaml watchdog/template.yaml mirror/template.yaml examples/consumer/template.yaml)
+TEMPLATES := $(wildcard template.yaml */template.yaml examples/*/template.yaml)
 
 UV_VERSION := 0.13.9
 # Groups of packages in pyproject.toml. All are installed into .tools/venv.
@@ -26,7 +26,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version 2>/dev/null)
 RUST_TESTS = $(if $(HAS_NEXTEST),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send redrive events check lint advisories test build dist deploy-local smoke outage
+.PHONY: help setup run watch send redrive events check lint advisories test build dist test-dist deploy-local outage
 .PHONY: bench soak fuzz mutants clean
 
 help: ## list the targets
@@ -88,11 +88,11 @@ dist: $(RELEASE_TOOLS) ## build a release in dist/ for all installed Rust target
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
 		$(<D)/bin/python scripts/make_dist.py $(ARCHITECTURES)
 
+test-dist: $(DEV_TOOLS) ## deploy the files in dist/ into a local AWS, from the first deployment to the deletion
+	RELEASE=dist $(BIN)/python -m pytest tests/deploy/test_release.py
+
 deploy-local: $(DEV_TOOLS) ## deploy the template into a local AWS and run until Ctrl-C; ARGS=--dev builds faster
 	@$(BIN)/python scripts/local.py deploy $(ARGS)
-
-smoke: ## check a deployment, in AWS or local: make smoke URL=https://.../webhook
-	@$(PYTHON) scripts/smoke.py "$(URL)" --tenant "$(TENANT)" $(ARGS)
 
 outage: $(DEV_TOOLS) ## show in a local AWS how the watchdog recovers the events that outages lost
 	@$(BIN)/python scripts/local.py outage

@@ -39,7 +39,8 @@ def main(dev: bool, consumer: bool) -> None:
 def print_instructions(aws: LocalAws, stack: SamStack) -> None:
     outputs = stack.outputs
     variables = aws.folder / "env.sh"
-    exports = "".join(f"export {name}='{value}'\n" for name, value in aws.client_environment.items())
+    environment = {**aws.client_environment, "SSL_CERT_FILE": str(aws.ca_file)}
+    exports = "".join(f"export {name}='{value}'\n" for name, value in environment.items())
     variables.write_text(exports, encoding="utf-8")
     url = outputs["WebhookUrl"]
     event = Path("events/payloads/contact-changed.json")
@@ -55,7 +56,8 @@ Alarms             {outputs["AlarmsNotify"]}
 
 Check the deployment, from another terminal:
 
-    make smoke URL={url}
+    . {variables.relative_to(ROOT)}
+    SUPEROFFICE_WEBHOOK_SECRET={SAMPLE_SECRET} cargo run --package so-webhook -- check {url}
 
 Sign an event and post it:
 
@@ -65,7 +67,6 @@ Sign an event and post it:
 
 Use AWS's tools (aws, sam, boto3) with this AWS:
 
-    . {variables.relative_to(ROOT)}
     aws sqs receive-message --message-attribute-names All --queue-url {outputs["QueueUrl"]}
 
 Ctrl-C ends it. The functions' log:

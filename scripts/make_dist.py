@@ -1,4 +1,4 @@
-"""Builds a release in dist/ (`make dist`): zipped functions, templates that refer to them, SBOMs and checksums.
+"""Builds a release in dist/ (`make dist`): functions, their templates, so-webhook, SBOMs and checksums.
 
 Two builds of a commit are byte-identical, also in different folders: paths are remapped, and zip entries have a fixed
 order and timestamp. The same Rust toolchain and the versions in requirements-release.txt are required for this.
@@ -34,6 +34,7 @@ TEMPLATES = {
     "consumer": Path("examples/consumer/template.yaml"),
     "mirror": Path("mirror/template.yaml"),
     "watchdog": Path("watchdog/template.yaml"),
+    "fallback": Path("fallback/template.yaml"),
 }
 SUMS = "SHA256SUMS"
 LICENSES = ("LICENSE-APACHE", "LICENSE-MIT")
@@ -66,7 +67,7 @@ ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, AR
 
 @dataclass(frozen=True)
 class Binary:
-    """A function of a template: a binary of a package in the workspace."""
+    """A program of a package in the workspace."""
 
     package: str
     name: str
@@ -74,6 +75,9 @@ class Binary:
     def zip_name(self, architecture: Architecture) -> str:
         return f"{self.name}-{architecture.name}.zip"
 
+
+# The program for operators. It is released as an executable file, and the others as zip files for Lambda.
+COMMAND = Binary("so-webhook", "so-webhook")
 
 # Builds a binary for an architecture and returns its content.
 Build = Callable[[Binary, Architecture], bytes]
@@ -105,6 +109,11 @@ def replace_once(text: str, pattern: str, replacement: str) -> str:
     return changed
 
 
+def has_function(template: str) -> bool:
+    """Returns `True` unless a template only has resources that need no code."""
+    return "AWS::Serverless::Function" in template
+
+
 def binary_of(template: str) -> str:
     """Returns the name of the binary of a template's function."""
     names = re.findall(r"^      BuildProperties: \{Binary: (.+)\}$", template, re.MULTILINE)
@@ -123,6 +132,15 @@ def use_architecture(template: str, name: str) -> str:
     """Returns a template that accepts one architecture."""
     lines = r"    AllowedValues: \[x86_64, arm64\]\n    Default: x86_64"
     return replace_once(template, lines, f"    AllowedValues: [{name}]\n    Default: {name}\n")
+
+
+def use_release(template: str, version: str) -> str:
+    """Returns a template that names its version as an output, and the addresses of its pages in alarms."""
+    output = f"Outputs:\n  Version:\n    Description: The release of this template\n    Value: {version}\n"
+    template = replace_once(template, "Outputs:", output)
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        template = template.replace("docs/runbooks/", f"https://github.com/{repository}/blob/v{version}/docs/runbooks/")
+    return template
 
 
 # --- Binaries -------------------------------------------------------------------------------------------------------
@@ -192,27 +210,36 @@ def release(folder: Path, metadata: dict, architectures: list[Architecture], bui
     }
     version = next(package["version"] for package in metadata["packages"] if package["name"] == "superoffice-webhook")
     inventories = []
+    sources = {name: ROOT / source for name, source in TEMPLATES.items() if (ROOT / source).exists()}
     for architecture in architectures:
-        binaries = set()
-        for name, source in TEMPLATES.items():
-            if not (ROOT / source).exists():
-                continue
-            text = (ROOT / source).read_text(encoding="utf-8")
+        binaries = {COMMAND}
+        for name, source in sources.items():
+            text = source.read_text(encoding="utf-8")
+            relative = source.relative_to(ROOT).as_posix()
+            target = f" for {architecture.name}" if has_function(text) else ""
+            header = f"# superoffice-webhook {version}{target}, built from {relative}.\n"
             try:
-                binary = Binary(packages[(ROOT / source).parent], binary_of(text))
-                text = use_architecture(use_code(text, binary.zip_name(architecture)), architecture.name)
+                text = header + use_release(text, version)
+                if target:
+                    binary = Binary(packages[source.parent], binary_of(text))
+                    text = use_architecture(use_code(text, binary.zip_name(architecture)), architecture.name)
+                    binaries.add(binary)
             except DistError as error:
-                raise DistError(f"{source}: {error}") from None
-            binaries.add(binary)
-            header = f"# superoffice-webhook {version} for {architecture.name}, built from {source.as_posix()}.\n"
-            (folder / template_name(name, architecture)).write_text(header + text, encoding="utf-8")
+                raise DistError(f"{relative}: {error}") from None
+            file = template_name(name, architecture) if target else f"{name}.yaml"
+            (folder / file).write_text(text, encoding="utf-8")
         for binary in sorted(binaries, key=lambda binary: binary.name):
             content = build(binary, architecture)
-            archive = folder / binary.zip_name(architecture)
-            write_zip(archive, content)
+            if binary == COMMAND:
+                file = folder / f"{binary.name}-{architecture.name}"
+                file.write_bytes(content)
+                file.chmod(0o755)
+            else:
+                file = folder / binary.zip_name(architecture)
+                write_zip(file, content)
             inventory = sbom.Inventory.of(metadata, ROOT, binary.package, architecture.target)
             document = inventory.cyclonedx(binary.name, hashlib.sha256(content).hexdigest(), source_date())
-            archive.with_suffix(".cdx.json").write_text(document, encoding="utf-8")
+            file.with_suffix(".cdx.json").write_text(document, encoding="utf-8")
             inventories.append(inventory)
 
     (folder / "THIRD-PARTY-LICENSES.txt").write_text(sbom.license_texts(inventories), encoding="utf-8")

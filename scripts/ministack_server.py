@@ -1,7 +1,7 @@
 """Serves MiniStack with TLS.
 
 MiniStack's own program would also listen on port 443, and it differs from AWS in four ways that matter here. Its
-CloudFormation does not know two kinds of resources of the template, an update ends functions in the middle of a
+CloudFormation does not know three kinds of resources of the template, an update ends functions in the middle of a
 request, and a log line that is late by milliseconds is not in the log.
 """
 
@@ -24,17 +24,19 @@ MAX_REQUEST_SECONDS = 10
 MAX_LOG_SECONDS = 10
 
 
-def record_saved_queries() -> None:
-    """Accepts `AWS::Logs::QueryDefinition`, which has no effect on a deployment."""
+def record_resources() -> None:
+    """Accepts saved queries and composite alarms, which have no effect on a deployment."""
 
     def create(logical_id: str, properties: dict, stack_name: str) -> tuple[str, dict]:
-        return f"{stack_name}-{logical_id}", {"QueryDefinitionId": f"{stack_name}-{logical_id}"}
+        name = properties.get("AlarmName", f"{stack_name}-{logical_id}")
+        return name, {"QueryDefinitionId": name, "Arn": name}
 
     def update(physical_id: str, _old: dict, _new: dict, _stack_name: str) -> tuple[str, dict]:
-        return physical_id, {"QueryDefinitionId": physical_id}
+        return physical_id, {"QueryDefinitionId": physical_id, "Arn": physical_id}
 
     handler = {"create": create, "update": update, "delete": lambda physical_id, properties: None}
-    provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = handler
+    for kind in ("AWS::Logs::QueryDefinition", "AWS::CloudWatch::CompositeAlarm"):
+        provisioners._RESOURCE_HANDLERS[kind] = handler
 
 
 def record_alarms_on_expressions() -> None:
@@ -83,7 +85,7 @@ def wait_for_log_lines() -> None:
 def main() -> None:
     finish_requests_before_updates()
     wait_for_log_lines()
-    record_saved_queries()
+    record_resources()
     record_alarms_on_expressions()
     config = Config()
     config.bind = [f"127.0.0.1:{os.environ['GATEWAY_PORT']}"]

@@ -1,9 +1,11 @@
 //! The commands, in the order of a webhook's life. Each module has an argument type (`clap::Args`) with a method `run`.
 
 mod activate;
+mod check;
 mod completions;
 mod conformance;
 mod deactivate;
+mod env;
 mod missed;
 mod post;
 mod redrive;
@@ -30,6 +32,7 @@ use crate::output::Output;
 #[derive(Debug, Parser)]
 #[command(name = "so-webhook", version, max_term_width = 100)]
 pub(crate) enum Command {
+    Check(check::Check),
     Register(register::Register),
     Status(status::Status),
     Test(test::Test),
@@ -38,6 +41,7 @@ pub(crate) enum Command {
     Missed(missed::Missed),
     Unregister(unregister::Unregister),
     Redrive(redrive::Redrive),
+    Env(env::Env),
     Secret(secret::Secret),
     Sign(sign::Sign),
     Post(post::Post),
@@ -48,6 +52,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         match self {
+            Self::Check(command) => command.run(output).await,
             Self::Register(command) => command.run(output).await,
             Self::Status(command) => command.run(output).await,
             Self::Test(command) => command.run(output).await,
@@ -56,12 +61,20 @@ impl Command {
             Self::Missed(command) => command.run(output).await,
             Self::Unregister(command) => command.run().await,
             Self::Redrive(command) => command.run(output).await,
+            Self::Env(command) => command.run(output).await,
             Self::Secret(command) => command.run(output),
             Self::Sign(command) => command.run(output),
             Self::Post(command) => command.run(output).await,
             Self::Completions(command) => command.run(output),
             Self::Conformance(command) => command.run(output).await,
         }
+    }
+}
+
+/// Prints what a shell must evaluate after wrong usage of `command`. The error itself is printed by clap.
+pub(crate) fn report_wrong_usage(error: &clap::Error, command: Option<&str>, output: &mut Output<impl Write>) {
+    if error.use_stderr() && command == Some("env") {
+        env::print_failure(output);
     }
 }
 

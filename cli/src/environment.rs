@@ -97,6 +97,15 @@ pub(crate) fn read<T>(read: impl FnOnce(&mut Environment<'_>) -> Option<T>) -> R
     read_with(&|name| env::var(name).ok(), &read_standard_input, read)
 }
 
+/// Reads the configuration of a command, some of whose variables have another value than in the environment.
+pub(crate) fn read_replacing<T>(
+    replacement: impl Fn(&str) -> Option<String>,
+    read: impl FnOnce(&mut Environment<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let variables = |name: &str| replacement(name).or_else(|| env::var(name).ok());
+    read_with(&variables, &read_standard_input, read)
+}
+
 fn read_with<T>(
     variables: &dyn Fn(&str) -> Option<String>,
     standard_input: &dyn Fn(&str) -> io::Result<Vec<u8>>,

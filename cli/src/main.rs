@@ -7,16 +7,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod command;
+mod delivery;
 mod endpoint;
 mod environment;
 mod exit;
 mod interrupt;
 mod output;
+mod stack;
 mod tenants;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let mut output = output::Output::new(std::io::stdout());
-    let result = command::Command::parse().run(&mut output).await;
+    let command = command::Command::try_parse().unwrap_or_else(|error| {
+        command::report_wrong_usage(&error, std::env::args().nth(1).as_deref(), &mut output);
+        error.exit()
+    });
+    let result = command.run(&mut output).await;
     exit::code(result, output)
 }

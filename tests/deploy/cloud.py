@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import deliveries
-import smoke
+import https
 from local_aws import Queue
 from sam_stack import SamStack
 from signing import SAMPLE_SECRET, sign
@@ -27,10 +26,10 @@ class Webhook:
     def outputs(self) -> dict[str, str]:
         return self.stack.outputs
 
-    def post(self, body: bytes | dict, secret: str | None = SAMPLE_SECRET, path: str = "") -> smoke.Response:
+    def post(self, body: bytes | dict, secret: str | None = SAMPLE_SECRET, path: str = "") -> https.Response:
         """Posts a body over HTTPS, signed unless `secret` is `None`. `path` is appended to the webhook's URL."""
         raw = body if isinstance(body, bytes) else deliveries.encode(body)
-        return smoke.post(urlsplit(self.outputs["WebhookUrl"] + path), raw, sign(raw, secret) if secret else None)
+        return https.post(self.outputs["WebhookUrl"] + path, raw, sign(raw, secret) if secret else None)
 
     def outcome(self, *arguments: Any, **options: Any) -> tuple[int, str | None]:
         """Posts as `post` and returns the status and the outcome."""

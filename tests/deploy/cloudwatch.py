@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -54,6 +55,13 @@ class Metrics:
 def state(alarm: dict, metrics: Metrics, now: float, extra_periods: int = 2) -> str:
     """Returns the alarm's state, `OK` or `ALARM`, from what has arrived until `now`."""
     return state_of(alarm, metrics.periods(alarm, now, alarm["EvaluationPeriods"] + extra_periods))
+
+
+def composite_state(rule: str, states: dict[str, str]) -> str:
+    """Returns the state of a composite alarm whose rule is a conjunction, from the states of its alarms by resource."""
+    parts = [re.fullmatch(r'ALARM\("\$\{(\w+)\}"\)', part) for part in rule.split(" AND ")]
+    assert all(parts), rule
+    return "ALARM" if all(states[part[1]] == "ALARM" for part in parts) else "OK"
 
 
 def state_of(alarm: dict, periods: list[float | None]) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from cloudwatch import Metrics, state, state_of
+from cloudwatch import Metrics, composite_state, state, state_of
 from deliveries import delivery, event
 from sam_stack import TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
@@ -119,7 +119,7 @@ LINES = [
     ("webhook-disabled", "disabled", 1),
     ("webhook-disabled", "stopped", 1),
     ("sender-retries", "retried", 1),
-    ("rejected", "rejected", 3),
+    ("rejected-requests", "rejected", 3),
 ]
 AWS_METRICS = [
     ("endpoint-errors", "AWS/ApiGateway", "5xx", "api", 1),
@@ -139,6 +139,8 @@ AWS_METRICS = [
 ALSO = {"events-expire": {"event-age"}}
 # They need hours or days, and are breaching without data.
 CONDITIONAL = {"silence", "certificate-expires"}
+# The parts of the alarm `rejected`, which notify nobody.
+PARTS = {"RejectedRequestsAlarm": "rejected-requests", "NothingForwardedAlarm": "nothing-forwarded"}
 INCIDENT = HOUR
 
 
@@ -155,7 +157,7 @@ def raised(alarms: dict, metrics: Metrics, start: float, end: float, extra_perio
 @pytest.fixture(scope="module")
 def loss_alarms(alarms):
     """The alarms that react within minutes."""
-    return {name: alarm for name, alarm in alarms.items() if name not in CONDITIONAL}
+    return {name: alarm for name, alarm in alarms.items() if name not in {*CONDITIONAL, "nothing-forwarded"}}
 
 
 @pytest.mark.parametrize("extra_periods", [0, 2])
@@ -193,6 +195,27 @@ def test_slow_queue_raises_an_alarm(lines, of, loss_alarms):
     assert times.keys() == {"enqueue-latency"}
 
 
+@pytest.mark.parametrize("delay", DELAYS)
+def test_rejected_deliveries_notify_only_while_nothing_is_forwarded(lines, of, alarms, delay):
+    rule = yaml_parse(TEMPLATE.read_text())["Resources"]["RejectedAlarm"]["Properties"]["AlarmRule"]["Fn::Sub"]
+
+    def states(metrics: Metrics) -> list[str]:
+        return [
+            composite_state(rule, {part: state(alarms[name], metrics, now) for part, name in PARTS.items()})
+            for now in range(INCIDENT, INCIDENT + HOUR, MINUTE)
+        ]
+
+    def rejections(metrics: Metrics) -> Metrics:
+        for number in range(3):
+            metrics.put_line(lines["rejected"], INCIDENT + 5 * number, delay)
+        return metrics
+
+    assert "ALARM" in states(rejections(Metrics()))
+    assert set(states(rejections(usual_day(lines, of)))) == {"OK"}
+    # Quiet nights without rejections.
+    assert set(states(Metrics())) == {"OK"}
+
+
 def test_disabled_webhook_stays_in_alarm_for_an_hour(lines, of, loss_alarms):
     metrics = usual_day(lines, of, hours=4)
     metrics.put_line(lines["disabled"], INCIDENT)
@@ -214,7 +237,8 @@ def test_quiet_day_raises_no_alarm(lines, of, alarms):
     put_days_to_expiry(metrics, alarms["certificate-expires"], 300)
     for number in range(4):
         metrics.put_line(lines["forwarded"], 4 * DAY - (number + 1) * 17 * HOUR)
-    assert raised(alarms, metrics, 4 * DAY, 5 * DAY) == {}
+    notifying = {name: alarm for name, alarm in alarms.items() if alarm["AlarmActions"]}
+    assert raised(notifying, metrics, 4 * DAY, 5 * DAY) == {}
 
 
 def test_silence_raises_its_alarm_after_the_configured_hours(lines, alarms):
@@ -249,10 +273,11 @@ def test_certificate_alarm_remains_after_the_certificate_has_expired(alarms):
 
 
 def test_every_alarm_is_covered_and_has_a_description(alarms):
-    covered = {case[0] for case in LINES + AWS_METRICS} | {"enqueue-latency"} | CONDITIONAL
+    covered = {case[0] for case in LINES + AWS_METRICS} | {"enqueue-latency"} | CONDITIONAL | set(PARTS.values())
     assert alarms.keys() == covered
+    breaching = CONDITIONAL | {"nothing-forwarded"}
     for name, alarm in alarms.items():
-        assert alarm["TreatMissingData"] == ("breaching" if name in CONDITIONAL else "notBreaching")
+        assert alarm["TreatMissingData"] == ("breaching" if name in breaching else "notBreaching")
         assert alarm["AlarmDescription"], name
 
 
@@ -299,7 +324,8 @@ def test_dashboard_shows_existing_metrics_and_every_unconditional_alarm(webhook,
         "Throttled"
     }
     (arns,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
-    assert sorted(arns) == sorted(alarm["AlarmArn"] for name, alarm in alarms.items() if name not in CONDITIONAL)
+    unconditional = {name: alarm for name, alarm in alarms.items() if name not in {*CONDITIONAL, *PARTS.values()}}
+    assert sorted(arns) == sorted([*(alarm["AlarmArn"] for alarm in unconditional.values()), "webhook-rejected"])
 
 
 def test_saved_queries_use_fields_of_the_log(lines):

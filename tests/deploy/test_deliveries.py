@@ -6,7 +6,10 @@ import re
 import pytest
 from cloud import wait_for
 from deliveries import encode, event
-from local_aws import Queue
+from local_aws import ACCOUNT, REGION, Queue
+from processes import ROOT
+
+RUNBOOK = ROOT / "docs/runbooks/fallback-queue.md"
 
 
 def test_delivery_is_queued_byte_for_byte(webhook):
@@ -106,7 +109,8 @@ def test_fallback_queue_accepts_events_while_the_events_queue_rejects_them(webho
     sqs = aws.client("sqs")
     fallback = sqs.create_queue(QueueName="fallback.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=fallback, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    webhook.update(FallbackQueueUrl=fallback, FallbackQueueArn=arn)
+    webhook.update(FallbackQueueArn=arn)
+    assert webhook.outputs["FallbackQueueUrl"] == f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/fallback.fifo"
 
     def uses_events_queue() -> bool:
         document = event()
@@ -118,17 +122,18 @@ def test_fallback_queue_accepts_events_while_the_events_queue_rejects_them(webho
     for queue in (webhook.queue(), Queue(sqs, fallback)):
         queue.drain()
     document = event()
-    deny = {"Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    # The drill of the runbook.
+    (deny,) = re.findall(r"^\{\"Policy\": .*\}$", RUNBOOK.read_text(), re.M)
     original = webhook.queue().attributes["Policy"]
     sqs.set_queue_attributes(
         QueueUrl=webhook.outputs["QueueUrl"],
-        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [deny]})},
+        Attributes=json.loads(deny),
     )
     try:
         assert webhook.outcome(document) == (200, "forwarded")
     finally:
         sqs.set_queue_attributes(QueueUrl=webhook.outputs["QueueUrl"], Attributes={"Policy": original})
-        webhook.update(FallbackQueueUrl="", FallbackQueueArn="")
+        webhook.update(FallbackQueueArn="")
 
     (message,) = Queue(sqs, fallback).drain()
     assert json.loads(message["Body"]) == document

@@ -20,6 +20,9 @@ from samcli.yamlhelper import yaml_parse
 BOTH = [dist.X86_64, dist.ARM64]
 TEMPLATES = {name: source for name, source in dist.TEMPLATES.items() if (dist.ROOT / source).exists()}
 
+WITH_FUNCTION = [name for name, source in TEMPLATES.items() if dist.has_function((dist.ROOT / source).read_text())]
+VERSION = dist.output(dist.CARGO, "pkgid").strip().rpartition("#")[2].rpartition("@")[2]
+
 
 def fake_build(binary: dist.Binary, architecture: dist.Architecture) -> bytes:
     return f"{binary.package} {binary.name} {architecture.target}\n".encode() * 1000
@@ -51,13 +54,16 @@ def names(folder: Path) -> set[str]:
 
 def test_release_contains_a_zip_an_sbom_and_a_template_for_each_architecture(release):
     expected = {"SHA256SUMS", "THIRD-PARTY-LICENSES.txt", "LICENSE-APACHE", "LICENSE-MIT"}
-    for name in ("superoffice-webhook", "consumer", "mirror", "watchdog"):
-        for architecture in BOTH:
+    for architecture in BOTH:
+        for name in ("superoffice-webhook", *(name for name in WITH_FUNCTION if name != "template")):
             expected |= {f"{name}-{architecture.name}.zip", f"{name}-{architecture.name}.cdx.json"}
+        expected |= {f"so-webhook-{architecture.name}", f"so-webhook-{architecture.name}.cdx.json"}
     for name in TEMPLATES:
-        expected |= {f"{name}.yaml", f"{name}-arm64.yaml"}
+        expected |= {f"{name}.yaml", f"{name}-arm64.yaml"} if name in WITH_FUNCTION else {f"{name}.yaml"}
 
     assert names(release) == expected
+    assert (release / "so-webhook-arm64").read_bytes() == fake_build(dist.COMMAND, dist.ARM64)
+    assert (release / "so-webhook-arm64").stat().st_mode & 0o111
 
 
 def test_second_release_is_byte_identical(release, metadata, tmp_path):
@@ -125,12 +131,14 @@ def test_zip_has_the_timestamp_of_source_date_epoch_in_utc(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("architecture", BOTH, ids=lambda architecture: architecture.name)
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", WITH_FUNCTION)
 def test_template_differs_in_code_and_architecture_only(release, name, architecture):
     source = yaml_parse((dist.ROOT / TEMPLATES[name]).read_text())
     transformed = yaml_parse((release / dist.template_name(name, architecture)).read_text())
 
     expected = copy.deepcopy(source)
+    expected["Outputs"]["Version"] = {"Description": "The release of this template", "Value": VERSION}
+    expected["Outputs"].move_to_end("Version", last=False)
     expected["Parameters"]["Architecture"]["Default"] = architecture.name
     expected["Parameters"]["Architecture"]["AllowedValues"] = [architecture.name]
     functions = {
@@ -154,10 +162,29 @@ def test_template_keeps_all_other_lines(release, name):
     source = (dist.ROOT / TEMPLATES[name]).read_text().splitlines()
     header, *transformed = (release / f"{name}.yaml").read_text().splitlines()
 
-    assert re.fullmatch(rf"# superoffice-webhook \d+\.\d+\.\d+ for x86_64, built from {TEMPLATES[name]}\.", header)
+    target = " for x86_64" if name in WITH_FUNCTION else ""
+    assert header == f"# superoffice-webhook {VERSION}{target}, built from {TEMPLATES[name]}."
     changed = [line[2:].strip() for line in difflib.ndiff(source, transformed) if line[0] in "+-"]
-    keys = {"Metadata", "BuildMethod", "BuildProperties", "CodeUri", "AllowedValues", "Default"}
+    keys = {
+        "Metadata",
+        "BuildMethod",
+        "BuildProperties",
+        "CodeUri",
+        "AllowedValues",
+        "Default",
+        "Version",
+        "Description",
+        "Value",
+    }
     assert {line.split(":")[0] for line in changed} <= keys
+
+
+def test_alarms_of_a_release_on_github_name_the_address_of_their_page(monkeypatch):
+    monkeypatch.setenv("GITHUB_REPOSITORY", "owner/repository")
+    source = (dist.ROOT / "template.yaml").read_text()
+    address = f"https://github.com/owner/repository/blob/v{VERSION}/docs/runbooks/"
+    released = dist.use_release(source, VERSION)
+    assert released.count(address) == source.count("docs/runbooks/") >= 20
 
 
 @pytest.mark.parametrize(

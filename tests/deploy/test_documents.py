@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore import xform_name
 from deliveries import delivery, encode, event
 from local_aws import ACCOUNT, Queue
 from processes import ROOT, base_environment
@@ -25,7 +27,11 @@ DOCUMENTS = sorted(path for pattern in ("*.md", "docs/**/*.md", "tests/*.md") fo
 
 def blocks(document: Path, language: str) -> list[str]:
     """Returns the document's code blocks in a language, without their indentation."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", document.read_text(), re.S | re.M)
+    return blocks_of(document.read_text(), language)
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.S | re.M)
     return [re.sub(rf"^{indentation}", "", code, flags=re.M) for indentation, code in found]
 
 
@@ -85,16 +91,72 @@ def read_parameters(folder: Path, code: str) -> dict[str, str]:
 
 def test_every_kind_of_parameter_file_is_found():
     found = [document.name for document, _ in parameter_files()]
-    assert {"README.md", "deployment.md", "mirror.md", "rotate-secret.md", "tenants.md", "watchdog.md"} == set(found)
+    documents = {
+        "README.md",
+        "automation.md",
+        "deployment.md",
+        "mirror.md",
+        "rotate-secret.md",
+        "tenants.md",
+        "watchdog.md",
+    }
+    assert documents == set(found)
     assert (DEPLOYMENT, WITHOUT_QUOTES) in parameter_files()
     assert len(found) >= 14
 
 
 def test_documented_downloads_need_no_tag_and_replace_existing_files():
-    downloads = [line for document in DOCUMENTS for line in re.findall(r"gh release download.*", document.read_text())]
-    assert len(downloads) == 2
+    downloads = [line for document in DOCUMENTS for line in re.findall(r"gh release download .*", document.read_text())]
+    assert len(downloads) >= 4
     # Without a tag, gh requires a pattern.
-    assert all("--pattern '*' --clobber --dir dist" in line for line in downloads)
+    assert all(" --pattern " in line and " --clobber --dir dist" in line for line in downloads)
+
+
+def test_documented_invocations_are_not_repeated_by_the_cli():
+    """The AWS CLI gives up after 60 s and invokes again, unless it does not wait."""
+    texts = [document.read_text().replace("\\\n", " ") for document in DOCUMENTS]
+    invocations = [line for text in texts for line in re.findall(r"aws lambda invoke .*", text)]
+    assert invocations
+    for line in invocations:
+        waits = "--cli-read-timeout 0" in line and "AWS_MAX_ATTEMPTS=1" in line
+        assert "--invocation-type Event" in line or waits, line
+
+
+GLOBAL_OPTIONS = {"query", "output", "region", "cli-read-timeout", "cli-binary-format"}
+
+
+def aws_commands() -> list[tuple[str, str, set[str]]]:
+    """Returns the service, the operation and the options of every command of the AWS CLI in the documents."""
+    found = []
+    for document in DOCUMENTS:
+        text = re.sub(r" *\\\n *", " ", document.read_text())
+        # A command in the text can continue in its next line.
+        code = [*blocks_of(text, "sh"), *(span.replace("\n", " ") for span in re.findall(r"(?<!`)`(aws [^`]+)`", text))]
+        for service, operation, rest in re.findall(r"\baws ([a-z0-9]+) ([a-z][a-z-]+)(.*)", "\n".join(code)):
+            options = set(re.findall(r" --([a-z][a-z-]+)", re.split(r"\)\"?$| \|", rest)[0]))
+            found.append((service, operation, options - GLOBAL_OPTIONS))
+    return found
+
+
+@pytest.mark.parametrize(("service", "operation", "options"), aws_commands(), ids=str)
+def test_documented_command_of_the_aws_cli_exists_with_its_options(service, operation, options):
+    model = botocore.session.get_session().get_service_model(service)
+    names = {xform_name(name, "-"): name for name in model.operation_names}
+    members = model.operation_model(names[operation]).input_shape.members
+    known = {xform_name(member, "-") for member in members}
+    assert options <= known | {f"no-{name}" for name in known}
+
+
+def test_every_runbook_begins_with_the_check():
+    for runbook in sorted((ROOT / "docs/runbooks").glob("*.md")):
+        (first, *_) = [code for code in blocks(runbook, "sh") if "check" in code] or [""]
+        assert "so-webhook check --stack superoffice-webhook" in first, runbook.name
+
+
+def test_no_document_sends_an_operator_to_cargo():
+    for document in ROOT.glob("docs/**/*.md"):
+        commands = [code for code in blocks(document, "sh") if "cargo install" in code or "cargo run" in code]
+        assert commands == [], document.name
 
 
 def test_documents_list_every_parameter():

@@ -8,10 +8,9 @@ import hmac
 import json
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import https
 import pytest
-import smoke
 from cloud import Webhook
 from deliveries import encode, event
 from local_aws import ACCOUNT, REGION, LocalAws
@@ -125,7 +124,7 @@ def test_deleted_stack_leaves_its_queues_and_messages(changed, aws):
     lambda_ = aws.client("lambda")
     with pytest.raises(lambda_.exceptions.ResourceNotFoundException):
         lambda_.get_function(FunctionName=outputs["FunctionName"])
-    assert smoke.post(urlsplit(outputs["WebhookUrl"]), body, sign(body)).status == 404
+    assert https.post(outputs["WebhookUrl"], body, sign(body)).status == 404
     assert [queue.count for queue in queues] == [1, 1, 0]
     assert json.loads(queues[0].drain()[0]["Body"])["data"] == json.loads(body)
     # The queues that remain are still closed to requests without TLS.
@@ -180,13 +179,13 @@ class Sender(threading.Thread):
         super().__init__(daemon=True)
         self.secret = secret
         self.statuses: list[int] = []
-        self._url = urlsplit(webhook.outputs["WebhookUrl"])
+        self._url = webhook.outputs["WebhookUrl"]
         self._stopped = threading.Event()
 
     def run(self) -> None:
         while not self._stopped.wait(0.05):
             body = encode(event())
-            self.statuses.append(smoke.post(self._url, body, sign(body, self.secret)).status)
+            self.statuses.append(https.post(self._url, body, sign(body, self.secret)).status)
 
     def __enter__(self) -> Sender:
         self.start()

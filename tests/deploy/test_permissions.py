@@ -6,7 +6,6 @@ A test removes one permission and shows what an operator sees then.
 import json
 
 import pytest
-import smoke
 from botocore.exceptions import ClientError
 from cloud import changed_role_policy
 from deliveries import event
@@ -36,12 +35,6 @@ def without_queue(arn: str):
         send["Resource"] = [resource for resource in send["Resource"] if resource != arn]
 
     return change
-
-
-def smoke_problem(webhook, capsys) -> str:
-    """Runs `make smoke` and returns its explanation."""
-    assert smoke.main([webhook.outputs["WebhookUrl"]]) == 1
-    return capsys.readouterr().err
 
 
 def allowed_calls(iam, role: str) -> set[tuple[str, str]]:
@@ -77,7 +70,6 @@ def test_fallback_queue_kms_key_and_tracing_add_exactly_their_calls(webhook, aws
     key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
     before = allowed_calls(iam, role)
     parameters = {
-        "FallbackQueueUrl": f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/fallback.fifo",
         "FallbackQueueArn": fallback,
         "KmsKeyArn": key,
         "Tracing": "Active",
@@ -102,17 +94,15 @@ def listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def test_without_permission_to_send_events_return_503(webhook, aws, role, capsys):
+def test_without_permission_to_send_events_return_503(webhook, aws, role):
     document = event()
     with changed_role_policy(aws.client("iam"), role, "Queues", without_queue(webhook.outputs["QueueArn"])):
         response = webhook.post(document)
-        problem = smoke_problem(webhook, capsys)
 
     assert response.status == 503
     line = webhook.line(document["EventId"])
     assert line["reason"] == "queue: AccessDenied"
     assert line["Failed"] == 1
-    assert "`AccessDenied`: the function's role, the queue's policy or its KMS key" in problem
     assert webhook.outcome(document) == (200, "forwarded")
     assert len(webhook.queue().drain()) == 1
 

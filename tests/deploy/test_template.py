@@ -10,6 +10,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE_YAML = yaml_parse(TEMPLATE.read_text())
 CONSUMER_YAML = yaml_parse(CONSUMER_TEMPLATE.read_text())
+FALLBACK_YAML = yaml_parse((ROOT / "fallback/template.yaml").read_text())
 WATCHDOG_YAML = yaml_parse(WATCHDOG_TEMPLATE.read_text())
 MIRROR_YAML = yaml_parse(MIRROR_TEMPLATE.read_text())
 RESOURCES = TEMPLATE_YAML["Resources"]
@@ -67,31 +68,41 @@ def test_access_log_is_json_that_the_metric_filter_finds():
 
 
 @pytest.mark.parametrize(
-    "template", [TEMPLATE_YAML, WATCHDOG_YAML, MIRROR_YAML], ids=["function", "watchdog", "mirror"]
+    "template",
+    [TEMPLATE_YAML, WATCHDOG_YAML, MIRROR_YAML, FALLBACK_YAML],
+    ids=["function", "watchdog", "mirror", "fallback"],
 )
 def test_alarms_notify_both_kinds_of_recipients(template):
-    alarms = [item for item in template["Resources"].values() if item["Type"] == "AWS::CloudWatch::Alarm"]
-    assert len(alarms) >= 4
-    for alarm in alarms:
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    alarms = {name: item for name, item in template["Resources"].items() if item["Type"] in kinds}
+    assert len(alarms) >= 3
+    rules = " ".join(item["Properties"].get("AlarmRule", {}).get("Fn::Sub", "") for item in alarms.values())
+    for name, alarm in alarms.items():
+        # The parts of a composite alarm.
+        if f"${{{name}}}" in rules:
+            assert "AlarmActions" not in alarm["Properties"], name
+            continue
         assert alarm["Properties"]["AlarmActions"] == [
             {"Ref": "AlarmTopic"},
             {"Fn::If": ["HasAlarmTopicArn", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}]},
         ], alarm
 
 
-def test_runbooks_in_alarm_descriptions_exist():
-    documents = re.findall(
-        r"docs/\S+", " ".join(alarm["AlarmDescription"] for alarm in of_type("AWS::CloudWatch::Alarm").values())
-    )
-    assert len(documents) == 4
-    for document in documents:
-        assert (ROOT / document.removesuffix(".")).is_file(), document
+@pytest.mark.parametrize("template", [TEMPLATE_YAML, FALLBACK_YAML], ids=["function", "fallback"])
+def test_every_alarm_that_notifies_names_a_runbook_that_names_the_alarm(template):
+    for resource in template["Resources"].values():
+        alarm = resource.get("Properties", {})
+        if "AlarmActions" in alarm:
+            name = alarm["AlarmName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+            document = re.fullmatch(r".* See (docs/runbooks/\S+\.md)\.", alarm["AlarmDescription"])
+            assert document, name
+            assert f"`{name}`" in (ROOT / document[1]).read_text(), name
 
 
 def test_every_log_group_expires_and_every_queue_and_log_remains():
     for name, group in of_type("AWS::Logs::LogGroup").items():
         assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}, name
-    for name, resource in RESOURCES.items():
+    for name, resource in {**RESOURCES, **FALLBACK_YAML["Resources"]}.items():
         if resource["Type"] in ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "AWS::Logs::LogGroup"):
             assert resource["DeletionPolicy"] == "RetainExceptOnCreate", name
             assert resource["UpdateReplacePolicy"] == "Retain", name

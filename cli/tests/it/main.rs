@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fake_superoffice::{Fault, Installation, LOG_GROUP, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL};
 use serde_json::{Value, json};
-use test_support::Process;
+use test_support::{ClosedPort, Process};
 use tokio::process::Command;
 
 struct Run {
@@ -452,4 +452,53 @@ async fn invalid_configuration_is_reported_completely() {
          \n  WEBHOOK_URL: not set\
          \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET\n"
     );
+}
+
+/// `eval` of an empty output would succeed, and keep the variables of another stack.
+#[tokio::test]
+async fn env_prints_only_false_after_any_error() {
+    let bed = Installation::start().await;
+    let mut variables = variables(&bed);
+    // This server does not know the call.
+    variables.insert("AWS_ENDPOINT_URL_CLOUDFORMATION", bed.logs.url());
+    for (arguments, error) in [
+        (&["env"][..], "--stack <NAME>"),
+        (&["env", "--stac", "webhook"], "'--stac'"),
+        (&["env", "--stack", "webhook"], "the stack webhook (eu-north-1) cannot be read"),
+    ] {
+        let run = run_with(variables.clone(), arguments).await;
+        assert_eq!((run.status, run.stdout.as_str()), (2, "false\n"), "{arguments:?}");
+        assert!(run.stderr.contains(error), "{}", run.stderr);
+    }
+    let help = run_with(variables, &["env", "--help"]).await;
+    assert_eq!(help.status, 0);
+    assert!(!help.stdout.starts_with("false"), "{}", help.stdout);
+}
+
+#[tokio::test]
+async fn check_reports_endpoint_that_cannot_be_reached_in_three_lines() {
+    let bed = Installation::start().await;
+    let port = ClosedPort::bind();
+    let mut variables = variables(&bed);
+    variables.remove("LOG_GROUP_NAME");
+    let url = format!("{}/webhook", port.url());
+    let check = run_with(variables, &["check", &url, "--json"]).await;
+    assert_eq!((check.status, check.stderr.as_str()), (1, ""));
+    let lines = check.lines();
+    let names: Vec<_> = lines.iter().map(|line| (line["check"].clone(), line["ok"].clone())).collect();
+    assert_eq!(
+        names,
+        [(json!("unsigned"), json!(false)), (json!("probe"), json!(false)), (json!("event"), json!(false))]
+    );
+    assert!(
+        lines.iter().all(|line| line["message"].as_str().unwrap().contains("refused") && line["action"].is_string())
+    );
+}
+
+#[tokio::test]
+async fn check_needs_url_and_secret() {
+    let check = run_with(BTreeMap::new(), &["check"]).await;
+    let expected = "invalid configuration:\n  WEBHOOK_URL: not set\
+        \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET\n";
+    assert_eq!((check.status, check.stderr.as_str()), (2, expected));
 }

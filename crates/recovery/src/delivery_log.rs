@@ -82,6 +82,26 @@ impl DeliveryLog {
             .await
     }
 
+    /// Passes the ids of the events that were forwarded or ignored since a point in time to `found`, until it breaks.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn event_ids(
+        &self,
+        since: Timestamp,
+        mut found: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), LogError> {
+        self.logs
+            .read(&self.log_group, FILTER, since, |_, line| {
+                let line = RequestLine::parse(line);
+                let request = line.as_ref().map(|line| &line.properties);
+                let arrived = request.filter(|request| matches!(request.outcome.as_ref(), FORWARDED | IGNORED));
+                arrived.and_then(|request| request.event_id.as_deref()).map_or(ControlFlow::Continue(()), &mut found)
+            })
+            .await
+    }
+
     /// Passes the deliveries of contact events since a point in time to `found`, each with its line and the time under
     /// which CloudWatch files the line.
     pub(crate) async fn deliveries(

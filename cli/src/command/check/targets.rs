@@ -1,0 +1,88 @@
+//! The tenants whose endpoint and webhooks are checked: one, or all of a list.
+
+use superoffice_client::settings::WebhookSettings;
+use superoffice_client::{Connection, ExposeSecret, Url};
+use superoffice_webhook::Secret;
+use superoffice_webhook::webhook::tenant::from_path;
+use tenants::{TENANTS_PARAMETER, TenantSource, UnusableEntry};
+
+use crate::environment;
+use crate::exit::Failure;
+
+/// The tenants, and the configuration that they share.
+pub(super) struct Targets {
+    pub(super) tenants: Vec<Target>,
+    pub(super) unusable: Vec<UnusableEntry>,
+    pub(super) log_group: Option<String>,
+    /// Each tenant posts to a URL of its own. Otherwise, one URL serves all of them.
+    pub(super) has_own_urls: bool,
+}
+
+/// A tenant, or an installation that nobody names.
+pub(super) struct Target {
+    /// The name, if there is a list of tenants.
+    pub(super) label: Option<String>,
+    pub(super) url: String,
+    pub(super) secret: Secret,
+    /// The tenant that events name.
+    pub(super) context_identifier: String,
+    /// The connection to SuperOffice, or the problems of its configuration.
+    pub(super) connection: Result<Connection, String>,
+    pub(super) is_paused: bool,
+}
+
+impl Targets {
+    /// Reads the environment. `url` replaces `WEBHOOK_URL`. The connection to SuperOffice is optional, unless there is a
+    /// list of tenants.
+    pub(super) async fn load(url: Option<&str>) -> Result<Self, Failure> {
+        let replacement = |name: &str| url.filter(|_| name == "WEBHOOK_URL").map(str::to_owned);
+        let ((webhooks, has_list), (tenant, log_group)) = environment::read_replacing(replacement, |env| {
+            let webhooks = WebhookSettings::with_required_secret(env);
+            let has_list = env.is_set(TENANTS_PARAMETER);
+            webhooks.zip(Some(has_list)).zip(Some((env.get("SUPEROFFICE_TENANT"), env.get("LOG_GROUP_NAME"))))
+        })?;
+        let target = |label: Option<&str>, name: Option<&str>, connection, is_paused| {
+            let secret = webhooks.secret(name)?.ok_or("no secret is configured")?;
+            Ok::<_, Failure>(Target {
+                label: label.map(str::to_owned),
+                url: webhooks.url(name)?,
+                secret: Secret::new(secret.expose_secret())?,
+                context_identifier: name.unwrap_or("Default").to_owned(),
+                connection,
+                is_paused,
+            })
+        };
+        let source = environment::read(TenantSource::from_environment);
+        let (mut tenants, mut unusable) = (Vec::new(), Vec::new());
+        match source {
+            Ok(source) => {
+                let list = source.list().await?;
+                for listed in list.usable() {
+                    let name = listed.name().map(str::to_owned).or_else(|| tenant.clone());
+                    let name = name.or_else(|| webhooks.url(None).ok().as_deref().and_then(tenant_in));
+                    let label = name.as_deref().filter(|_| has_list);
+                    tenants.push(target(label, name.as_deref(), Ok(listed.connection().clone()), listed.is_paused())?);
+                }
+                unusable.extend_from_slice(list.unusable());
+            }
+            Err(error) if has_list => return Err(error.into()),
+            Err(error) => {
+                let name = tenant.or_else(|| webhooks.url(None).ok().as_deref().and_then(tenant_in));
+                tenants.push(target(None, name.as_deref(), Err(error.to_string()), false)?);
+            }
+        }
+        Ok(Self { tenants, unusable, log_group, has_own_urls: webhooks.has_placeholder() })
+    }
+
+    /// Returns the tenants to whose URLs requests are posted.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (Option<&str>, &Target)> {
+        let is_one = !self.has_own_urls;
+        let labeled = self.tenants.iter().map(move |tenant| (tenant.label.as_deref().filter(|_| !is_one), tenant));
+        labeled.take(if is_one { 1 } else { usize::MAX })
+    }
+}
+
+/// Returns the tenant in a URL that ends in `/webhook/<tenant>`.
+fn tenant_in(url: &str) -> Option<String> {
+    from_path(Url::parse(url).ok()?.path()).map(|tenant| tenant.into_owned())
+}

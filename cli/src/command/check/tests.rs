@@ -1,0 +1,221 @@
+//! The checks of a stack's resources, against answers of AWS.
+
+use aws_sdk_cloudwatch::operation::get_metric_statistics::GetMetricStatisticsOutput;
+use aws_sdk_cloudwatch::types::Datapoint;
+use aws_sdk_lambda::operation::list_event_source_mappings::ListEventSourceMappingsOutput;
+use aws_sdk_lambda::types::EventSourceMappingConfiguration;
+use aws_sdk_sns::operation::list_subscriptions_by_topic::ListSubscriptionsByTopicOutput;
+use aws_sdk_sns::types::Subscription;
+use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesOutput;
+use aws_sdk_sqs::types::QueueAttributeName;
+use aws_smithy_mocks::{RuleMode, mock, mock_client};
+use fake_superoffice::Logs as LogServer;
+use serde_json::json;
+
+use super::*;
+
+const TOPIC: &str = "arn:aws:sns:eu-north-1:123456789012:alarms";
+
+/// The answers of AWS.
+#[derive(Clone, Copy)]
+struct Answers {
+    messages: &'static str,
+    age: Option<f64>,
+    mappings: &'static [(&'static str, &'static str)],
+    subscriptions: &'static [&'static str],
+}
+
+const WELL: Answers =
+    Answers { messages: "0", age: None, mappings: &[("consumer", "Enabled")], subscriptions: &["arn:aws:sns:1"] };
+
+fn clients(answers: Answers) -> Clients {
+    let Answers { messages, age, mappings, subscriptions } = answers;
+    let sqs = mock!(aws_sdk_sqs::Client::get_queue_attributes).then_output(move || {
+        GetQueueAttributesOutput::builder()
+            .attributes(QueueAttributeName::ApproximateNumberOfMessages, messages)
+            .build()
+    });
+    let cloudwatch = mock!(aws_sdk_cloudwatch::Client::get_metric_statistics).then_output(move || {
+        let point = |seconds, age| {
+            let time = aws_sdk_cloudwatch::primitives::DateTime::from_secs(seconds);
+            Datapoint::builder().timestamp(time).maximum(age).build()
+        };
+        // In no order.
+        let points = age.map(|age| vec![point(60, 1.0), point(180, age), point(120, 2.0)]);
+        GetMetricStatisticsOutput::builder().set_datapoints(points).build()
+    });
+    let lambda = mock!(aws_sdk_lambda::Client::list_event_source_mappings).then_output(move || {
+        let mapping = |(name, state): &(&str, &str)| {
+            let arn = format!("arn:aws:lambda:eu-north-1:123456789012:function:{name}");
+            EventSourceMappingConfiguration::builder().uuid("u-1").function_arn(arn).state(*state).build()
+        };
+        let mappings = mappings.iter().map(mapping).collect();
+        ListEventSourceMappingsOutput::builder().set_event_source_mappings(Some(mappings)).build()
+    });
+    let sns = mock!(aws_sdk_sns::Client::list_subscriptions_by_topic).then_output(move || {
+        let subscription =
+            |arn: &&str| Subscription::builder().subscription_arn(*arn).endpoint("ops@example.com").build();
+        let subscriptions = subscriptions.iter().map(subscription).collect();
+        ListSubscriptionsByTopicOutput::builder().set_subscriptions(Some(subscriptions)).build()
+    });
+    Clients {
+        sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&sqs]),
+        cloudwatch: mock_client!(aws_sdk_cloudwatch, RuleMode::MatchAny, [&cloudwatch]),
+        lambda: mock_client!(aws_sdk_lambda, RuleMode::MatchAny, [&lambda]),
+        sns: mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&sns]),
+    }
+}
+
+fn stack() -> Stack {
+    Stack::with_outputs(
+        "webhook",
+        &[
+            ("QueueUrl", "https://sqs/1/events"),
+            ("QueueArn", "arn:aws:sqs:eu-north-1:123456789012:events"),
+            ("DeadLetterQueueUrl", "https://sqs/1/dead"),
+            ("QuarantineQueueUrl", "https://sqs/1/quarantine"),
+            ("AlarmTopics", TOPIC),
+            ("LogGroupName", "function"),
+        ],
+    )
+}
+
+async fn check(answers: Answers) -> Vec<Finding> {
+    clients(answers).check(&stack(), |_| clients(answers)).await
+}
+
+#[tokio::test]
+async fn stack_in_order_has_no_wrong_finding() {
+    assert_eq!(
+        check(WELL).await,
+        [
+            Finding::ok("stack", "CREATE_COMPLETE in account 123456789012, region eu-north-1"),
+            Finding::ok("queue", "empty"),
+            Finding::ok("consumer", "consumer reads the queue"),
+            Finding::ok("dead-letters", "empty"),
+            Finding::ok("quarantine", "empty"),
+            Finding::ok("alarms", "notified: ops@example.com"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn messages_are_wrong_if_they_are_old_or_need_someone() {
+    let quarantine = "Run `so-webhook redrive --dry-run`: docs/runbooks/quarantine.md";
+    for (age, message, is_young) in [
+        (None, "messages: 3; the age of the oldest is not reported yet", true),
+        (Some(900.0), "messages: 3, the oldest 900 s old", true),
+        (Some(901.0), "messages: 3, the oldest 901 s old", false),
+    ] {
+        let findings = check(Answers { messages: "3", age, ..WELL }).await;
+        let old = Finding::wrong("queue", message, "Check the consumer: docs/runbooks/consumer.md");
+        assert_eq!(findings[1], if is_young { Finding::ok("queue", message) } else { old });
+        assert_eq!(findings[3], Finding::wrong("dead-letters", message, "See docs/runbooks/dead-letters.md"));
+        assert_eq!(findings[4], Finding::wrong("quarantine", message, quarantine));
+    }
+}
+
+#[tokio::test]
+async fn one_enabled_consumer_is_expected() {
+    for (mappings, message, action) in [
+        (&[][..], "no function in this account and region reads the queue", "Deploy one: docs/consumers.md"),
+        (
+            &[("consumer", "Disabled")],
+            "the event source mapping of consumer is Disabled",
+            "Run `aws lambda update-event-source-mapping --uuid u-1 --enabled`",
+        ),
+        (
+            &[("consumer", "Enabled"), ("mirror", "Enabled")],
+            "2 functions read the queue, so each event reaches only one: consumer, mirror",
+            "Keep one, and see docs/consumers.md for several consumers",
+        ),
+    ] {
+        let findings = check(Answers { mappings, ..WELL }).await;
+        assert_eq!(findings[2], Finding::wrong("consumer", message, action));
+    }
+}
+
+#[tokio::test]
+async fn recipients_are_expected_to_be_confirmed() {
+    for (subscriptions, message, action) in [
+        (&[][..], "nobody is notified", "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md"),
+        (&["Deleted"], "nobody is notified", "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md"),
+        (
+            &["arn:aws:sns:1", "PendingConfirmation"],
+            "not confirmed: ops@example.com",
+            "Open the link in AWS's mail, or subscribe the address again",
+        ),
+    ] {
+        let findings = check(Answers { subscriptions, ..WELL }).await;
+        assert_eq!(findings[5], Finding::wrong("alarms", message, action));
+    }
+}
+
+async fn companions(all: &[Stack], lines: &[(&str, i64, serde_json::Value)]) -> Vec<Finding> {
+    let server = LogServer::start().await;
+    for group in ["watchdog", "mirror"] {
+        server.create(group);
+    }
+    for (group, minutes_ago, line) in lines {
+        let at = Timestamp::now() - jiff::SignedDuration::from_mins(*minutes_ago);
+        server.write(group, at, line.to_string());
+    }
+    let config = aws_sdk_cloudwatchlogs::Config::builder()
+        .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+        .region(aws_types::region::Region::new("eu-north-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
+    companions::check(&logs, &stack(), all).await
+}
+
+#[tokio::test]
+async fn watchdog_and_mirror_are_found_by_their_parameters() {
+    let watchdog =
+        Stack::with_outputs("dog", &[("LogGroupName", "watchdog")]).with_parameter("LogGroupName", "function");
+    let mirror = Stack::with_outputs("mirror", &[("LogGroupName", "mirror"), ("TableName", "contacts")])
+        .with_parameter("QueueArn", "arn:aws:sqs:eu-north-1:123456789012:events");
+    let others = [
+        stack(),
+        Stack::with_outputs("other", &[("LogGroupName", "watchdog")]).with_parameter("LogGroupName", "another"),
+        Stack::with_outputs("consumer", &[]).with_parameter("QueueArn", "arn:aws:sqs:eu-north-1:123456789012:events"),
+    ];
+    assert_eq!(
+        companions(&others, &[]).await,
+        [
+            Finding::ok("watchdog", "not deployed; lost events are only found by `so-webhook missed`"),
+            Finding::ok("audit", "no mirror is deployed"),
+        ]
+    );
+    let all = [&others[..], &[watchdog, mirror]].concat();
+    let audit = "the oldest last audit of mirror was completed";
+    for (lines, findings) in [
+        (
+            vec![
+                ("watchdog", 9, json!({"WatchdogOk": 1})),
+                ("watchdog", 4, json!({"error": "unreachable"})),
+                ("mirror", 2, json!({"AuditAge": 48.5})),
+                ("mirror", 1, json!({"AuditAge": 0})),
+                ("mirror", 1, json!({"Written": 3})),
+            ],
+            [
+                Finding::ok("watchdog", "dog completed a run 9 min ago"),
+                Finding::ok("audit", format!("{audit} 0.0 hours ago")),
+            ],
+        ),
+        (
+            vec![("watchdog", 21, json!({"WatchdogOk": 1})), ("mirror", 2, json!({"AuditAge": 48.5}))],
+            [
+                Finding::wrong(
+                    "watchdog",
+                    "dog has completed no run for 20 minutes",
+                    "See `error` in its log: docs/runbooks/missed-events.md#the-watchdog-does-not-run",
+                ),
+                Finding::wrong("audit", format!("{audit} 48.5 hours ago"), "See `reason` in its log: docs/mirror.md"),
+            ],
+        ),
+    ] {
+        assert_eq!(companions(&all, &lines).await, findings);
+    }
+}
