@@ -8,6 +8,7 @@ mod deactivate;
 mod env;
 mod missed;
 mod post;
+mod purge;
 mod redrive;
 mod register;
 mod secret;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Unregister(unregister::Unregister),
     Redrive(redrive::Redrive),
     Env(env::Env),
+    Purge(purge::Purge),
     Secret(secret::Secret),
     Sign(sign::Sign),
     Post(post::Post),
@@ -62,6 +64,7 @@ impl Command {
             Self::Unregister(command) => command.run().await,
             Self::Redrive(command) => command.run(output).await,
             Self::Env(command) => command.run(output).await,
+            Self::Purge(command) => command.run(output).await,
             Self::Secret(command) => command.run(output),
             Self::Sign(command) => command.run(output),
             Self::Post(command) => command.run(output).await,

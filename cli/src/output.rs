@@ -71,3 +71,11 @@ impl<W: Write> Output<W> {
 pub(crate) fn message(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
+
+/// Asks a question on the terminal.
+pub(crate) fn is_confirmed(question: &str) -> io::Result<bool> {
+    message(format_args!("{question} [y/N]"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

@@ -3,7 +3,7 @@ use std::io::{self, IsTerminal};
 use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
-use crate::output::message;
+use crate::output::{is_confirmed, message};
 use crate::tenants::OneTenant;
 
 /// Delete the webhooks that post to WEBHOOK_URL
@@ -43,12 +43,4 @@ impl Unregister {
         }
         Ok(Status::Well)
     }
-}
-
-/// Asks a question on the terminal.
-fn is_confirmed(question: &str) -> io::Result<bool> {
-    message(format_args!("{question} [y/N]"));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -434,6 +434,20 @@ async fn many_contacts_are_listed_in_bounded_memory_and_requests() {
 }
 
 #[tokio::test]
+async fn purge_refuses_without_yes_and_for_a_tenant_of_the_list() {
+    let bed = Installation::start().await;
+    let purge = |tenant: &'static str| ["purge", "--tenant", tenant, "--table", "contacts"];
+    let refused = run(&bed, &purge("Cust7")).await;
+    let expected = "nothing was deleted: --yes is required where standard input is not a terminal\n";
+    assert_eq!((refused.status, refused.stderr.as_str()), (2, expected));
+    let arguments = [&purge("CUST12345")[..], &["--yes"]].concat();
+    let refused = run(&bed, &arguments).await;
+    let expected = "nothing was deleted: the tenant CUST12345 is in the list of tenants\n";
+    assert_eq!((refused.status, refused.stderr.as_str()), (2, expected));
+    assert_eq!(bed.calls(), [""; 0]);
+}
+
+#[tokio::test]
 async fn derived_secret_is_printed() {
     let master = "0123456789abcdef0123456789abcdef";
     let variables = BTreeMap::from([("SUPEROFFICE_TENANT_MASTER_SECRET", master.to_owned())]);

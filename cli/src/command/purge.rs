@@ -1,0 +1,283 @@
+//! `purge`: deletes the rows of a tenant from the mirror's table.
+//!
+//! The rows that are left are found again, so that a run that was interrupted continues when it is repeated.
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{Builder, Region};
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use clap::builder::NonEmptyStringValueParser;
+use tenants::{TenantList, TenantSource};
+
+use crate::environment::{self, AWS, SUPEROFFICE};
+use crate::exit::{CommandResult, Failure, Status};
+use crate::interrupt::{Interrupt, interrupted};
+use crate::output::{Output, is_confirmed, message};
+
+/// The number of rows that DynamoDB deletes in one call.
+const BATCH: i32 = 25;
+/// The wait after a call that DynamoDB throttled. It doubles with each further call.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The number of calls in a row that delete nothing before the command gives up.
+const ATTEMPTS: u32 = 8;
+/// The name of the environment's tenant if it has none.
+const ONSITE: &str = "onsite";
+
+/// Delete the rows of a tenant that has left the list from the mirror's table
+///
+/// Refuses for a tenant of the list. Remove the tenant from the list first, and wait ten minutes, because the mirror
+/// keeps the list so long. Asks first on a terminal. Elsewhere, --yes is required. Ctrl-C ends the command after the
+/// current call.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &AWS]))]
+pub(crate) struct Purge {
+    /// The tenant that has left the list
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    tenant: String,
+    /// The mirror's table: a name, or the ARN of a table in another region
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    table: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Purge {
+    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+        if !self.yes && !io::stdin().is_terminal() {
+            return Err("nothing was deleted: --yes is required where standard input is not a terminal".into());
+        }
+        let source = environment::read(TenantSource::from_environment)?;
+        if is_listed(&*source.list().await?, &self.tenant) {
+            let tenant = &self.tenant;
+            return Err(format!("nothing was deleted: the tenant {tenant} is in the list of tenants").into());
+        }
+        let rows = Rows::load(&self.table).await?;
+        if !self.yes && !is_confirmed(&format!("delete every row of {} from {}?", self.tenant, self.table))? {
+            message("nothing was deleted");
+            return Ok(Status::NeedsAttention);
+        }
+        let interrupt = Interrupt::listen()?;
+        let mut deleted = 0;
+        let end = rows.delete_tenant(&self.tenant, &mut deleted, || interrupt.is_requested()).await;
+        output.line(format_args!("{deleted} rows of {} were deleted", self.tenant));
+        match end? {
+            End::AllDeleted => Ok(Status::Well),
+            End::Interrupted => Ok(interrupted(&self.command())),
+        }
+    }
+
+    /// Returns the command that continues.
+    fn command(&self) -> String {
+        let yes = if self.yes { " --yes" } else { "" };
+        format!("purge --tenant {} --table {}{yes}", self.tenant, self.table)
+    }
+}
+
+/// Returns `true` if the tenant is in the list, even if its entry cannot be used.
+fn is_listed(list: &TenantList, name: &str) -> bool {
+    let is_onsite = |tenant: &str| list.usable().iter().any(|own| own.name().is_none()) && tenant == ONSITE;
+    list.get(name).is_some() || is_onsite(&name.to_ascii_lowercase())
+}
+
+/// Returns the partitions of a tenant. A name that has left the list is searched in each usual spelling, because the
+/// table has the spelling of the list.
+fn entities(tenant: &str) -> Vec<String> {
+    let lower = tenant.to_ascii_lowercase();
+    let mut capitalized = lower.clone();
+    if let Some(first) = capitalized.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let names = BTreeSet::from([tenant.to_owned(), capitalized, tenant.to_ascii_uppercase(), lower]);
+    // The position is deleted last, so that an audit of a process with an old list does not begin with an empty table.
+    let contacts = names.iter().map(|name| format!("{name}/contact"));
+    contacts.chain(names.iter().map(|name| format!("#audit/{name}/contact"))).collect()
+}
+
+/// The reason why the deletion ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    AllDeleted,
+    Interrupted,
+}
+
+/// The rows of a table.
+struct Rows {
+    client: Client,
+    table: String,
+}
+
+impl Rows {
+    async fn load(table: &str) -> Result<Self, Failure> {
+        let config = aws_setup::load().await?;
+        let mut builder = Builder::from(&config);
+        if let Some(region) = region(table) {
+            builder = builder.region(Region::new(region.to_owned()));
+        }
+        Ok(Self { client: Client::from_conf(builder.build()), table: table.to_owned() })
+    }
+
+    /// Deletes the rows of a tenant, and adds their number to `deleted`.
+    async fn delete_tenant(
+        &self,
+        tenant: &str,
+        deleted: &mut u64,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<End, Failure> {
+        for entity in entities(tenant) {
+            let (mut wait, mut attempts) = (FIRST_WAIT, 0);
+            loop {
+                if is_interrupted() {
+                    return Ok(End::Interrupted);
+                }
+                let keys = self.first(&entity).await?;
+                if keys.is_empty() {
+                    break;
+                }
+                let count = keys.len();
+                let left = self.delete(&entity, keys).await?;
+                *deleted += u64::try_from(count - left).unwrap_or(0);
+                if left < count {
+                    (wait, attempts) = (FIRST_WAIT, 0);
+                }
+                if left > 0 {
+                    attempts += 1;
+                    if attempts == ATTEMPTS {
+                        return Err("the table throttles; repeat the command later".into());
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
+        Ok(End::AllDeleted)
+    }
+
+    /// Returns the keys of the first rows of a partition.
+    async fn first(&self, entity: &str) -> Result<Vec<AttributeValue>, Failure> {
+        let query = self.client.query().table_name(&self.table).consistent_read(true).limit(BATCH);
+        let query = query
+            .key_condition_expression("#entity = :entity")
+            .projection_expression("#id")
+            .expression_attribute_names("#entity", "entity")
+            .expression_attribute_names("#id", "id")
+            .expression_attribute_values(":entity", AttributeValue::S(entity.to_owned()));
+        let output = query.send().await.map_err(|error| aws_setup::reason(&error))?;
+        Ok(output.items.unwrap_or_default().into_iter().filter_map(|mut item| item.remove("id")).collect())
+    }
+
+    /// Deletes rows, and returns the number of those that are left.
+    async fn delete(&self, entity: &str, keys: Vec<AttributeValue>) -> Result<usize, Failure> {
+        let mut requests = Vec::with_capacity(keys.len());
+        for id in keys {
+            let delete = DeleteRequest::builder().key("entity", AttributeValue::S(entity.to_owned())).key("id", id);
+            requests.push(WriteRequest::builder().delete_request(delete.build()?).build());
+        }
+        let output = self.client.batch_write_item().request_items(&self.table, requests).send().await;
+        let output = output.map_err(|error| aws_setup::reason(&error))?;
+        Ok(output.unprocessed_items.iter().flat_map(|items| items.values()).map(Vec::len).sum())
+    }
+}
+
+/// Returns the region in an ARN.
+fn region(table: &str) -> Option<&str> {
+    let mut parts = table.split(':');
+    (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_sdk_dynamodb::operation::batch_write_item::BatchWriteItemOutput;
+    use aws_sdk_dynamodb::operation::query::QueryOutput;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    use super::*;
+
+    type Keys = Arc<Mutex<BTreeSet<(String, i64)>>>;
+
+    /// Returns a table with these keys, which processes at most `processed` deletions of a call.
+    fn table(keys: &Keys, processed: usize) -> Rows {
+        let (queried, written) = (Arc::clone(keys), Arc::clone(keys));
+        let query = mock!(Client::query).match_requests(|_| true).then_compute_output(move |query| {
+            assert_eq!((query.table_name(), query.consistent_read()), (Some("contacts"), Some(true)));
+            let entity = query.expression_attribute_values().unwrap()[":entity"].as_s().unwrap();
+            let keys = queried.lock().unwrap();
+            let ids = keys.iter().filter(|(name, _)| name == entity).map(|(_, id)| AttributeValue::N(id.to_string()));
+            let limit = usize::try_from(query.limit().unwrap()).unwrap();
+            let items = ids.take(limit).map(|id| [("id".to_owned(), id)].into()).collect();
+            QueryOutput::builder().set_items(Some(items)).build()
+        });
+        let write = mock!(Client::batch_write_item).match_requests(|_| true).then_compute_output(move |write| {
+            let requests = &write.request_items().unwrap()["contacts"];
+            assert!(requests.len() <= 25);
+            for request in &requests[..processed.min(requests.len())] {
+                let key = request.delete_request().unwrap().key();
+                let id = key["id"].as_n().unwrap().parse().unwrap();
+                assert!(written.lock().unwrap().remove(&(key["entity"].as_s().unwrap().clone(), id)));
+            }
+            let left = requests[processed.min(requests.len())..].to_vec();
+            let unprocessed = if left.is_empty() { None } else { Some([("contacts".to_owned(), left)].into()) };
+            BatchWriteItemOutput::builder().set_unprocessed_items(unprocessed).build()
+        });
+        let rules = [&query, &write];
+        Rows { client: mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, rules), table: "contacts".into() }
+    }
+
+    fn keys() -> Keys {
+        let mut keys: BTreeSet<_> = (1..=60).map(|id| ("Cust1/contact".to_owned(), id)).collect();
+        keys.extend([("#audit/Cust1/contact".to_owned(), 0), ("Cust12/contact".to_owned(), 1)]);
+        keys.insert(("#audit/Cust12/contact".to_owned(), 0));
+        Arc::new(Mutex::new(keys))
+    }
+
+    fn left(keys: &Keys) -> Vec<(String, i64)> {
+        keys.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn others() -> Vec<(String, i64)> {
+        vec![("#audit/Cust12/contact".to_owned(), 0), ("Cust12/contact".to_owned(), 1)]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_and_position_of_the_tenant_are_deleted_and_no_others() {
+        for (tenant, processed) in [("Cust1", 25), ("Cust1", 7), ("CUST1", 25), ("cust1", 25)] {
+            let (keys, mut deleted) = (keys(), 0);
+            let end = table(&keys, processed).delete_tenant(tenant, &mut deleted, || false).await;
+            assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 61, others()), "{tenant}");
+        }
+        let (keys, mut deleted) = (keys(), 0);
+        let end = table(&keys, 25).delete_tenant("Cust", &mut deleted, || false).await;
+        assert_eq!((end.unwrap(), deleted, left(&keys).len()), (End::AllDeleted, 0, 63));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interrupted_deletion_continues() {
+        let (keys, mut deleted) = (keys(), 0);
+        let calls = std::cell::Cell::new(0);
+        let is_interrupted = || calls.replace(calls.get() + 1) == 3;
+        let end = table(&keys, 25).delete_tenant("Cust1", &mut deleted, is_interrupted).await;
+        assert_eq!((end.unwrap(), deleted), (End::Interrupted, 50));
+        let end = table(&keys, 25).delete_tenant("Cust1", &mut deleted, || false).await;
+        assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 61, others()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn table_that_deletes_nothing_is_an_error() {
+        let mut deleted = 0;
+        let error = table(&keys(), 0).delete_tenant("Cust1", &mut deleted, || false).await.unwrap_err();
+        assert_eq!(error.to_string(), "the table throttles; repeat the command later");
+    }
+
+    #[test]
+    fn command_that_continues_has_every_option() {
+        let purge = Purge { tenant: "Cust1".into(), table: "contacts".into(), yes: true };
+        assert_eq!(purge.command(), "purge --tenant Cust1 --table contacts --yes");
+        assert_eq!(region("arn:aws:dynamodb:eu-west-1:123456789012:table/contacts"), Some("eu-west-1"));
+        assert_eq!(region("contacts"), None);
+    }
+}
