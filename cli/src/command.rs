@@ -1,6 +1,7 @@
 //! The commands, in the order of a webhook's life. Each module has an argument type (`clap::Args`) with a method `run`.
 
 mod activate;
+mod bootstrap;
 mod check;
 mod completions;
 mod conformance;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Test(test::Test),
     Activate(activate::Activate),
     Deactivate(deactivate::Deactivate),
+    Bootstrap(bootstrap::Bootstrap),
     Missed(missed::Missed),
     Unregister(unregister::Unregister),
     Redrive(redrive::Redrive),
@@ -60,6 +62,7 @@ impl Command {
             Self::Test(command) => command.run(output).await,
             Self::Activate(command) => command.run(output).await,
             Self::Deactivate(command) => command.run(output).await,
+            Self::Bootstrap(command) => command.run().await,
             Self::Missed(command) => command.run(output).await,
             Self::Unregister(command) => command.run().await,
             Self::Redrive(command) => command.run(output).await,

@@ -9,13 +9,13 @@ use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
 use serde_json::json;
 use superoffice_client::changes::ChangedContact;
-use superoffice_client::webhooks::{RESYNC_EVENT, State};
 use superoffice_client::{Client, settings};
 
 use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
-use crate::exit::{CommandResult, Failure, Status};
-use crate::interrupt::{Interrupt, interrupted};
+use crate::exit::{CommandResult, Status};
+use crate::interrupt::Interrupt;
 use crate::output::{Format, Output, message};
+use crate::signals::{self, Rate, Signals, Stop};
 
 /// The time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -37,10 +37,13 @@ pub(crate) struct Missed {
     until: Option<Timestamp>,
     /// Make SuperOffice signal contact.resync for each missed contact
     ///
-    /// With WEBHOOK_URL, checks first that an Active webhook receives the signals. Ctrl-C ends the command after the
-    /// current signal.
+    /// The signals stop unless the function's log shows within three minutes that the event of the first one was
+    /// forwarded, and soon after the first failed delivery. With WEBHOOK_URL, checks first that an Active webhook
+    /// receives the signals. Ctrl-C ends the command after the current signal.
     #[arg(long)]
     resync: bool,
+    #[command(flatten)]
+    rate: Rate,
     #[command(flatten)]
     format: Format,
 }
@@ -54,12 +57,12 @@ impl Missed {
         if self.since > self.until.unwrap_or_else(Timestamp::now) {
             return Err("--since is later than --until".into());
         }
+        if self.rate.is_given() && !self.resync {
+            return Err("--rate needs --resync".into());
+        }
         let client = Client::new(connection)?;
         let interrupt = if self.resync { Some(Interrupt::listen()?) } else { None };
-        if let (true, Some(url)) = (self.resync, url)
-            && !is_resync_received(&client, &url).await?
-        {
-            message(format_args!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"));
+        if self.resync && !signals::can_arrive(&client, url.as_deref()).await? {
             return Ok(Status::NeedsAttention);
         }
         let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
@@ -68,52 +71,67 @@ impl Missed {
         if self.until.is_none() {
             missed = missed.with_settling(SETTLING);
         }
-        let progress = missed.progress();
-        let (mut count, mut signaled) = (0_u64, 0_u64);
-        loop {
-            let next = with_progress(&progress, missed.next_batch());
-            let batch = match &interrupt {
-                Some(interrupt) => interrupt.or(next).await,
-                None => Some(next.await),
-            };
-            let Some(batch) = batch else {
-                return Ok(interrupted(&self.continuation()));
-            };
-            let Some(batch) = batch? else {
-                break;
-            };
-            for contact in batch {
-                if interrupt.as_ref().is_some_and(Interrupt::is_requested) {
-                    return Ok(interrupted(&self.continuation()));
-                }
-                count += 1;
-                self.print(&contact, output);
-                if self.resync {
-                    match client.signal_resync(contact.primary_key).await {
-                        Ok(()) => signaled += 1,
-                        Err(error) if error.is_specific() => {
-                            message(format_args!("contact {}: {error}", contact.primary_key));
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                } else if !output.is_open() {
-                    return Ok(Status::NeedsAttention);
-                }
-            }
-        }
+        let sleep = signals::sleep();
+        let new_signals = |interrupt| Signals::new(&client, &log, self.rate, &sleep, interrupt);
+        let mut signals = interrupt.as_ref().map(new_signals);
+        let count = match self.find(&mut missed, interrupt.as_ref(), signals.as_mut(), output).await {
+            Ok(Some(count)) => count,
+            Ok(None) => return Ok(Status::NeedsAttention),
+            Err(Stop::Error(error)) if !self.resync => return Err(error),
+            Err(stop) => return stop.report(&self.continuation()),
+        };
         match missed.times_without_offset() {
             0 => {}
             count => message(format_args!("{count} times had no offset from UTC and were read as UTC")),
         }
-        let signals = if self.resync { format!(", {signaled} signaled") } else { String::new() };
-        message(format_args!("{} contacts changed, {count} missed{signals}", progress.listed()));
+        let progress = missed.progress();
+        let signaled = signals.as_ref().map(|signals| format!(", {} signaled", signals.count())).unwrap_or_default();
+        message(format_args!("{} contacts changed, {count} missed{signaled}", progress.listed()));
         if progress.unsettled() > 0 {
             message(format_args!(
                 "{} more changed in the last two minutes; log lines appear late, so their events may have arrived",
                 progress.unsettled()
             ));
         }
-        Ok(Status::well_if(count == signaled))
+        Ok(Status::well_if(count == 0 || signals.is_some_and(|signals| signals.are_complete())))
+    }
+
+    /// Lists the missed contacts, signals them with --resync, and returns their number; `None` if nobody reads the list.
+    async fn find(
+        &self,
+        missed: &mut Comparison<'_>,
+        interrupt: Option<&Interrupt>,
+        mut signals: Option<&mut Signals<'_>>,
+        output: &mut Output<impl Write>,
+    ) -> Result<Option<u64>, Stop> {
+        let progress = missed.progress();
+        let mut count = 0;
+        loop {
+            let next = with_progress(&progress, missed.next_batch());
+            let batch = match interrupt {
+                Some(interrupt) => interrupt.or(next).await.ok_or(Stop::Interrupt)?,
+                None => next.await,
+            };
+            let Some(batch) = batch.map_err(|error| Stop::Error(error.into()))? else {
+                break;
+            };
+            for contact in batch {
+                if let Some(signals) = &mut signals {
+                    signals.ready(None).await?;
+                }
+                count += 1;
+                self.print(&contact, output);
+                match &mut signals {
+                    Some(signals) => signals.signal(contact.primary_key).await?,
+                    None if !output.is_open() => return Ok(None),
+                    None => {}
+                }
+            }
+        }
+        if let Some(signals) = signals {
+            signals.settle().await?;
+        }
+        Ok(Some(count))
     }
 
     fn print(&self, contact: &ChangedContact, output: &mut Output<impl Write>) {
@@ -129,14 +147,8 @@ impl Missed {
     fn continuation(&self) -> String {
         let until = self.until.map_or(String::new(), |until| format!(" --until {until}"));
         let json = if self.format.json { " --json" } else { "" };
-        format!("missed --since {}{until} --resync{json}", self.since)
+        format!("missed --since {}{until} --resync{}{json}", self.since, self.rate.option())
     }
-}
-
-/// Returns `true` if the webhook at a URL can receive signals.
-async fn is_resync_received(client: &Client, url: &str) -> Result<bool, Failure> {
-    let webhooks = client.webhooks(url).await?;
-    Ok(webhooks.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync()))
 }
 
 /// Waits for a result, and reports progress in the meantime.

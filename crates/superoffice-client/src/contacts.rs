@@ -77,7 +77,7 @@ impl Client {
     ///
     /// [`ApiError`] if the page cannot be read, and [`ErrorKind::NotAscending`] if its ids do not ascend from `after`.
     pub async fn contact_page(&self, after: i64, rows: usize) -> Result<ContactPage, ApiError> {
-        let page = self.listed(&format!("{ID} gt {after}"), rows).await?;
+        let page = self.listed(&format!("{ID} gt {after}"), ID, rows).await?;
         let date = page.date;
         let contacts = page.rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let ascends = contacts.first().is_none_or(|first| first.id > after);
@@ -93,7 +93,7 @@ impl Client {
     ///
     /// [`ApiError`] if the list cannot be read, or if it contains another contact.
     pub async fn lists_contact(&self, id: i64) -> Result<bool, ApiError> {
-        let page = self.listed(&format!("{ID} eq {id}"), 1).await?;
+        let page = self.listed(&format!("{ID} eq {id}"), ID, 1).await?;
         match page.rows.first().map(read).transpose()? {
             None => Ok(false),
             Some(contact) if contact.id == id => Ok(true),
@@ -120,11 +120,21 @@ impl Client {
         Ok(named.filter(|(_, name)| name.starts_with(beginning)).collect())
     }
 
-    async fn listed(&self, filter: &str, rows: usize) -> Result<Page, ApiError> {
+    /// Returns the greatest id in the list of all contacts, for estimates; `None` if the list is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`] if the list cannot be read.
+    pub async fn last_contact(&self) -> Result<Option<i64>, ApiError> {
+        let page = self.listed(&format!("{ID} gt 0"), &format!("{ID} desc"), 1).await?;
+        Ok(page.rows.first().map(read).transpose()?.map(|contact| contact.id))
+    }
+
+    async fn listed(&self, filter: &str, order: &str, rows: usize) -> Result<Page, ApiError> {
         let query = [
             ("$select", format!("{ID},{REGISTERED},{UPDATED}")),
             ("$filter", filter.to_owned()),
-            ("$orderby", ID.to_owned()),
+            ("$orderby", order.to_owned()),
             ("$top", rows.to_string()),
         ];
         self.archive(ARCHIVE, &query).await

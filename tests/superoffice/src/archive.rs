@@ -128,7 +128,10 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, call: &Call<'_>) -> Result<
         return Err(Refusal::argument("The columns are of different tables"));
     }
     let order = call.parameter("$orderby").trim().to_ascii_lowercase();
-    let order = order.strip_suffix(" asc").unwrap_or(&order);
+    let (order, is_descending) = match order.strip_suffix(" desc") {
+        Some(order) => (order, true),
+        None => (order.strip_suffix(" asc").unwrap_or(&order), false),
+    };
     let key = table.key(order);
     if !order.is_empty() && !order.eq_ignore_ascii_case(key) {
         return Err(Refusal::argument(format!("This server does not order by {order}")));
@@ -143,7 +146,9 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, call: &Call<'_>) -> Result<
     };
     let after = conditions.iter().find(|condition| condition.is_on(key)).and_then(Condition::lower_bound);
     let rows = table.rows(tenant, key, after);
-    let mut rows = rows.filter(|row| conditions.iter().all(|condition| condition.is_met_by(row, &call.times)));
+    let rows = rows.filter(|row| conditions.iter().all(|condition| condition.is_met_by(row, &call.times)));
+    let mut rows: Box<dyn Iterator<Item = Row>> =
+        if is_descending { Box::new(rows.collect::<Vec<_>>().into_iter().rev()) } else { Box::new(rows) };
     let page: Vec<Value> = rows.by_ref().take(top).map(|row| row.view(&columns, &call.times)).collect();
     let next = (tenant.paging.has_links && rows.next().is_some()).then_some("https://next");
     Ok(json!({"odata.metadata": "https://metadata", "odata.nextLink": next, "value": page}))

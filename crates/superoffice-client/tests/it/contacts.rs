@@ -104,6 +104,9 @@ async fn list_has_every_contact_that_is_not_deleted_in_pages_by_key() {
     assert!(client.lists_contact(5).await.unwrap());
     assert!(!client.lists_contact(3).await.unwrap());
     assert!(!client.lists_contact(6).await.unwrap());
+    assert_eq!(client.last_contact().await.unwrap(), Some(5));
+    bed.superoffice.soft_delete_contact(5);
+    assert_eq!(client.last_contact().await.unwrap(), Some(4));
 }
 
 #[tokio::test]

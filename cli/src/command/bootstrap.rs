@@ -1,0 +1,110 @@
+use recovery::delivery_log::DeliveryLog;
+use recovery::logs::Logs;
+use superoffice_client::Client;
+use superoffice_client::settings::WebhookSettings;
+use tenants::TenantSource;
+
+use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
+use crate::exit::{CommandResult, Status};
+use crate::interrupt::Interrupt;
+use crate::output::message;
+use crate::signals::{self, Rate, Signals, Stop};
+use crate::tenants::OneTenant;
+
+/// The number of contacts of a page.
+const PAGE: usize = 1000;
+
+/// Make SuperOffice signal contact.resync for every existing contact
+///
+/// A consumer that was added later receives every contact so: on this event, it reads the contact's current state. The
+/// contacts are signaled by ascending id. No other contact is signaled until the function's log shows that the event of
+/// the first one was forwarded, within three minutes. Later, the log is watched, and the command stops soon after the
+/// first failed delivery.
+///
+/// Ctrl-C ends the command after the current signal. The last line of standard error is then the command that
+/// continues. With WEBHOOK_URL, checks first that an Active webhook receives the signals. The exit status is 0 if all
+/// contacts were signaled.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &LOG, &AWS]))]
+pub(crate) struct Bootstrap {
+    #[command(flatten)]
+    rate: Rate,
+    /// Begin with the contact that follows this id
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    after: i64,
+    #[command(flatten)]
+    tenant: OneTenant,
+}
+
+impl Bootstrap {
+    pub(crate) async fn run(self) -> CommandResult {
+        let ((source, webhooks), log_group) = environment::read(|env| {
+            let is_set = env.is_set("WEBHOOK_URL");
+            let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
+            TenantSource::from_environment(env).zip(webhooks).zip(env.required("LOG_GROUP_NAME"))
+        })?;
+        let (tenant, _) = self.tenant.resolve(&source).await?;
+        let url = webhooks.map(|webhooks| webhooks.url(tenant.name())).transpose()?;
+        let client = Client::new(tenant.connection().clone())?;
+        let interrupt = Interrupt::listen()?;
+        if !signals::can_arrive(&client, url.as_deref()).await? {
+            return Ok(Status::NeedsAttention);
+        }
+        let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
+        let sleep = signals::sleep();
+        let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt);
+        let mut after = self.after;
+        if let Err(stop) = self.signal_all(&client, &mut signals, &interrupt, &mut after).await {
+            let after = signals.continue_after(after);
+            return stop.report(&format!("bootstrap{}{} --after {after}", self.tenant.option(), self.rate.option()));
+        }
+        message(format_args!("{} contacts signaled", signals.count()));
+        Ok(Status::well_if(signals.are_complete()))
+    }
+
+    /// Signals the contacts after `after`, and moves it.
+    async fn signal_all(
+        &self,
+        client: &Client,
+        signals: &mut Signals<'_>,
+        interrupt: &Interrupt,
+        after: &mut i64,
+    ) -> Result<(), Stop> {
+        let mut last = None;
+        loop {
+            let page = interrupt.or(client.contact_page(*after, PAGE)).await.ok_or(Stop::Interrupt)??;
+            if page.contacts.is_empty() {
+                return signals.settle().await;
+            }
+            // Only the remaining time depends on it.
+            if last.is_none() {
+                last = interrupt.or(client.last_contact()).await.ok_or(Stop::Interrupt)?.ok().flatten();
+            }
+            for contact in page.contacts {
+                signals.ready(last.and_then(|last| part_left(self.after, *after, last))).await?;
+                signals.signal(contact.id).await?;
+                *after = contact.id;
+            }
+        }
+    }
+}
+
+/// Returns the part of the ids from `first` to `last` that follows `id`.
+fn part_left(first: i64, id: i64, last: i64) -> Option<f64> {
+    let length = |from: i64, to: i64| to.checked_sub(from).map(|length| length.max(0) as f64);
+    Some(length(id, last)? / length(first, last).filter(|length| *length > 0.0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_that_is_left_is_that_of_the_ids() {
+        assert_eq!(part_left(100, 100, 200), Some(1.0));
+        assert_eq!(part_left(100, 150, 200), Some(0.5));
+        assert_eq!(part_left(100, 210, 200), Some(0.0));
+        assert_eq!(part_left(100, 100, 100), None);
+        assert_eq!(part_left(i64::MIN, 1, i64::MAX), None);
+    }
+}

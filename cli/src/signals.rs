@@ -1,0 +1,244 @@
+//! Signals of `contact.resync` for many contacts: their rate, their progress, and the reasons to stop.
+
+use std::io::{self, IsTerminal};
+use std::pin::pin;
+use std::time::Duration;
+
+use recovery::delivery_log::DeliveryLog;
+use recovery::signaler::{Halt, Pace, Signaler, Sleep};
+use superoffice_client::webhooks::{RESYNC_EVENT, State};
+use superoffice_client::{ApiError, Client};
+use tokio::time::{Instant, timeout_at};
+
+use crate::exit::{CommandResult, Failure, Status};
+use crate::interrupt::{Interrupt, interrupted};
+use crate::output::message;
+
+/// The rate of signals.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Rate {
+    /// The largest number of signals per second [default: 5]
+    ///
+    /// At most 25 events are on their way at a time, which also limits the rate.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+impl Rate {
+    const DEFAULT: u32 = 5;
+
+    /// Returns `true` if the option is present.
+    pub(crate) fn is_given(self) -> bool {
+        self.rate.is_some()
+    }
+
+    /// Returns the option with a space before it, or an empty text.
+    pub(crate) fn option(self) -> String {
+        self.rate.map(|rate| format!(" --rate {rate}")).unwrap_or_default()
+    }
+}
+
+/// Waits on the system's clock.
+pub(crate) fn sleep() -> Sleep {
+    Box::new(|time| Box::pin(tokio::time::sleep(time)))
+}
+
+/// Returns `true` if the webhook at a URL can receive signals, or if the URL is not known. Otherwise, reports the reason.
+pub(crate) async fn can_arrive(client: &Client, url: Option<&str>) -> Result<bool, ApiError> {
+    let Some(url) = url else {
+        return Ok(true);
+    };
+    let webhooks = client.webhooks(url).await?;
+    let is_received =
+        webhooks.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync());
+    if !is_received {
+        message(format_args!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"));
+    }
+    Ok(is_received)
+}
+
+/// The reason for which a command stops early.
+pub(crate) enum Stop {
+    /// SIGINT or SIGTERM.
+    Interrupt,
+    /// Signals do not arrive.
+    Halt(Halt),
+    /// SuperOffice or the log does not respond as expected.
+    Error(Failure),
+}
+
+impl From<Halt> for Stop {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Log(error) => Self::Error(error.into()),
+            halt => Self::Halt(halt),
+        }
+    }
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Stop {
+    /// Reports the reason. The last line names `rest`, the command that continues, without the program's name.
+    pub(crate) fn report(self, rest: &str) -> CommandResult {
+        let next = format!("stopped; continue with: so-webhook {rest}");
+        match self {
+            Self::Interrupt => Ok(interrupted(rest)),
+            Self::Halt(halt) => {
+                message(format_args!("{halt}\n{next}"));
+                Ok(Status::NeedsAttention)
+            }
+            Self::Error(error) => Err(format!("{error}\n{next}").into()),
+        }
+    }
+}
+
+/// The signals of one command.
+pub(crate) struct Signals<'a> {
+    signaler: Signaler<'a>,
+    interrupt: &'a Interrupt,
+    /// The number of signals that failed.
+    failed: u64,
+    /// The number of signals whose events got lost.
+    lost: u64,
+    begin: Instant,
+    next_report: Instant,
+}
+
+impl<'a> Signals<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        log: &'a DeliveryLog,
+        rate: Rate,
+        sleep: &'a Sleep,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let begin = Instant::now();
+        Self {
+            signaler: Signaler::new(client, log, Pace::default().with_rate(rate.rate.unwrap_or(Rate::DEFAULT)), sleep),
+            interrupt,
+            failed: 0,
+            lost: 0,
+            begin,
+            next_report: begin + report_every(),
+        }
+    }
+
+    /// Waits until the next contact may be signaled. `left` is the part of the work that is left, if it is known.
+    pub(crate) async fn ready(&mut self, left: Option<f64>) -> Result<(), Stop> {
+        let progress = self.progress(left);
+        let wait = with_reports(&mut self.next_report, &progress, self.signaler.ready());
+        let result = self.interrupt.or(wait).await;
+        self.report_lost();
+        Ok(result.ok_or(Stop::Interrupt)??)
+    }
+
+    /// Signals a contact. A failure that may concern only this contact is reported and counted.
+    pub(crate) async fn signal(&mut self, contact: i64) -> Result<(), Stop> {
+        match self.signaler.signal(contact).await {
+            Err(error) if error.is_specific() => {
+                self.failed += 1;
+                message(format_args!("contact {contact}: {error}"));
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits until every event has arrived.
+    pub(crate) async fn settle(&mut self) -> Result<(), Stop> {
+        let progress = self.progress(None);
+        let wait = with_reports(&mut self.next_report, &progress, self.signaler.settle());
+        let result = self.interrupt.or(wait).await;
+        self.report_lost();
+        Ok(result.ok_or(Stop::Interrupt)??)
+    }
+
+    /// Returns the number of contacts that were signaled.
+    pub(crate) fn count(&self) -> u64 {
+        self.signaler.signals()
+    }
+
+    /// Returns `true` if no signal failed and no event got lost.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.failed == 0 && self.lost == 0
+    }
+
+    /// Returns the contact after which the command continues, if the contacts are in the order of their ids, and
+    /// `signaled` was the last one.
+    pub(crate) fn continue_after(&self, signaled: i64) -> i64 {
+        self.signaler.first_open().map_or(signaled, |open| open - 1)
+    }
+
+    fn progress(&self, left: Option<f64>) -> String {
+        let (count, time) = (self.count(), self.begin.elapsed().as_secs_f64());
+        let rate = if time > 0.0 { count as f64 / time } else { 0.0 };
+        let remaining = match left {
+            Some(left) if count > 0 && left < 1.0 => format!(", {} left", duration(time * left / (1.0 - left))),
+            _ => String::new(),
+        };
+        format!("{count} contacts signaled, {rate:.1} per second{remaining}")
+    }
+
+    fn report_lost(&mut self) {
+        for contact in self.signaler.take_lost() {
+            self.lost += 1;
+            message(format_args!("contact {contact} was signaled, but its event got lost"));
+        }
+    }
+}
+
+/// Waits for a result, and reports progress in the meantime.
+async fn with_reports<T>(next: &mut Instant, progress: &str, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if *next <= Instant::now() {
+            message(progress);
+            *next = Instant::now() + report_every();
+        }
+        if let Ok(result) = timeout_at(*next, &mut future).await {
+            return result;
+        }
+    }
+}
+
+/// Returns the time between two reports of progress. A file of messages has fewer of them.
+fn report_every() -> Duration {
+    Duration::from_secs(if io::stderr().is_terminal() { 5 } else { 60 })
+}
+
+/// Returns a duration in its two largest units.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_their_largest_units() {
+        for (seconds, text) in
+            [(0.0, "0 s"), (59.9, "59 s"), (60.0, "1 min"), (3599.0, "59 min"), (20_000.0, "5 h 33 min")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn reason_to_stop_is_followed_by_the_command_that_continues() {
+        assert_eq!(Stop::Interrupt.report("missed").unwrap(), Status::NeedsAttention);
+        assert_eq!(Stop::Halt(Halt::DeliveryFailed).report("missed").unwrap(), Status::NeedsAttention);
+        let error = Stop::Error("no route".into()).report("bootstrap --after 7").unwrap_err();
+        assert_eq!(error.to_string(), "no route\nstopped; continue with: so-webhook bootstrap --after 7");
+    }
+}

@@ -1,0 +1,139 @@
+//! `bootstrap`: signals for every existing contact.
+
+use std::time::Duration;
+
+use fake_superoffice::{Fault, Installation, Outage, WEBHOOK_URL};
+use test_support::{Process, RunningProcess};
+
+use super::{register, run, signals, variables};
+
+/// The contacts that were signaled, oldest first.
+fn signaled(bed: &Installation) -> Vec<i64> {
+    let key = |call: String| call.strip_prefix("POST Webhook/contact.resync/").map(|key| key.parse().unwrap());
+    bed.calls().into_iter().filter_map(key).collect()
+}
+
+/// Imports contacts, of which the first has the id after those of the webhooks. Returns this id.
+async fn import(bed: &Installation, count: i64) -> i64 {
+    register(bed).await;
+    bed.superoffice.import_contacts(count, bed.clock.now());
+    bed.superoffice.clear_requests();
+    bed.superoffice.contacts()[0].id
+}
+
+fn start(bed: &Installation, arguments: &[&str]) -> RunningProcess {
+    let process = Process::new(env!("CARGO_BIN_EXE_so-webhook"));
+    arguments.iter().fold(process, |process, argument| process.arg(argument)).envs(variables(bed)).start()
+}
+
+/// Waits until this number of contacts was signaled.
+async fn wait_for_signals(bed: &Installation, process: &mut RunningProcess, count: usize) {
+    while signals(bed) < count {
+        assert!(process.is_running(), "{:?}", process.stderr_lines());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_existing_contact_is_signaled_once_in_the_order_of_ids() {
+    let bed = Installation::start().await;
+    let first = import(&bed, 60).await;
+    bed.superoffice.soft_delete_contact(first + 1);
+    bed.superoffice.lose_waiting_events();
+    let bootstrap = run(&bed, &["bootstrap", "--rate", "1000"]).await;
+    assert_eq!((bootstrap.status, bootstrap.stdout.as_str()), (0, ""));
+    assert_eq!(bootstrap.stderr, "59 contacts signaled\n");
+    let expected: Vec<i64> = (first..first + 60).filter(|id| *id != first + 1).collect();
+    assert_eq!(signaled(&bed), expected);
+    let arrived: Vec<(String, i64)> = expected.into_iter().map(|id| ("contact.resync".to_owned(), id)).collect();
+    assert_eq!(bed.function.events(), arrived);
+    // Two looks at the log for the first contact, and one for every 25 contacts.
+    assert!(bed.logs.requests() <= 8, "{} requests", bed.logs.requests());
+}
+
+#[tokio::test]
+async fn bootstrap_without_contacts_is_complete() {
+    let bed = Installation::start().await;
+    let bootstrap = run(&bed, &["bootstrap"]).await;
+    assert_eq!(bootstrap.status, 1);
+    let expected =
+        format!("no Active webhook at {WEBHOOK_URL} subscribes to contact.resync, so no signal would arrive\n");
+    assert_eq!(bootstrap.stderr, expected);
+    register(&bed).await;
+    let bootstrap = run(&bed, &["bootstrap"]).await;
+    assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (0, "0 contacts signaled\n"));
+}
+
+#[tokio::test]
+async fn bootstrap_stops_soon_after_the_first_failed_delivery() {
+    let bed = Installation::start().await;
+    let first = import(&bed, 500).await;
+    let mut process = start(&bed, &["bootstrap", "--rate", "1000"]);
+    wait_for_signals(&bed, &mut process, 30).await;
+    bed.function.set_outage(Outage::Permission);
+    let before = signals(&bed) as i64;
+    assert_eq!(process.wait().await.code(), Some(1));
+    let lines = process.stderr_lines();
+    let [reason, next] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(reason, "a delivery failed");
+    let after = next.strip_prefix("stopped; continue with: so-webhook bootstrap --rate 1000 --after ").unwrap();
+    let after: i64 = after.parse().unwrap();
+    let last = first - 1 + signals(&bed) as i64;
+    assert!(last - (first - 1) - before <= 25 + 1, "{before} {last}");
+    // The contacts whose events are not known to have arrived are signaled again.
+    let arrived: Vec<i64> = bed.function.events().into_iter().map(|(_, contact)| contact).collect();
+    assert!((first..=after).all(|id| arrived.contains(&id)), "{after} {arrived:?}");
+    assert!(last - after <= 25, "{last} {after}");
+}
+
+#[tokio::test]
+async fn bootstrap_of_many_contacts_reads_a_page_at_a_time_and_continues_without_a_gap() {
+    const CONTACTS: i64 = 100_000;
+    let bed = Installation::start().await;
+    let first = import(&bed, CONTACTS).await;
+    let start_after = (first + CONTACTS - 1100).to_string();
+    let mut process = start(&bed, &["bootstrap", "--rate", "1000", "--after", &start_after]);
+    wait_for_signals(&bed, &mut process, 40).await;
+    let peak = process.peak_resident_bytes();
+    process.signal("TERM");
+    assert_eq!(process.wait().await.code(), Some(1));
+    assert!(peak < 64_000_000, "{peak} bytes");
+    let requests = bed.superoffice.requests();
+    let pages: Vec<_> = requests.iter().filter(|request| request.path.starts_with("Archive")).collect();
+    // The first page, and the last id for the remaining time.
+    assert_eq!(pages.len(), 2);
+
+    let last_line = process.stderr_lines().pop().unwrap();
+    let command = last_line.strip_prefix("interrupted; continue with: so-webhook ").unwrap();
+    let before = signaled(&bed);
+    bed.superoffice.clear_requests();
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let mut process = start(&bed, &arguments);
+    wait_for_signals(&bed, &mut process, 40).await;
+    process.signal("INT");
+    assert_eq!(process.wait().await.code(), Some(1));
+    let after = signaled(&bed);
+    let (last, next) = (*before.last().unwrap(), after[0]);
+    assert!(next <= last + 1 && next + 25 > last, "{last} {next}");
+    for ids in [before, after] {
+        assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+    }
+}
+
+#[tokio::test]
+async fn error_names_the_command_that_continues() {
+    let bed = Installation::start().await;
+    let first = import(&bed, 3).await;
+    bed.superoffice.script("POST Webhook/contact.resync", [Fault::None, Fault::Status(403)]);
+    let bootstrap = run(&bed, &["bootstrap"]).await;
+    assert_eq!(bootstrap.status, 2);
+    let expected = format!("stopped; continue with: so-webhook bootstrap --after {first}\n");
+    assert!(bootstrap.stderr.ends_with(&expected), "{}", bootstrap.stderr);
+    assert!(bootstrap.stderr.contains("access denied (403)"), "{}", bootstrap.stderr);
+    // The first contact has arrived, so its event is not sent again.
+    assert_eq!(signaled(&bed), [first, first + 1]);
+
+    bed.superoffice.script("GET Archive", [Fault::None, Fault::Status(404)]);
+    let bootstrap = run(&bed, &["bootstrap", "--rate", "1000"]).await;
+    assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (0, "3 contacts signaled\n"));
+}
