@@ -18,12 +18,19 @@ START_TIMEOUT = 60
 class FakeSuperOffice(Server):
     """A running SuperOffice tenant. A context manager: leaving it ends the process."""
 
-    def __init__(self, folder: Path, ca_file: Path | None = None, slow_clock: int = 0, pace: float = 0.02) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ca_file: Path | None = None,
+        slow_clock: int = 0,
+        pace: float = 0.02,
+        tenant: str = "Cust12345",
+    ) -> None:
         """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
         (binary,) = build("fake-superoffice")
         command = [str(binary), "--user", f"{USER}:{PASSWORD}"]
         command += ["--certificates", str(ca_file)] if ca_file else []
-        command += ["--slow-clock", str(slow_clock), "--pace", str(pace)]
+        command += ["--slow-clock", str(slow_clock), "--pace", str(pace), "--tenant", tenant]
         super().__init__(command, base_environment(), folder / "superoffice.log")
         self.url = self.wait_until(lambda: self.log().splitlines(), START_TIMEOUT)[0]
 

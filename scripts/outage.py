@@ -21,6 +21,8 @@ from processes import ROOT, StackError
 from sam_stack import ARCHITECTURE, TEMPLATE, WATCHDOG_TEMPLATE, SamStack, dev_build
 from signing import SAMPLE_SECRET
 
+from watchdog import run
+
 BUILD = ROOT / ".aws-sam"
 # The watchdog leaves the changes of the last two minutes to its next run. Instead of waiting, the clock of SuperOffice
 # is behind by five minutes, so that every change is old enough.
@@ -96,9 +98,8 @@ class Scene:
         )
 
     def run_watchdog(self) -> dict:
-        response = self.aws.client("lambda").invoke(FunctionName=self.watchdog.outputs["FunctionName"])
-        report = json.load(response["Payload"])
-        if response.get("FunctionError"):
+        completed, report = run(self.watchdog)
+        if not completed or report["tenantsFailed"]:
             raise Lost(f"the watchdog failed: {report}")
         self.superoffice.wait_until_idle()
         return report

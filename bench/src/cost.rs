@@ -7,8 +7,8 @@ use crate::report::{markdown, wrap};
 const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// Prices in US dollars in US East (N. Virginia), without free tiers and volume discounts. A price of requests is that
-/// of a million.
-mod price {
+/// of a million, except that of KMS.
+pub(crate) mod price {
     /// The month of these prices.
     pub(crate) const DATE: &str = "June 2026";
     pub(crate) const HTTP_API_REQUESTS: f64 = 1.00;
@@ -22,6 +22,7 @@ mod price {
     pub(crate) const METRIC: f64 = 0.30;
     pub(crate) const ALARM: f64 = 0.10;
     pub(crate) const DASHBOARD: f64 = 3.00;
+    pub(crate) const KMS_10_000: f64 = 0.03;
 }
 
 const MILLION: f64 = 1e6;
@@ -32,7 +33,7 @@ const MEMORY_GB: f64 = 0.125;
 const SQS_ROUND_TRIP_MS: f64 = 10.0;
 
 /// The bytes that CloudWatch adds to each line.
-const LINE_OVERHEAD: f64 = 26.0;
+pub(crate) const LINE_OVERHEAD: f64 = 26.0;
 
 /// Lambda's own lines of an invocation at INFO, `platform.start` and `platform.report`, in bytes. At WARN, the
 /// template's setting, Lambda writes neither.

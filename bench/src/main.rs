@@ -11,6 +11,7 @@ mod cpu_share;
 mod measure;
 mod peers;
 mod report;
+mod watchdog;
 
 use std::fs;
 use std::path::Path;
@@ -87,8 +88,9 @@ async fn main() -> ExitCode {
     fs::write(root.join("docs/benchmarks.svg"), chart::svg(&peers)).unwrap();
     replace_section(&root.join("docs/benchmarks.md"), "tables", &format!("\n{}\n", report.tables()));
     replace_section(&root.join("docs/benchmarks.md"), "cost", &format!("\n{}\n", cost::text(&peers, rejection_line)));
+    replace_section(&root.join("docs/watchdog.md"), "watchdog", &watchdog::text());
     replace_section(&root.join("README.md"), "summary", &report.summary());
-    eprintln!("wrote README.md, docs/benchmarks.md and docs/benchmarks.svg");
+    eprintln!("wrote README.md, docs/benchmarks.md, docs/benchmarks.svg and docs/watchdog.md");
     ExitCode::SUCCESS
 }
 

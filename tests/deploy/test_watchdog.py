@@ -1,5 +1,6 @@
 """The watchdog's own stack: deployed by `sam deploy`, run by its schedule, with the permissions of its role."""
 
+import contextlib
 import json
 import time
 
@@ -7,6 +8,9 @@ import pytest
 from cloud import Webhook, changed_role_policy, wait_for
 from fake_superoffice import PASSWORD, USER, FakeSuperOffice
 from sam_stack import ARCHITECTURE, WATCHDOG_TEMPLATE, DeployFailed, SamStack, dev_build
+from signing import SAMPLE_SECRET
+
+from watchdog import run
 
 ROLE, POLICY = "WatchdogFunctionRole", "Watch"
 
@@ -40,9 +44,13 @@ def parameters(webhook: Webhook, superoffice) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def watchdog(aws, watchdog_template, parameters) -> SamStack:
     """The stack after the first run by its schedule. Further runs are by hand only, so that two never overlap."""
-    watchdog = SamStack(aws, "watchdog", watchdog_template).deploy(**parameters, Schedule="rate(1 minute)")
+    watchdog = SamStack(aws, "watchdog", watchdog_template).deploy(**parameters)
+    events, rule = aws.client("events"), watchdog.resources["WatchdogSchedule"]
+    assert events.describe_rule(Name=rule)["ScheduleExpression"] == "rate(5 minutes)"
+    # Nobody waits for five minutes.
+    events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")
     wait_for(lambda: completed_runs(watchdog), timeout=180)
-    aws.client("events").disable_rule(Name=watchdog.resources["WatchdogSchedule"])
+    events.disable_rule(Name=rule)
     return watchdog
 
 
@@ -51,15 +59,10 @@ def completed_runs(watchdog: SamStack) -> list[dict]:
     return [line for line in watchdog.log_lines() if "WatchdogOk" in line]
 
 
-def run(watchdog: SamStack) -> tuple[bool, dict]:
-    """Runs the watchdog by hand, and returns whether the run was completed, and its report or error."""
-    response = watchdog.aws.client("lambda").invoke(FunctionName=watchdog.outputs["FunctionName"])
-    return "FunctionError" not in response, json.load(response["Payload"])
-
-
 def test_schedule_runs_the_watchdog(watchdog):
     line = completed_runs(watchdog)[0]
-    assert (line["WatchdogOk"], line["WebhookActive"], line["mode"]) == (1, 1, "act")
+    assert (line["WatchdogOk"], line["Tenants"], line["mode"]) == (1, 1, "act")
+    assert not {"TenantsFailed", "WebhooksInactive"} & line.keys()
     assert line["FunctionName"] == watchdog.outputs["FunctionName"]
 
 
@@ -117,25 +120,85 @@ def test_role_allows_exactly_the_calls_of_the_watchdog(aws, watchdog):
     assert not any("*" in resource.removesuffix(":*") for resource in resources), resources
 
 
-def test_alarms_cover_absence_missed_and_reactivated(aws, watchdog):
+def test_alarms_count_late_data_and_are_not_raised_by_a_new_stack(aws, watchdog):
     alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix="watchdog-")["MetricAlarms"]
     conditions = {
         alarm["AlarmName"].removeprefix("watchdog-"): (
             alarm["MetricName"],
             alarm["ComparisonOperator"],
             alarm["Threshold"],
+            alarm["DatapointsToAlarm"],
+            alarm["EvaluationPeriods"],
             alarm["TreatMissingData"],
         )
         for alarm in alarms
     }
     assert conditions == {
-        "not-running": ("WatchdogOk", "LessThanThreshold", 1.0, "breaching"),
-        "webhook-inactive": ("WebhookActive", "LessThanThreshold", 1.0, "notBreaching"),
-        "reactivated": ("Reactivated", "GreaterThanOrEqualToThreshold", 1.0, "notBreaching"),
-        "missed": ("Missed", "GreaterThanOrEqualToThreshold", 1.0, "notBreaching"),
+        "not-running": ("WatchdogOk", "LessThanThreshold", 1.0, 3, 4, "ignore"),
+        "runs-fail": ("Errors", "GreaterThanOrEqualToThreshold", 1.0, 3, 4, "notBreaching"),
+        "tenants-failed": ("TenantsFailed", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
+        "webhooks-inactive": ("WebhooksInactive", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
+        "consecutive-errors": ("ConsecutiveErrors", "GreaterThanOrEqualToThreshold", 3.0, 1, 6, "notBreaching"),
+        "reactivated": ("Reactivated", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
+        "missed": ("Missed", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
     }
+    assert all(alarm["Period"] == 300 for alarm in alarms)
     dimensions = {"Name": "FunctionName", "Value": watchdog.outputs["FunctionName"]}
     assert all(alarm["Dimensions"] == [dimensions] for alarm in alarms)
+
+
+def test_list_of_tenants(aws, watchdog_template, webhook, tmp_path_factory):
+    """Three tenants, of which one has revoked credentials, and the permissions of the role."""
+    path, names = "/superoffice/watched", ["Cust1", "Cust2", "Cust3"]
+    ssm = aws.client("ssm")
+    with contextlib.ExitStack() as stack:
+        tenants = {}
+        for name in names:
+            tenant = FakeSuperOffice(tmp_path_factory.mktemp(name), aws.ca_file, slow_clock=300, tenant=name)
+            tenants[name] = stack.enter_context(tenant)
+            tenant.register(webhook.outputs["WebhookUrl"])
+            password = "revoked" if name == "Cust3" else PASSWORD
+            entry = {"url": tenant.url, "user": USER, "password": password}
+            ssm.put_parameter(Name=f"{path}/{name}", Type="SecureString", Value=json.dumps(entry))
+        watchdog = SamStack(aws, "watchdog-of-list", watchdog_template).deploy(
+            Architecture=ARCHITECTURE,
+            TenantsParameter=path,
+            WebhookUrl=webhook.outputs["WebhookUrl"],
+            LogGroupName=webhook.outputs["LogGroupName"],
+            WebhookSecret=SAMPLE_SECRET,
+            Mode="act",
+        )
+        lost = {}
+        for name, tenant in tenants.items():
+            lost[name] = tenant.create()
+            tenant.wait_until_idle()
+        webhook.queue().drain()
+        time.sleep(1.1)
+        for name, tenant in tenants.items():
+            tenant.change_and_lose_event(lost[name])
+        completed, report = run(watchdog)
+        assert (completed, report["tenants"], report["failed"]) == (True, 3, ["Cust3"]), report
+        messages = webhook.queue().drain()
+        bodies = [json.loads(message["Body"]) for message in messages]
+        events = sorted((body["ContextIdentifier"], body["Event"], body["PrimaryKey"]) for body in bodies)
+        assert events == [(name, "contact.resync", lost[name]) for name in names[:2]]
+        lines = {line["tenant"]: line for line in watchdog.log_lines() if "tenant" in line}
+        assert lines["Cust3"]["error"].endswith("the credentials are invalid or expired (401)")
+        assert [lines[name].get("error") for name in names[:2]] == [None, None]
+        assert not any("password" in json.dumps(line).lower() for line in watchdog.log_lines())
+
+        def without_list(document: dict) -> None:
+            document["Statement"] = [part for part in document["Statement"] if part.get("Sid") != "ReadTenants"]
+
+        with changed_role_policy(aws.client("iam"), watchdog.resources[ROLE], POLICY, without_list):
+            # A new process has not read the list.
+            aws.client("lambda").update_function_configuration(
+                FunctionName=watchdog.outputs["FunctionName"], Description="restarted"
+            )
+            completed, error = run(watchdog)
+        assert not completed
+        assert f"the list of tenants at {path} in" in error["errorMessage"]
+        assert "AccessDenied" in error["errorMessage"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +211,10 @@ def test_alarms_cover_absence_missed_and_reactivated(aws, watchdog):
         ({"SystemToken": "token"}, "SystemToken needs ClientSecret, PrivateKey and Tenant"),
         ({"PrivateKey": "<RSAKeyValue>"}, "must be a PEM text"),
         ({"Mode": "attack"}, "'attack' is not in AllowedValues"),
+        ({"ReservedConcurrency": "2"}, "'2' is not in AllowedValues"),
+        ({"TenantsParameter": "superoffice/app"}, "must begin with a slash"),
+        ({"TenantsParameter": "/superoffice/app"}, "With TenantsParameter, each tenant's entry has its URL"),
+        ({"SuperOfficeCa": "a certificate"}, "must be a PEM text with BEGIN CERTIFICATE"),
     ],
 )
 def test_rejected_parameters_do_not_change_the_stack(aws, watchdog_template, parameters, changed, message):

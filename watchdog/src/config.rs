@@ -1,7 +1,8 @@
 //! The configuration from environment variables.
 
-use superoffice_client::{Connection, SecretString, settings};
+use superoffice_client::settings::WebhookSettings;
 use superoffice_webhook::env::{ConfigError, Environment};
+use tenants::TenantSource;
 
 /// The number of contacts that a run signals at most, unless `MAX_RESYNCS` is set.
 const DEFAULT_MAX_RESYNCS: usize = 500;
@@ -28,12 +29,9 @@ impl Mode {
 /// Everything that the environment decides.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The tenant and the credentials.
-    pub connection: Connection,
-    /// `WEBHOOK_URL`.
-    pub webhook_url: String,
-    /// The webhook's secret, if it is configured. Tests need it only if SuperOffice does not return the stored one.
-    pub secret: Option<SecretString>,
+    /// `WEBHOOK_URL`, and the secrets if they are configured. Tests need a secret only if SuperOffice does not return the
+    /// stored one.
+    pub webhook: WebhookSettings,
     /// `LOG_GROUP_NAME`: the function's log.
     pub log_group: String,
     /// The watchdog's own log: `WATCHDOG_LOG_GROUP_NAME`, or the one that Lambda names.
@@ -45,16 +43,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration through a lookup of environment variables.
+    /// Reads the place of the tenants, and the configuration, through a lookup of environment variables.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] with every problem at once. No message contains a secret.
-    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<(TenantSource, Self), ConfigError> {
         let mut environment = Environment::new(lookup);
-        let connection = settings::connection(&mut environment);
-        let webhook_url = settings::webhook_url(&mut environment);
-        let secret = settings::optional_webhook_secret(&mut environment);
+        let tenants = TenantSource::from_environment(&mut environment);
+        let webhook = WebhookSettings::from_environment(&mut environment);
         let log_group = environment.required("LOG_GROUP_NAME");
         let own_log_group = ["WATCHDOG_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_GROUP_NAME"]
             .into_iter()
@@ -81,9 +78,7 @@ impl Config {
         };
         let config = || {
             Some(Self {
-                connection: connection?,
-                webhook_url: webhook_url?,
-                secret,
+                webhook: webhook?,
                 log_group: log_group?,
                 own_log_group: own_log_group?,
                 mode: mode?,
@@ -91,7 +86,7 @@ impl Config {
             })
         };
         let config = config();
-        environment.finish(config)
+        environment.finish(tenants.zip(config))
     }
 }
 
@@ -109,14 +104,14 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
         let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Config::from_lookup(&lookup).map_err(|error| error.to_string())
+        Config::from_lookup(&lookup).map(|(_, config)| config).map_err(|error| error.to_string())
     }
 
     #[test]
     fn defaults_report_and_limit_the_signals() {
         let config = read(&REQUIRED).unwrap();
         assert_eq!((config.mode, config.max_resyncs), (Mode::Report, 500));
-        assert!(config.secret.is_none());
+        assert!(config.webhook.secret(Some("Cust12345")).unwrap().is_none());
     }
 
     #[test]

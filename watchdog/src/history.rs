@@ -1,43 +1,56 @@
 //! Earlier runs, as the watchdog's own log reports them. There is no other memory.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
 use recovery::logs::{LogError, Logs};
+use serde::{Deserialize, Serialize};
 
-use crate::telemetry::RunLine;
+use crate::state::State;
+use crate::telemetry::MAX_LINE;
 
-/// Lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
-const FILTER: &str = "{ ($.WatchdogOk = 1) || ($.Reactivated >= 1) }";
-/// The periods that are searched for a completed run, the most likely one first. The last one is longer than the
-/// longest window: a first run sweeps an hour, but a run after a long pause sweeps the whole window.
-const PERIODS: [SignedDuration; 3] =
-    [SignedDuration::from_hours(1), SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
-/// The longest time that a sweep looks back. After that, SuperOffice deletes soft-deleted contacts by default.
-pub const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// Lets CloudWatch leave out the lines of Lambda itself. It only saves transfer: every line is checked here.
+const EVERY_LINE: &str = r#"{ ($.mode = "report") || ($.mode = "act") }"#;
+/// The line of a run that has carried the states on.
+const RUN_LINES: &str = "{ $.remembered >= 0 }";
+/// The period that is read. Each run carries on what would leave it.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
+/// The periods before [`RECENT`] that are searched for the latest run, the most likely one first.
+const EARLIER: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
+/// The time from a run's last line of a tenant to its own line at most.
+const RUN: SignedDuration = SignedDuration::from_mins(15);
+/// A state that was written longer ago is carried on.
+const CARRIED: SignedDuration = SignedDuration::from_mins(20);
+/// The size of the carried states of a line at most, in bytes.
+const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
 
-/// The facts about earlier runs that decide what this run does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// The time up to which every change is known to have arrived.
-    pub swept_until: Option<Timestamp>,
-    /// The sweep that the last completed run left unfinished.
-    pub unfinished: Option<Unfinished>,
-    /// The time of the last reactivation. Found if it was within the last hour, which is always searched.
-    pub reactivated: Option<Timestamp>,
-    /// The time of the latest completed run.
-    latest: Option<Timestamp>,
+/// The state of a tenant that was not visited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The tenant.
+    pub tenant: String,
+    /// The state.
+    pub state: State,
 }
 
-/// A sweep that compared a part of the contacts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unfinished {
-    /// The last contact that was compared.
-    pub after: i64,
-    /// The end of the window.
-    pub until: Timestamp,
-    /// The time of the oldest change that was missed so far.
-    pub oldest_missed: Option<Timestamp>,
+/// The fields of a line that concern earlier runs.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    tenant: Option<String>,
+    state: Option<State>,
+    remembered: Option<u64>,
+    #[serde(default)]
+    carried: Vec<Carried>,
+}
+
+/// The state of each tenant, and the time at which the log was written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    states: HashMap<String, (Timestamp, State)>,
+    /// The latest run that has carried the states on.
+    remembered: Option<Timestamp>,
 }
 
 impl History {
@@ -48,98 +61,187 @@ impl History {
     /// [`LogError`] if it cannot be read.
     pub async fn read(logs: &Logs, log_group: &str, now: Timestamp) -> Result<Self, LogError> {
         let mut history = Self::default();
-        for period in PERIODS {
-            history = Self::default();
-            let since = now.saturating_sub(period).unwrap_or(now);
-            let lines = logs.read(log_group, FILTER, since, |_, line| {
-                history.add(line);
-                ControlFlow::Continue(())
-            });
-            match lines.await {
-                // Lambda creates the log group for the first line.
-                Err(error) if error.is_missing() => break,
-                result => result?,
-            }
-            if history.swept_until.is_some() {
+        let before = |length| now.saturating_sub(length).unwrap_or(now);
+        history.add_lines(logs, log_group, EVERY_LINE, (before(RECENT), Timestamp::MAX)).await?;
+        if history.remembered.is_some() {
+            return Ok(history);
+        }
+        let mut until = before(RECENT);
+        for period in EARLIER {
+            let mut runs = Self::default();
+            runs.add_lines(logs, log_group, RUN_LINES, (before(period), until)).await?;
+            if let Some(last) = runs.remembered {
+                let since = last.saturating_sub(RECENT).unwrap_or(last);
+                let until = last.saturating_add(RUN).unwrap_or(last);
+                history.add_lines(logs, log_group, EVERY_LINE, (since, until)).await?;
                 break;
             }
+            until = before(period);
         }
         Ok(history)
     }
 
-    /// Reads a line. The latest line of each kind counts.
-    fn add(&mut self, line: &str) {
-        let Some(line) = RunLine::parse(line) else {
+    async fn add_lines(
+        &mut self,
+        logs: &Logs,
+        log_group: &str,
+        filter: &str,
+        (since, until): (Timestamp, Timestamp),
+    ) -> Result<(), LogError> {
+        let lines = logs.read_between(log_group, filter, since, until, |written, line| {
+            self.add(written, line);
+            ControlFlow::Continue(())
+        });
+        match lines.await {
+            // Lambda creates the log group for the first line.
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Reads a line. The latest line of each tenant counts.
+    fn add(&mut self, written: Timestamp, line: &str) {
+        // A line of Lambda, or a broken one.
+        let Ok(memory) = serde_json::from_str::<Memory>(line) else {
             return;
         };
-        let Some(written) = line.written_at() else {
-            return;
-        };
-        let (metrics, report) = (line.metrics, line.properties);
-        if metrics.watchdog_ok > 0 && report.swept_until.is_some() && self.latest.is_none_or(|latest| latest <= written)
-        {
-            self.latest = Some(written);
-            self.swept_until = report.swept_until;
-            let unfinished = report.swept_after.zip(report.until);
-            self.unfinished =
-                unfinished.map(|(after, until)| Unfinished { after, until, oldest_missed: report.oldest_missed });
+        if memory.remembered.is_some() {
+            self.remembered = self.remembered.max(Some(written));
         }
-        if metrics.reactivated > 0 {
-            self.reactivated = self.reactivated.max(Some(written));
+        if let Some((tenant, state)) = memory.tenant.zip(memory.state) {
+            self.remember(&tenant, written, state);
         }
+        for carried in memory.carried {
+            self.remember(&carried.tenant, written, carried.state);
+        }
+    }
+
+    fn remember(&mut self, tenant: &str, written: Timestamp, mut state: State) {
+        let known = self.states.entry(tenant.to_ascii_lowercase()).or_insert_with(|| (written, State::default()));
+        // Runs at the same time do not know of each other, but each reactivation counts.
+        let reactivated = known.1.reactivated.max(state.reactivated);
+        if known.0 <= written {
+            state.reactivated = reactivated;
+            *known = (written, state);
+        } else {
+            known.1.reactivated = reactivated;
+        }
+    }
+
+    /// Returns the state of a tenant.
+    pub fn state(&self, tenant: &str) -> State {
+        self.states.get(&tenant.to_ascii_lowercase()).map(|(_, state)| state.clone()).unwrap_or_default()
+    }
+
+    /// Returns the number of known tenants.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Returns `true` if no tenant is known.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Returns the states of these tenants that later runs would no longer find, in parts that fit into a line.
+    pub fn carry<'a>(&self, tenants: impl Iterator<Item = &'a str>, now: Timestamp) -> Vec<Vec<Carried>> {
+        let limit = now.saturating_sub(CARRIED).unwrap_or(now);
+        let mut parts: Vec<Vec<Carried>> = Vec::new();
+        let mut size = MAX_CARRIED;
+        for tenant in tenants {
+            let Some((written, state)) = self.states.get(&tenant.to_ascii_lowercase()) else {
+                continue;
+            };
+            if *written > limit {
+                continue;
+            }
+            let carried = Carried { tenant: tenant.to_owned(), state: state.clone() };
+            let length = serde_json::to_vec(&carried).map_or(0, |json| json.len());
+            size += length;
+            if size > MAX_CARRIED {
+                parts.push(Vec::new());
+                size = length;
+            }
+            if let Some(part) = parts.last_mut() {
+                part.push(carried);
+            }
+        }
+        parts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
-    fn time(text: &str) -> Option<Timestamp> {
-        text.parse().ok()
+    use super::*;
+
+    fn time(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_795_510_800 + 60 * minute).unwrap()
+    }
+
+    fn line(tenant: &str, swept_until: Timestamp) -> String {
+        json!({"tenant": tenant, "mode": "act", "state": {"sweptUntil": swept_until}}).to_string()
     }
 
     #[test]
-    fn latest_lines_count() {
+    fn latest_line_of_each_tenant_counts() {
         let mut history = History::default();
-        for line in [
-            "REPORT RequestId: 1".to_owned(),
-            json!({"sweptUntil": "2026-11-24T07:00:00Z"}).to_string(),
-            json!({"_aws": {"Timestamp": 1795510800000_i64}, "sweptUntil": "2026-11-24T08:00:00Z", "WatchdogOk": 1, "Reactivated": 2}).to_string(),
-            json!({"_aws": {"Timestamp": 1795511100000_i64}, "sweptUntil": "2026-11-24T07:30:00Z", "WatchdogOk": 1}).to_string(),
-            json!({"_aws": {"Timestamp": 1795511400000_i64}, "sweptUntil": "2026-11-24T09:00:00Z"}).to_string(),
-            json!({"_aws": {"Timestamp": 1795511400000_i64}, "WatchdogOk": 1}).to_string(),
-        ] {
-            history.add(&line);
+        history.add(time(2), &line("Cust1", time(-1)));
+        // Lines of different log streams may be out of order, and a later sweep can go back further.
+        history.add(time(1), &line("cust1", time(0)));
+        history.add(time(1), &line("Cust2", time(0)));
+        for broken in
+            ["REPORT RequestId: 1", "{\"tenant\":\"Cust1\",\"state\":{\"sweptUntil\":\"20", r#"{"tenant":"Cust1"}"#]
+        {
+            history.add(time(3), broken);
         }
-        // A later sweep can go back further: it found a contact that is still missed.
-        assert_eq!((history.swept_until, history.unfinished), (time("2026-11-24T07:30:00Z"), None));
-        assert_eq!(history.reactivated, time("2026-11-24T09:00:00Z"));
-        // Lines of different log streams may be out of order.
-        history.add(
-            &json!({"_aws": {"Timestamp": 1795510800000_i64}, "sweptUntil": "2026-11-24T08:00:00Z", "WatchdogOk": 1})
-                .to_string(),
-        );
-        assert_eq!(history.swept_until, time("2026-11-24T07:30:00Z"));
+        assert_eq!(history.state("CUST1").swept_until, Some(time(-1)));
+        assert_eq!((history.state("Cust2").swept_until, history.len()), (Some(time(0)), 2));
+        assert_eq!(history.state("Cust3"), State::default());
     }
 
     #[test]
-    fn unfinished_sweep_is_remembered_until_a_later_run_completes_it() {
+    fn each_reactivation_counts() {
+        let line = |reactivated| json!({"tenant": "Cust1", "state": {"reactivated": reactivated}}).to_string();
+        for order in [[0, 1], [1, 0]] {
+            let mut history = History::default();
+            for number in order {
+                history.add(time(number), &line([Some(time(-5)), None][usize::try_from(number).unwrap()]));
+            }
+            assert_eq!(history.state("Cust1").reactivated, Some(time(-5)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn state_that_would_be_forgotten_is_carried_on() {
         let mut history = History::default();
-        let line = |timestamp: i64, properties: serde_json::Value| {
-            let mut line =
-                json!({"_aws": {"Timestamp": timestamp}, "sweptUntil": "2026-11-24T08:00:00Z", "WatchdogOk": 1});
-            line.as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
-            line.to_string()
-        };
-        let until = "2026-11-24T09:00:00Z";
-        history.add(&line(1, json!({"sweptAfter": 41, "until": until, "oldestMissed": "2026-11-24T08:30:00Z"})));
-        let expected =
-            Unfinished { after: 41, until: time(until).unwrap(), oldest_missed: time("2026-11-24T08:30:00Z") };
-        assert_eq!(history.unfinished, Some(expected));
-        history.add(&line(2, json!({"sweptAfter": 50, "until": until})));
-        assert_eq!(history.unfinished, Some(Unfinished { after: 50, oldest_missed: None, ..expected }));
-        history.add(&line(3, json!({"until": until})));
-        assert_eq!(history.unfinished, None);
+        history.add(time(0), &line("Cust1", time(-9)));
+        history.add(time(19), &line("Cust2", time(9)));
+        let parts = history.carry(["Cust1", "Cust2", "Cust3"].into_iter(), time(20));
+        assert_eq!(parts.len(), 1);
+        let carried = json!({"mode": "act", "remembered": 2, "carried": parts[0]}).to_string();
+        let mut next = History::default();
+        next.add(time(20), &carried);
+        assert_eq!((next.state("Cust1"), next.len()), (history.state("Cust1"), 1));
+        assert_eq!(next.remembered, Some(time(20)));
+        // The state was written with the run's line, and is carried on again after a while.
+        assert!(next.carry(["Cust1"].into_iter(), time(39)).is_empty());
+        assert_eq!(next.carry(["Cust1"].into_iter(), time(40)), parts);
+    }
+
+    #[test]
+    fn carried_states_are_split_into_lines() {
+        let mut history = History::default();
+        let missing: Vec<_> = (0..1500).map(|key| (key, 1_795_510_800, 0)).collect();
+        let names: Vec<String> = (0..12).map(|number| format!("Cust{number}")).collect();
+        for name in &names {
+            history.add(time(0), &json!({"tenant": name, "state": {"missing": missing}}).to_string());
+        }
+        let parts = history.carry(names.iter().map(String::as_str), time(60));
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 12);
+        assert!(
+            parts.len() > 1 && parts.iter().all(|part| serde_json::to_vec(part).unwrap().len() < MAX_CARRIED + 100)
+        );
     }
 }

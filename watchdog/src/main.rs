@@ -6,15 +6,12 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use recovery::logs::Logs;
 use serde_json::{Value, json};
-use superoffice_client::Client;
 use superoffice_webhook::log_line;
 use superoffice_webhook_watchdog::config::Config;
-use superoffice_webhook_watchdog::run::Watchdog;
-use superoffice_webhook_watchdog::telemetry;
+use superoffice_webhook_watchdog::run::{Invocation, Watchdog};
 use tokio::time::Instant;
 
 /// The time before the end of the invocation at which a run stops, so that its line is written.
@@ -37,9 +34,8 @@ async fn main() -> ExitCode {
 }
 
 async fn start() -> Result<(), lambda_runtime::Error> {
-    let config = Config::from_lookup(&|name| std::env::var(name).ok())?;
-    let client = Client::new(config.connection.clone())?;
-    let watchdog = Watchdog::new(config, client, Logs::load().await?);
+    let (tenants, config) = Config::from_lookup(&|name| std::env::var(name).ok())?;
+    let watchdog = Watchdog::new(config, tenants, Logs::load().await?);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| invoke(&watchdog, event).await)).await
 }
 
@@ -47,9 +43,8 @@ async fn start() -> Result<(), lambda_runtime::Error> {
 async fn invoke(watchdog: &Watchdog, event: LambdaEvent<Value>) -> Result<Value, lambda_runtime::Error> {
     let context = &event.context;
     let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    let report = watchdog.run(Instant::now() + left.saturating_sub(RESERVE)).await;
-    let name = &context.env_config.function_name;
-    log_line::write(telemetry::line(&report, name, &context.request_id, Timestamp::now()).to_json());
+    let invocation = Invocation { function_name: &context.env_config.function_name, request_id: &context.request_id };
+    let report = watchdog.run(Instant::now() + left.saturating_sub(RESERVE), invocation, log_line::write).await;
     match &report.error {
         Some(error) => Err(error.clone().into()),
         None => Ok(serde_json::to_value(report)?),

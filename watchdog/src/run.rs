@@ -1,390 +1,396 @@
-//! One run: state of the webhook, reactivation, sweep, signals.
+//! One run: the list of tenants, the log, and the visits of the tenants that are due.
 
-use std::collections::BinaryHeap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
-use recovery::comparison::{Comparison, ComparisonError, Window};
-use recovery::delivery_log::DeliveryLog;
+use recovery::comparison::LOG_MARGIN;
 use recovery::logs::{LogError, Logs};
-use recovery::signaler::{self, Halt, Signaler, Sleep};
-use superoffice_client::changes::Change;
-use superoffice_client::registration::ManagedWebhooks;
-use superoffice_client::webhooks::{RESYNC_EVENT, State, Webhook};
-use superoffice_client::{ApiError, Client, SecretString};
+use recovery::shared_log::{SharedLog, TenantNames};
+use recovery::signaler::Sleep;
+use superoffice_client::settings::NoTenantName;
+use superoffice_client::{Client, Clock, Limits, SetupError};
+use tenants::{ListError, Tenant, TenantList, TenantSource};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, Mode};
-use crate::history::{History, LONGEST_WINDOW, Unfinished};
-use crate::telemetry::Report;
+use crate::config::Config;
+use crate::history::History;
+use crate::older::OlderWindows;
+use crate::state::State;
+use crate::telemetry::{RunReport, shortened};
+use crate::visit::{Bounds, Coverage, GRACE, READ_AGAIN, SHORTEST_WINDOW, Settings, Subject, Visit, before};
 
-/// A window is at least this long.
-const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// The latest changes are left to the next run: their events may still be on the way.
-const GRACE: SignedDuration = SignedDuration::from_mins(2);
-/// A webhook is reactivated at most once in this time.
-const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// A tenant is visited again this long after the start of the run that completed its last visit.
+const VISIT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+/// The schedule's runs begin at most this much too early.
+const SCHEDULE_JITTER: SignedDuration = SignedDuration::from_secs(30);
+/// The longest period of the log that is read for all tenants.
+const LONGEST_READ: SignedDuration = SignedDuration::from_hours(2);
+/// The difference between the clocks that the shared read allows for before SuperOffice's clock is known.
+const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
+/// The number of tenants that are visited at the same time.
+const VISITS: usize = 24;
+/// The number of tenants that are visited at the same time although their last visit failed. Tenants that hang can only
+/// delay each other.
+const VISITS_AFTER_FAILURE: usize = 8;
+/// The number of tenants whose contacts are signaled at the same time.
+const SIGNALING: usize = 32;
+/// The shortest time for a sweep.
+const SHORTEST_SWEEP: Duration = Duration::from_secs(20);
+/// The time for the other steps of a visit before its signals.
+const VISIT_TIME: Duration = Duration::from_secs(40);
 
 /// A run did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// SuperOffice.
+    /// The list of tenants.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    List(#[from] ListError),
     /// A log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A client cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The settings do not suit the tenant.
+    #[error(transparent)]
+    Webhook(#[from] NoTenantName),
     /// The time of the invocation has ended.
     #[error("the run was not completed in time")]
     Deadline,
 }
 
-impl From<ComparisonError> for RunError {
-    fn from(error: ComparisonError) -> Self {
-        match error {
-            ComparisonError::Api(error) => Self::Api(error),
-            ComparisonError::Log(error) => Self::Log(error),
-        }
-    }
-}
-
-/// The time that parts of a run take at most.
+/// The identity of an invocation in log lines.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// The time after which a sweep is left to the next run. It always makes some progress.
-    pub sweep: Duration,
-    /// The longest wait before a look at the log for the event of a signal.
-    pub look_every: Duration,
-    /// The number of looks in vain that ends the signals.
-    pub looks: u32,
+pub struct Invocation<'a> {
+    /// The function's name.
+    pub function_name: &'a str,
+    /// Lambda's id of the invocation.
+    pub request_id: &'a str,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        // Half of the function's time limit, so that enough is left for the log and the signals.
-        Self { sweep: Duration::from_secs(120), look_every: Duration::from_secs(3), looks: 20 }
-    }
-}
-
-/// The watchdog of one tenant's webhook.
+/// The watchdog of the webhooks of all tenants.
 pub struct Watchdog {
-    client: Client,
+    tenants: TenantSource,
     logs: Logs,
-    ledger: DeliveryLog,
-    webhook_url: String,
-    secret: Option<SecretString>,
-    own_log_group: String,
-    mode: Mode,
-    max_resyncs: usize,
-    pace: Pace,
-    sleep: Sleep,
-    /// The last reactivation by this process, which the log may not show yet.
-    reactivated: Mutex<Option<Timestamp>>,
+    config: Config,
+    settings: Settings,
+    limits: Limits,
+    clock: Clock,
+    memory: Mutex<Memory>,
 }
 
-impl std::fmt::Debug for Watchdog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watchdog").field("client", &self.client).finish_non_exhaustive()
+/// Everything that a process keeps between runs. It only saves work.
+#[derive(Default)]
+struct Memory {
+    /// A client for each tenant, and with it the system user's ticket. The tenant is the same while its entry is unchanged.
+    subjects: HashMap<String, (Arc<Tenant>, Arc<Subject>)>,
+    /// The last reactivation of each tenant, which the log may not show yet.
+    reactivated: HashMap<String, Timestamp>,
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog").field("tenants", &self.tenants).finish_non_exhaustive()
     }
 }
 
 impl Watchdog {
-    /// Creates a watchdog. Its client is kept between runs, and with it the system user's ticket.
-    pub fn new(config: Config, client: Client, logs: Logs) -> Self {
-        let client = client.hiding(config.secret.as_ref());
-        let ledger = DeliveryLog::new(logs.clone(), config.log_group, client.context_identifier());
-        Self {
-            client,
-            logs,
-            ledger,
-            webhook_url: config.webhook_url,
-            secret: config.secret,
-            own_log_group: config.own_log_group,
+    /// Creates a watchdog.
+    pub fn new(config: Config, tenants: TenantSource, logs: Logs) -> Self {
+        let settings = Settings {
             mode: config.mode,
             max_resyncs: config.max_resyncs,
-            pace: Pace::default(),
+            bounds: Bounds::default(),
             sleep: Box::new(|time| Box::pin(tokio::time::sleep(time))),
-            reactivated: Mutex::new(None),
+        };
+        Self {
+            tenants,
+            logs,
+            config,
+            settings,
+            limits: Limits::default(),
+            clock: Arc::new(Timestamp::now),
+            memory: Mutex::default(),
         }
     }
 
-    /// Replaces times and waits.
+    /// Replaces bounds and waits.
     #[must_use]
-    pub fn with_pace(mut self, pace: Pace, sleep: Sleep) -> Self {
-        (self.pace, self.sleep) = (pace, sleep);
+    pub fn with_bounds(mut self, bounds: Bounds, sleep: Sleep) -> Self {
+        (self.settings.bounds, self.settings.sleep) = (bounds, sleep);
         self
     }
 
-    /// Runs once. The report tells how far the run got, whether or not it completed.
-    pub async fn run(&self, deadline: Instant) -> Report {
-        let mut report = Report { mode: self.mode.as_str().to_owned(), ..Report::default() };
-        let result = timeout_at(deadline, self.steps(&mut report, deadline)).await;
-        let result = result.unwrap_or(Err(RunError::Deadline));
-        report.error = result.err().map(|error| error.to_string());
-        report
+    /// Replaces the clock, and the limits of calls to SuperOffice.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock, limits: Limits) -> Self {
+        (self.clock, self.limits) = (clock, limits);
+        self
     }
 
-    async fn steps(&self, report: &mut Report, deadline: Instant) -> Result<(), RunError> {
-        match self.client.tenant_state().await {
-            Ok(Some(state)) if state.is_running == Some(false) => {
-                report.tenant_state = Some(state.state.unwrap_or_else(|| "not running".into()));
-                return Ok(());
+    /// Runs once, and passes each log line to `write`. The report tells how far the run got, whether or not it
+    /// completed.
+    pub async fn run(&self, deadline: Instant, invocation: Invocation<'_>, write: impl Fn(String)) -> RunReport {
+        let mode = self.settings.mode.as_str().to_owned();
+        let report = RunReport { request_id: invocation.request_id.to_owned(), mode, ..RunReport::default() };
+        let (started, report) = ((self.clock)(), Mutex::new(report));
+        let run = Run { watchdog: self, started, deadline, invocation, write, report, visited: Mutex::default() };
+        match timeout_at(deadline, run.prepare()).await.unwrap_or(Err(RunError::Deadline)) {
+            Ok(prepared) => {
+                let result = run.visit_all(&prepared).await;
+                run.finish(Some(&prepared), result)
             }
-            Ok(_) => {}
-            // An on-site installation has no such state.
-            Err(error) if self.client.has_base_url() => report.note(format!("the tenant's state is unknown: {error}")),
-            Err(error) => return Err(error.into()),
-        }
-
-        let now = self.client.now();
-        let history = History::read(&self.logs, &self.own_log_group, now).await?;
-        let mut managed = self.client.webhooks(&self.webhook_url).await?;
-        self.describe(&managed, report).await;
-        let mut tested = None;
-        if self.mode == Mode::Act && self.needs_reactivation(&managed, &history, now, report) {
-            tested = Some(self.test(&managed, report).await?);
-            if tested == Some(true) {
-                self.reactivate(&managed, now, report).await?;
-                managed = self.client.webhooks(&self.webhook_url).await?;
-                report.webhook_active = Some(managed.receives_contacts());
-            }
-        }
-
-        let latest = now.saturating_sub(GRACE).unwrap_or(now);
-        let until = history.unfinished.map_or(latest, |unfinished| unfinished.until);
-        let window = Window { since: window_start(history.swept_until, until), until };
-        (report.since, report.until) = (Some(window.since), Some(until));
-        let sweep = self.sweep(window, history.unfinished, report).await?;
-        if self.mode == Mode::Act && !sweep.missed.is_empty() && self.may_signal(&managed, tested, report).await? {
-            self.signal(&sweep.missed, deadline, report).await?;
-        }
-        // A signal is a request, not an arrival: the next window includes every contact that was missed in this one.
-        if sweep.paused_after.is_some() {
-            (report.swept_until, report.swept_after) = (Some(window.since), sweep.paused_after);
-            report.oldest_missed = sweep.oldest;
-            report.note("time did not suffice for all changes; the next run continues");
-        } else {
-            report.swept_until = Some(sweep.oldest.unwrap_or(until));
-        }
-        Ok(())
-    }
-
-    /// Reports the state of the webhooks.
-    async fn describe(&self, managed: &ManagedWebhooks, report: &mut Report) {
-        report.webhook_active = Some(managed.receives_contacts());
-        for webhook in &managed.contacts {
-            match self.client.consecutive_errors(webhook).await {
-                Ok(count) => report.consecutive_errors = report.consecutive_errors.max(count),
-                // Only a metric, for which older servers have an archive of their own.
-                Err(error) => {
-                    report.note(format!("the consecutive errors of webhook {} are unknown: {error}", webhook.id()))
-                }
-            }
-        }
-        for (webhooks, purpose) in [(&managed.contacts, "contacts"), (&managed.states, "webhook states")] {
-            match webhooks.len() {
-                0 => report.note(format!("no webhook for {purpose} posts to WEBHOOK_URL")),
-                1 => {}
-                many => report.note(format!("{many} webhooks for {purpose} post to WEBHOOK_URL")),
-            }
-        }
-        for webhook in managed.all().filter(|webhook| webhook.state() != State::Active) {
-            report.note(format!("webhook {} is {}", webhook.id(), webhook.state().as_str()));
+            Err(error) => run.finish(None, Err(error)),
         }
     }
 
-    /// Returns `true` if SuperOffice disabled a webhook, and it was not reactivated within the last hour. A webhook
-    /// that a person stopped stays stopped.
-    fn needs_reactivation(
-        &self,
-        managed: &ManagedWebhooks,
-        history: &History,
-        now: Timestamp,
-        report: &mut Report,
-    ) -> bool {
-        if !managed.all().any(is_disabled) {
-            return false;
+    /// Returns the client of a tenant, the known one if the tenant's entry is unchanged.
+    fn subject(&self, tenant: &Arc<Tenant>) -> Result<Arc<Subject>, RunError> {
+        let name = name(tenant);
+        let mut memory = lock(&self.memory);
+        if let Some((known, subject)) = memory.subjects.get(name)
+            && Arc::ptr_eq(known, tenant)
+        {
+            return Ok(Arc::clone(subject));
         }
-        let last = history.reactivated.max(*self.own_reactivation());
-        let recent = last.filter(|last| now.duration_since(*last) < REACTIVATION_PAUSE);
-        if let Some(last) = recent {
-            report.note(format!("the webhook is not reactivated again within an hour of {last}"));
-        }
-        recent.is_none()
-    }
-
-    /// Makes SuperOffice test the URL.
-    async fn test(&self, managed: &ManagedWebhooks, report: &mut Report) -> Result<bool, ApiError> {
-        let Some(webhook) = managed.contacts.first().or(managed.states.first()) else {
-            return Ok(false);
+        let connection = tenant.connection().clone();
+        let client = match memory.subjects.values().next() {
+            // The certificates come from the environment, so one pool of connections serves every tenant.
+            Some((_, other)) => other.client.for_tenant(connection),
+            None => Client::with(connection, self.limits, Arc::clone(&self.clock))?,
         };
-        let result = self.client.test(webhook, self.secret.as_ref()).await?;
-        if !result.success {
-            report.note(format!("SuperOffice's test failed: {}", result.message));
+        let webhook = &self.config.webhook;
+        let (webhook_url, secret) = (webhook.url(tenant.name())?, webhook.secret(tenant.name())?);
+        let client = client.hiding(secret.as_ref());
+        let subject = Arc::new(Subject { client, webhook_url, secret });
+        memory.subjects.insert(name.to_owned(), (Arc::clone(tenant), Arc::clone(&subject)));
+        Ok(subject)
+    }
+}
+
+/// Locks, even if a panic in a test has poisoned the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the name of a tenant in log lines.
+fn name(tenant: &Tenant) -> &str {
+    tenant.name().unwrap_or("onsite")
+}
+
+/// The list, and the states of its tenants.
+struct Prepared {
+    list: Arc<TenantList>,
+    names: TenantNames,
+    history: History,
+}
+
+/// A tenant that is due.
+struct Due {
+    tenant: Arc<Tenant>,
+    subject: Arc<Subject>,
+    state: State,
+}
+
+/// A run.
+struct Run<'a, W> {
+    watchdog: &'a Watchdog,
+    started: Timestamp,
+    deadline: Instant,
+    invocation: Invocation<'a>,
+    write: W,
+    report: Mutex<RunReport>,
+    /// The tenants whose lines were written.
+    visited: Mutex<HashSet<String>>,
+}
+
+impl<'a, W: Fn(String)> Run<'a, W> {
+    /// Reads the list and the states.
+    async fn prepare(&self) -> Result<Prepared, RunError> {
+        let Watchdog { tenants, logs, config, .. } = self.watchdog;
+        let list = tenants.list().await?;
+        for entry in list.unusable() {
+            lock(&self.report).add_unusable(entry);
         }
-        Ok(result.success)
+        let history = History::read(logs, &config.own_log_group, self.started).await?;
+        let usable = list.usable().iter().map(|tenant| name(tenant));
+        let names = match list.usable() {
+            // Without a name, the tenant of a line cannot be checked.
+            [tenant] if tenant.name().is_none() => TenantNames::every(name(tenant)),
+            _ => TenantNames::new(usable.chain(list.unusable().iter().map(|entry| entry.name.as_str()))),
+        };
+        Ok(Prepared { list, names, history })
     }
 
-    async fn reactivate(&self, managed: &ManagedWebhooks, now: Timestamp, report: &mut Report) -> Result<(), ApiError> {
-        // In advance, because the run may be stopped before the response.
-        let before = self.own_reactivation().replace(now);
-        for webhook in managed.all().filter(|webhook| is_disabled(webhook)) {
-            match self.client.set_state(webhook, State::Active, self.secret.as_ref()).await {
-                Ok(_) => report.note(format!("webhook {} was reactivated", webhook.id())),
-                // A person was faster, or SuperOffice's own test failed.
-                Err(error) if error.is_refusal() => {
-                    report.note(format!("webhook {} was not reactivated: {error}", webhook.id()));
-                    continue;
-                }
-                // It may be Active nevertheless.
-                Err(error) => {
-                    report.reactivated += 1;
-                    return Err(error);
-                }
+    /// Returns the tenants that are due, least recently completed first.
+    fn due(&self, prepared: &Prepared) -> Result<Vec<Due>, RunError> {
+        let limit = before(self.started, VISIT_INTERVAL - SCHEDULE_JITTER);
+        let mut due = Vec::new();
+        for tenant in prepared.list.usable().iter().filter(|tenant| !tenant.is_paused()) {
+            let mut state = prepared.history.state(name(tenant));
+            if state.completed.is_none_or(|completed| completed <= limit) {
+                let reactivated = lock(&self.watchdog.memory).reactivated.get(name(tenant)).copied();
+                state.reactivated = state.reactivated.max(reactivated);
+                due.push(Due { tenant: Arc::clone(tenant), subject: self.watchdog.subject(tenant)?, state });
             }
-            report.reactivated += 1;
         }
-        if report.reactivated == 0 {
-            *self.own_reactivation() = before;
-        }
-        Ok(())
+        due.sort_by_key(|due| due.state.completed);
+        Ok(due)
     }
 
-    fn own_reactivation(&self) -> MutexGuard<'_, Option<Timestamp>> {
-        self.reactivated.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Visits the tenants that are due.
+    async fn visit_all(&self, prepared: &Prepared) -> Result<(), RunError> {
+        let due = self.due(prepared)?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let (log, result) = match timeout_at(self.deadline, self.read_log(prepared, &due)).await {
+            Ok(Ok(log)) => (Some(log), Ok(())),
+            // Webhooks are reactivated nevertheless.
+            Ok(Err(error)) => (None, Err(error.into())),
+            Err(_) => return Err(RunError::Deadline),
+        };
+        let end = self.deadline;
+        let left = end.saturating_duration_since(Instant::now());
+        let rounds = u32::try_from(due.len().div_ceil(VISITS)).unwrap_or(u32::MAX);
+        let sweep = (left / 2 / rounds).max(SHORTEST_SWEEP).min(self.watchdog.settings.bounds.sweep);
+        let (failed, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.state.has_failed);
 
-    /// Finds the missed contacts of a window, continuing where the last run stopped, and pauses when time is short.
-    async fn sweep(
-        &self,
-        window: Window,
-        unfinished: Option<Unfinished>,
-        report: &mut Report,
-    ) -> Result<Sweep, RunError> {
-        let after = unfinished.map(|unfinished| unfinished.after);
-        let mut missed =
-            Comparison::new(&self.client, &self.ledger, window, after).with_pause_at(Instant::now() + self.pace.sweep);
-        let progress = missed.progress();
-        let mut oldest = unfinished.and_then(|unfinished| unfinished.oldest_missed);
-        // A max-heap: `pop` removes the least urgent contact.
-        let mut chosen: BinaryHeap<(bool, Timestamp, i64)> = BinaryHeap::new();
-        loop {
-            let batch = missed.next_batch().await?;
-            report.changed = progress.listed();
-            let Some(batch) = batch else {
-                break;
+        let (to_signals, mut signals) = unbounded_channel::<Visit<'a>>();
+        let (to_older, older) = unbounded_channel::<Visit<'a>>();
+        let older_of_signals = to_older.clone();
+        let log = log.as_ref();
+        let looks = async move {
+            let lane = async |due: Vec<Due>, width| {
+                let visits = stream::iter(due).map(|due| self.look(due, log, end, sweep)).buffer_unordered(width);
+                let mut visits = pin!(visits);
+                while let Some(visit) = visits.next().await {
+                    match visit {
+                        None => lock(&self.report).waiting += 1,
+                        Some(visit) if visit.has_signals() => self.pass(visit, &to_signals),
+                        Some(visit) if visit.has_older() => self.pass(visit, &to_older),
+                        Some(visit) => self.complete(visit),
+                    }
+                }
             };
-            for contact in batch {
-                report.missed += 1;
-                oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
-                // A signal for a contact that no longer exists may fail. Such contacts must not keep others waiting.
-                let may_be_gone = matches!(contact.change, Change::Merged | Change::SoftDeleted);
-                chosen.push((may_be_gone, contact.at, contact.primary_key));
-                if chosen.len() > self.max_resyncs {
-                    chosen.pop();
-                }
+            tokio::join!(lane(others, VISITS), lane(failed, VISITS_AFTER_FAILURE));
+            drop((to_signals, to_older));
+            let windows = OlderWindows {
+                logs: &self.watchdog.logs,
+                log_group: &self.watchdog.config.log_group,
+                names: &prepared.names,
+                deadline: end,
+            };
+            windows.advance(older, |visit| self.complete(visit)).await;
+        };
+        let signals = async move {
+            let visits = stream::poll_fn(|context| signals.poll_recv(context));
+            let visits = visits.map(async |mut visit: Visit<'a>| {
+                visit.signal(end).await;
+                visit
+            });
+            let mut visits = pin!(visits.buffer_unordered(SIGNALING));
+            while let Some(visit) = visits.next().await {
+                if visit.has_older() { self.pass(visit, &older_of_signals) } else { self.complete(visit) }
             }
-        }
-        match missed.times_without_offset() {
-            0 => {}
-            count => report.note(format!("{count} times had no offset from UTC and were read as UTC")),
-        }
-        let chosen = chosen.into_sorted_vec().into_iter().map(|(_, _, key)| key).collect();
-        Ok(Sweep { missed: chosen, oldest, paused_after: missed.paused_after() })
+        };
+        tokio::join!(looks, signals);
+        result
     }
 
-    /// Returns `true` if signals can be expected to arrive. Signals that fail would disable the webhook.
-    async fn may_signal(
-        &self,
-        managed: &ManagedWebhooks,
-        tested: Option<bool>,
-        report: &mut Report,
-    ) -> Result<bool, ApiError> {
-        if !managed.receives_contacts() {
-            report.note("missed contacts are not signaled while the webhook is not Active");
-            return Ok(false);
+    /// Reads the log for all visits.
+    async fn read_log(&self, prepared: &Prepared, due: &[Due]) -> Result<Arc<SharedLog>, LogError> {
+        let latest = before(self.started, GRACE);
+        let shortest = before(latest, SHORTEST_WINDOW);
+        let longest = before(self.started, LONGEST_READ);
+        let margin = CLOCK_DIFFERENCE + LOG_MARGIN;
+        let needed = due.iter().map(|due| {
+            let read = due.state.read_until.filter(|_| !due.state.missing.is_empty());
+            let read = read.map(|until| before(until, READ_AGAIN));
+            let swept = due.state.swept_until.map(|until| before(until, margin));
+            swept.into_iter().chain(read).min().unwrap_or(self.started)
+        });
+        // An older window is read after the visits, so it does not make this period longer.
+        let since = needed.filter(|since| *since >= longest).chain([before(shortest, margin)]).min();
+        let names = prepared.names.only(due.iter().map(|due| name(&due.tenant)));
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let window = (since.unwrap_or(shortest), self.started);
+        let Watchdog { logs, config, .. } = self.watchdog;
+        SharedLog::read(logs.clone(), &config.log_group, names, window, Instant::now() + left / 2).await
+    }
+
+    /// Visits a tenant up to its signals; `None` if time does not suffice.
+    async fn look(&self, due: Due, log: Option<&Arc<SharedLog>>, end: Instant, sweep: Duration) -> Option<Visit<'a>> {
+        let now = Instant::now();
+        if now >= end {
+            return None;
         }
-        if !managed.contacts.iter().any(Webhook::receives_resync) {
-            report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
-            return Ok(false);
+        let deadline = end.min(now + sweep + VISIT_TIME);
+        let name = name(&due.tenant);
+        let log = log.map(|log| Coverage { log: log.tenant(name), since: log.since(), until: log.until() });
+        let look = async |subject, state| {
+            let settings = &self.watchdog.settings;
+            let mut report = settings.mode.report(name, self.invocation.request_id);
+            report.state = state;
+            let mut visit = Visit::new(subject, settings, self.started, log.clone(), report);
+            visit.look(deadline, sweep).await;
+            visit
+        };
+        let visit = look(due.subject, due.state.clone()).await;
+        if visit.is_refused
+            // The credentials may have been replaced since the list was read.
+            && let Ok(Ok(Some(tenant))) = timeout_at(deadline, self.watchdog.tenants.refresh(&due.tenant)).await
+            && !Arc::ptr_eq(&tenant, &due.tenant)
+            && let Ok(subject) = self.watchdog.subject(&tenant)
+        {
+            return Some(look(subject, due.state).await);
         }
-        match tested {
-            Some(success) => Ok(success),
-            None => self.test(managed, report).await,
+        Some(visit)
+    }
+
+    /// Passes a visit on to its next part.
+    fn pass(&self, visit: Visit<'a>, next: &UnboundedSender<Visit<'a>>) {
+        // The receiver exists as long as there are senders.
+        if let Err(error) = next.send(visit) {
+            self.complete(error.0);
         }
     }
 
-    /// Signals contacts. Unless deliveries are known to succeed at present, the first one shows whether they do.
-    async fn signal(&self, contacts: &[i64], deadline: Instant, report: &mut Report) -> Result<(), RunError> {
-        let Pace { look_every, looks, .. } = self.pace;
-        let pace = signaler::Pace { look_every, looks, ..signaler::Pace::default() };
-        let mut signaler = Signaler::new(&self.client, &self.ledger, pace, &self.sleep).trusting_recent_deliveries();
-        // Some time is left for the log line.
-        let end = deadline.checked_sub(Duration::from_secs(10)).unwrap_or(deadline);
-        for contact in contacts {
-            if !may_continue(&mut signaler, end, report).await? {
-                return Ok(());
-            }
-            match signaler.signal(*contact).await {
-                Ok(()) => report.resynced += 1,
-                Err(error) if error.is_specific() => report.note(format!("contact {contact}: {error}")),
-                Err(error) => return Err(error.into()),
-            }
+    /// Ends a visit with its line.
+    fn complete(&self, visit: Visit<'a>) {
+        let report = visit.finish();
+        let tenant = report.tenant.clone();
+        if let Some(reactivated) = report.state.reactivated {
+            lock(&self.watchdog.memory).reactivated.insert(tenant.clone(), reactivated);
         }
-        may_continue(&mut signaler, end, report).await.map(drop)
+        lock(&self.report).add(&report);
+        lock(&self.visited).insert(tenant);
+        (self.write)(report.line(self.invocation.function_name, (self.watchdog.clock)()));
     }
-}
 
-/// Waits until the next contact may be signaled. Otherwise, reports the reason and returns `false`.
-async fn may_continue(signaler: &mut Signaler<'_>, end: Instant, report: &mut Report) -> Result<bool, RunError> {
-    const REST: &str = "the remaining contacts are left to the next run";
-    if Instant::now() < end
-        && let Ok(result) = timeout_at(end, signaler.ready()).await
-    {
-        match result {
-            Ok(()) => return Ok(true),
-            Err(Halt::Log(error)) => return Err(error.into()),
-            Err(halt) => report.note(format!("{halt}; {REST}")),
+    /// Ends the run with its line.
+    fn finish(self, prepared: Option<&Prepared>, result: Result<(), RunError>) -> RunReport {
+        let now = (self.watchdog.clock)();
+        let mut report = lock(&self.report).clone();
+        report.error = result.err().map(|error| shortened(error.to_string()));
+        let mut carried = Vec::new();
+        if let Some(Prepared { list, history, .. }) = prepared {
+            let visited = lock(&self.visited);
+            let usable = list.usable().iter().map(|tenant| name(tenant));
+            let listed = usable.chain(list.unusable().iter().map(|entry| entry.name.as_str()));
+            carried = history.carry(listed.filter(|tenant| !visited.contains(*tenant)), now);
+            report.remembered = Some(u64::try_from(history.len()).unwrap_or(u64::MAX));
         }
-    } else {
-        report.note(REST);
-    }
-    Ok(false)
-}
-
-/// The result of a sweep.
-struct Sweep {
-    /// The contacts to signal, in this order, at most `MAX_RESYNCS`.
-    missed: Vec<i64>,
-    /// The time of the oldest change that was missed.
-    oldest: Option<Timestamp>,
-    /// The last contact that was compared, if the sweep is unfinished.
-    paused_after: Option<i64>,
-}
-
-/// Returns the start of a window that ends at `until`.
-fn window_start(swept_until: Option<Timestamp>, until: Timestamp) -> Timestamp {
-    let before = |length| until.saturating_sub(length).unwrap_or(until);
-    let start = before(SHORTEST_WINDOW);
-    swept_until.map_or(start, |swept| swept.min(start)).max(before(LONGEST_WINDOW))
-}
-
-fn is_disabled(webhook: &Webhook) -> bool {
-    webhook.state() == State::TooManyErrors
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn window_starts_at_the_last_sweep_within_limits() {
-        let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let until = time("2026-11-24T09:00:00Z");
-        assert_eq!(window_start(None, until), time("2026-11-24T08:00:00Z"));
-        assert_eq!(window_start(Some(time("2026-11-24T08:55:00Z")), until), time("2026-11-24T08:00:00Z"));
-        assert_eq!(window_start(Some(time("2026-11-23T08:55:00Z")), until), time("2026-11-23T08:55:00Z"));
-        assert_eq!(window_start(Some(time("2026-10-01T00:00:00Z")), until), time("2026-11-10T09:00:00Z"));
+        for line in report.lines(carried, self.invocation.function_name, now) {
+            (self.write)(line);
+        }
+        report
     }
 }

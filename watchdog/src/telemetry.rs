@@ -1,18 +1,66 @@
-//! The log line of a run, in CloudWatch's Embedded Metric Format.
+//! The log lines of a run and of its visits. The run's line is in CloudWatch's Embedded Metric Format.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use superoffice_webhook::log_line::{LogLine, is_zero};
 
+use crate::config::Mode;
+use crate::history::Carried;
+use crate::state::State;
+
 /// The number of notes that a line contains at most.
 const MAX_NOTES: usize = 20;
-/// The length of a note at most, in characters. With [`MAX_NOTES`], a line stays far below CloudWatch's limit.
+/// The length of a note at most, in characters.
 const MAX_NOTE: usize = 1000;
+/// The number of tenants that a run's line names at most, for each reason.
+const MAX_NAMES: usize = 100;
+/// The length of a line at most, in bytes. CloudWatch truncates longer lines.
+pub(crate) const MAX_LINE: usize = 190_000;
 
-/// The result of a run, as far as it got.
+/// Texts for the operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Notes {
+    /// The texts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The number of further notes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted_notes: Option<u64>,
+}
+
+impl Notes {
+    /// Adds a note, as far as the line has room for it.
+    pub fn add(&mut self, text: impl Into<String>) {
+        if self.notes.len() == MAX_NOTES {
+            *self.omitted_notes.get_or_insert_default() += 1;
+            return;
+        }
+        self.notes.push(shortened(text.into()));
+    }
+
+    /// Removes all notes.
+    fn omit(&mut self) {
+        let count = u64::try_from(self.notes.len()).unwrap_or(u64::MAX);
+        *self.omitted_notes.get_or_insert_default() += count;
+        self.notes.clear();
+    }
+}
+
+/// Limits the length of a text.
+pub(crate) fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_NOTE) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// The result of a visit, as far as it got.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Report {
+    /// The tenant.
+    pub tenant: String,
     /// Lambda's id of the invocation.
     pub request_id: String,
     /// `report` or `act`.
@@ -40,79 +88,200 @@ pub struct Report {
     pub missed: u64,
     /// The number of contacts that SuperOffice was asked to send again.
     pub resynced: u64,
-    /// The time up to which every change is known to have arrived. The next window begins here.
+    /// The time up to which every change is known to have arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_until: Option<Timestamp>,
-    /// The last contact that was compared, if time did not suffice for all. The next run continues here.
+    /// The last contact that was compared, if time did not suffice for all. The next visit continues here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_after: Option<i64>,
-    /// The time of the oldest change that was missed so far, if the sweep is continued by the next run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_missed: Option<Timestamp>,
     /// Facts for the operator.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-    /// The number of further notes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub omitted_notes: Option<u64>,
-    /// The reason why the run did not complete.
+    #[serde(flatten)]
+    pub notes: Notes,
+    /// The reason why the visit did not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The memory of the next visit.
+    pub state: State,
 }
 
 impl Report {
     /// Adds a note, as far as the line has room for it.
     pub fn note(&mut self, text: impl Into<String>) {
-        if self.notes.len() == MAX_NOTES {
-            *self.omitted_notes.get_or_insert_default() += 1;
-            return;
+        self.notes.add(text);
+    }
+
+    /// Returns the log line, without metrics.
+    pub fn line(mut self, function_name: &str, now: Timestamp) -> String {
+        let json = |report: &Self| LogLine::new(function_name, now, NoMetrics {}, report.clone()).to_json();
+        let line = json(&self);
+        if line.len() <= MAX_LINE {
+            return line;
         }
-        let mut text = text.into();
-        if let Some((end, _)) = text.char_indices().nth(MAX_NOTE) {
-            text.truncate(end);
-        }
-        self.notes.push(text);
+        self.notes.omit();
+        json(&self)
     }
 }
 
-/// The line of a run.
-pub type RunLine = LogLine<RunMetrics, Report>;
+/// The metrics of a line that has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct NoMetrics {}
 
-/// The metrics of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct RunMetrics {
-    /// 1 if the run completed.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub watchdog_ok: u64,
-    /// 1 if the webhook for contacts is Active. Zero matters here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook_active: Option<u64>,
-    /// See [`Report::consecutive_errors`].
-    #[serde(skip_serializing_if = "is_zero")]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunReport {
+    /// Lambda's id of the invocation.
+    pub request_id: String,
+    /// `report` or `act`.
+    pub mode: String,
+    /// The number of tenants that were visited.
+    pub tenants: u64,
+    /// The number of tenants that were visited in vain, and of entries of the list that cannot be used.
+    pub tenants_failed: u64,
+    /// The number of tenants whose webhook for contacts is not Active.
+    pub webhooks_inactive: u64,
+    /// The largest number of deliveries that failed one after another.
     pub consecutive_errors: u64,
-    /// See [`Report::reactivated`].
-    #[serde(skip_serializing_if = "is_zero")]
+    /// The number of webhooks that were reactivated.
     pub reactivated: u64,
-    /// See [`Report::missed`].
-    #[serde(skip_serializing_if = "is_zero")]
+    /// The number of contacts that changed in the windows.
+    pub changed: u64,
+    /// The number of contacts whose change did not arrive.
     pub missed: u64,
-    /// See [`Report::resynced`].
-    #[serde(skip_serializing_if = "is_zero")]
+    /// The number of contacts that SuperOffice was asked to send again.
     pub resynced: u64,
+    /// The number of due tenants for which time did not suffice.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+    /// Tenants that were visited in vain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+    /// Entries of the list that cannot be used, with the reasons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<String>,
+    /// Facts for the operator.
+    #[serde(flatten)]
+    pub notes: Notes,
+    /// The reason why the run did not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The number of tenants whose states are known, if the log of earlier runs was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<u64>,
 }
 
-/// Returns the line of a run.
-pub fn line(report: &Report, function_name: &str, request_id: &str, now: Timestamp) -> RunLine {
-    let metrics = RunMetrics {
-        watchdog_ok: report.error.is_none().into(),
-        webhook_active: report.webhook_active.map(u64::from),
-        consecutive_errors: report.consecutive_errors.and_then(|count| count.try_into().ok()).unwrap_or(0),
-        reactivated: report.reactivated,
-        missed: report.missed,
-        resynced: report.resynced,
-    };
-    LogLine::new(function_name, now, metrics, Report { request_id: request_id.to_owned(), ..report.clone() })
+impl RunReport {
+    /// Counts a visit.
+    pub(crate) fn add(&mut self, visit: &Report) {
+        self.tenants += 1;
+        if visit.error.is_some() {
+            self.tenants_failed += 1;
+            if self.failed.len() < MAX_NAMES {
+                self.failed.push(visit.tenant.clone());
+            }
+        }
+        self.webhooks_inactive += u64::from(visit.webhook_active == Some(false));
+        let errors = visit.consecutive_errors.and_then(|count| count.try_into().ok()).unwrap_or(0);
+        self.consecutive_errors = self.consecutive_errors.max(errors);
+        self.reactivated += visit.reactivated;
+        self.changed += visit.changed;
+        self.missed += visit.missed;
+        self.resynced += visit.resynced;
+    }
+
+    /// Counts an entry of the list that cannot be used.
+    pub(crate) fn add_unusable(&mut self, entry: impl std::fmt::Display) {
+        self.tenants_failed += 1;
+        if self.unusable.len() < MAX_NAMES {
+            self.unusable.push(shortened(entry.to_string()));
+        }
+    }
+
+    /// Returns the log line with the metrics, and before it further lines with the states that do not fit into it.
+    pub fn lines(&self, carried: Vec<Vec<Carried>>, function_name: &str, now: Timestamp) -> Vec<String> {
+        let (mode, request_id) = (&self.mode, &self.request_id);
+        let mut parts = carried.into_iter();
+        let own = parts.next().unwrap_or_default();
+        let further = parts.map(|carried| {
+            let properties = Remainder { mode, request_id, carried };
+            LogLine::new(function_name, now, NoMetrics {}, properties).to_json()
+        });
+        let mut lines: Vec<String> = further.collect();
+        let metrics = RunMetrics {
+            watchdog_ok: self.error.is_none().into(),
+            tenants: self.tenants,
+            tenants_failed: self.tenants_failed,
+            webhooks_inactive: self.webhooks_inactive,
+            consecutive_errors: self.consecutive_errors,
+            reactivated: self.reactivated,
+            missed: self.missed,
+            resynced: self.resynced,
+        };
+        let json = |report: &Self, carried| {
+            let properties = RunProperties { report, carried };
+            LogLine::new(function_name, now, metrics.clone(), properties).to_json()
+        };
+        let line = json(self, &own);
+        if line.len() > MAX_LINE {
+            let mut short = Self { failed: Vec::new(), unusable: Vec::new(), ..self.clone() };
+            short.notes.omit();
+            lines.push(json(&short, &own));
+        } else {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+#[derive(Serialize)]
+struct RunProperties<'a> {
+    #[serde(flatten)]
+    report: &'a RunReport,
+    #[serde(skip_serializing_if = "<[Carried]>::is_empty")]
+    carried: &'a [Carried],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Remainder<'a> {
+    mode: &'a str,
+    request_id: &'a str,
+    carried: Vec<Carried>,
+}
+
+/// The metrics of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RunMetrics {
+    /// 1 if the run completed.
+    #[serde(skip_serializing_if = "is_zero")]
+    watchdog_ok: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    tenants: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    tenants_failed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    webhooks_inactive: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    consecutive_errors: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    reactivated: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    resynced: u64,
+}
+
+impl Mode {
+    /// Returns an empty report of a visit.
+    pub(crate) fn report(self, tenant: &str, request_id: &str) -> Report {
+        Report {
+            tenant: tenant.to_owned(),
+            request_id: request_id.to_owned(),
+            mode: self.as_str().to_owned(),
+            ..Report::default()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,16 +289,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::state::Missing;
 
-    fn read(report: &Report) -> Value {
-        let line = line(report, "watchdog", "id", "2026-11-24T09:00:00Z".parse().unwrap());
-        serde_json::from_str(&line.to_json()).unwrap()
+    fn now() -> Timestamp {
+        "2026-11-24T09:00:00Z".parse().unwrap()
     }
 
-    #[test]
-    fn completed_run_has_its_metrics_and_properties() {
-        let report = Report {
-            mode: "act".into(),
+    fn visit() -> Report {
+        Report {
             webhook_active: Some(true),
             consecutive_errors: Some(3),
             reactivated: 2,
@@ -139,65 +306,110 @@ mod tests {
             missed: 7,
             resynced: 5,
             swept_until: "2026-11-24T08:00:00Z".parse().ok(),
-            notes: vec!["a note".into()],
-            ..Report::default()
-        };
-        let count = |name: &str| json!({"Name": name, "Unit": "Count"});
+            ..Mode::Act.report("Cust1", "id")
+        }
+    }
+
+    #[test]
+    fn line_of_a_visit_has_properties_and_no_metrics() {
+        let mut report = visit();
+        report.note("a note");
+        report.state.completed = Some(now());
         assert_eq!(
-            read(&report),
+            serde_json::from_str::<Value>(&report.line("watchdog", now())).unwrap(),
             json!({
-                "_aws": {
-                    "Timestamp": 1795510800000_i64,
-                    "CloudWatchMetrics": [{
-                        "Namespace": "SuperOfficeWebhook",
-                        "Dimensions": [["FunctionName"]],
-                        "Metrics": [
-                            count("ConsecutiveErrors"), count("Missed"), count("Reactivated"), count("Resynced"), count("WatchdogOk"),
-                            count("WebhookActive"),
-                        ],
-                    }],
-                },
-                "FunctionName": "watchdog", "requestId": "id",
-                "WatchdogOk": 1, "WebhookActive": 1, "ConsecutiveErrors": 3, "Reactivated": 2, "Missed": 7, "Resynced": 5,
-                "mode": "act", "webhookActive": true, "consecutiveErrors": 3, "reactivated": 2,
-                "since": "2026-11-24T07:58:00Z", "until": "2026-11-24T08:58:00Z", "changed": 12, "missed": 7, "resynced": 5,
-                "sweptUntil": "2026-11-24T08:00:00Z", "notes": ["a note"],
+                "FunctionName": "watchdog", "requestId": "id", "tenant": "Cust1", "mode": "act", "webhookActive": true,
+                "consecutiveErrors": 3, "reactivated": 2, "since": "2026-11-24T07:58:00Z", "until": "2026-11-24T08:58:00Z",
+                "changed": 12, "missed": 7, "resynced": 5, "sweptUntil": "2026-11-24T08:00:00Z", "notes": ["a note"],
+                "state": {"completed": "2026-11-24T09:00:00Z"},
             })
         );
     }
 
     #[test]
-    fn notes_are_limited() {
-        let mut report = Report::default();
-        report.note("é".repeat(MAX_NOTE));
-        report.note("é".repeat(MAX_NOTE + 1));
-        assert_eq!(report.notes, ["é".repeat(MAX_NOTE), "é".repeat(MAX_NOTE)]);
-        for _ in 2..MAX_NOTES {
-            report.note("a note");
-        }
-        assert_eq!((report.notes.len(), report.omitted_notes), (MAX_NOTES, None));
-        report.note("a note");
-        report.note("a note");
-        assert_eq!((report.notes.len(), report.omitted_notes), (MAX_NOTES, Some(2)));
+    fn line_of_a_run_has_the_metrics_that_are_not_zero() {
+        let mut report = RunReport { request_id: "id".into(), mode: "act".into(), ..RunReport::default() };
+        report.add(&visit());
+        let failed = Report { consecutive_errors: Some(9), webhook_active: Some(false), ..visit() };
+        report.add(&Report { tenant: "Cust2".into(), error: Some("no".into()), ..failed });
+        report.add_unusable("tenant Cust3: no");
+        report.remembered = Some(2);
+        let lines = report.lines(Vec::new(), "watchdog", now());
+        let count = |name: &str| json!({"Name": name, "Unit": "Count"});
+        let names = [
+            "ConsecutiveErrors",
+            "Missed",
+            "Reactivated",
+            "Resynced",
+            "Tenants",
+            "TenantsFailed",
+            "WatchdogOk",
+            "WebhooksInactive",
+        ];
+        assert_eq!(lines.len(), 1);
+        assert_eq!(
+            serde_json::from_str::<Value>(&lines[0]).unwrap(),
+            json!({
+                "_aws": {
+                    "Timestamp": 1795510800000_i64,
+                    "CloudWatchMetrics": [{
+                        "Namespace": "SuperOfficeWebhook", "Dimensions": [["FunctionName"]], "Metrics": names.map(count),
+                    }],
+                },
+                "FunctionName": "watchdog", "requestId": "id", "mode": "act",
+                "WatchdogOk": 1, "Tenants": 2, "TenantsFailed": 2, "WebhooksInactive": 1, "ConsecutiveErrors": 9,
+                "Reactivated": 4, "Missed": 14, "Resynced": 10,
+                "tenants": 2, "tenantsFailed": 2, "webhooksInactive": 1, "consecutiveErrors": 9, "reactivated": 4,
+                "changed": 24, "missed": 14, "resynced": 10, "failed": ["Cust2"], "unusable": ["tenant Cust3: no"],
+                "remembered": 2,
+            })
+        );
     }
 
     #[test]
-    fn failed_run_is_not_ok_and_inactive_webhook_is_zero() {
-        let report = Report {
-            mode: "report".into(),
-            webhook_active: Some(false),
-            consecutive_errors: Some(0),
-            error: Some("no".into()),
-            ..Report::default()
-        };
-        let line = read(&report);
-        assert_eq!((line.get("WatchdogOk"), line.get("ConsecutiveErrors")), (None, None));
-        assert_eq!((&line["WebhookActive"], &line["error"]), (&json!(0), &json!("no")));
+    fn run_that_failed_is_not_ok() {
+        let report = RunReport { error: Some("no".into()), ..RunReport::default() };
+        let line: Value = serde_json::from_str(&report.lines(Vec::new(), "watchdog", now())[0]).unwrap();
+        assert_eq!((line.get("_aws"), line.get("WatchdogOk"), &line["error"]), (None, None, &json!("no")));
+    }
+
+    #[test]
+    fn notes_are_limited() {
+        let mut notes = Notes::default();
+        notes.add("é".repeat(MAX_NOTE));
+        notes.add("é".repeat(MAX_NOTE + 1));
+        assert_eq!(notes.notes, ["é".repeat(MAX_NOTE), "é".repeat(MAX_NOTE)]);
+        for _ in 2..MAX_NOTES {
+            notes.add("a note");
+        }
+        assert_eq!((notes.notes.len(), notes.omitted_notes), (MAX_NOTES, None));
+        notes.add("a note");
+        notes.add("a note");
+        assert_eq!((notes.notes.len(), notes.omitted_notes), (MAX_NOTES, Some(2)));
+    }
+
+    #[test]
+    fn no_line_exceeds_200_kb() {
+        let missing = vec![Missing(i64::MAX, 1_795_510_800, 1); 1500];
+        let mut report = visit();
+        report.state.missing.clone_from(&missing);
+        report.state.older = Some(crate::state::Older { open: missing, ..Default::default() });
+        // A control character has six bytes in JSON.
+        (0..MAX_NOTES).for_each(|_| report.note("\u{1}".repeat(MAX_NOTE)));
+        let line = report.clone().line("watchdog", now());
+        assert!(line.len() < MAX_LINE, "{}", line.len());
+        let read: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
-            line["_aws"]["CloudWatchMetrics"][0]["Metrics"],
-            json!([{"Name": "WebhookActive", "Unit": "Count"}])
+            (read["omittedNotes"].as_u64(), read["state"]["missing"].as_array().unwrap().len()),
+            (Some(20), 1500)
         );
-        let line = read(&Report { webhook_active: None, ..report });
-        assert_eq!((line.get("_aws"), &line["error"]), (None, &json!("no")));
+
+        let mut run = RunReport::default();
+        (0..1000).for_each(|number| run.add_unusable(format!("{number} {}", "\u{1}".repeat(MAX_NOTE))));
+        let carried = vec![vec![Carried { tenant: "Cust1".into(), state: report.state }]; 2];
+        let lines = run.lines(carried, "watchdog", now());
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.len() < MAX_LINE && line.contains("carried")));
+        assert!(lines[1].contains("\"TenantsFailed\":1000"));
     }
 }

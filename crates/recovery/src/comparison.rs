@@ -17,7 +17,7 @@ use superoffice_client::{ApiError, Client};
 /// log is read once.
 const BATCH: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
-const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+pub const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// SuperOffice or the log cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,18 @@
 //! The function's log as the record of handled events.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use superoffice_client::webhooks::{RESYNC_EVENT, is_contact_event};
 use superoffice_webhook::log_line::{FAILED, FORWARDED, IGNORED, RequestLine};
 
 use crate::logs::{LogError, Logs};
+use crate::shared_log::{SharedLog, hash};
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
-const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
+pub(crate) const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
 /// Offsets below this are treated as zero: the `Date` header has whole seconds.
 const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
 /// The error of a measured offset between the clocks.
@@ -50,19 +53,29 @@ impl Handled {
 
 /// The log of the function, for one tenant.
 #[derive(Clone, Debug)]
-pub struct DeliveryLog {
-    logs: Logs,
-    log_group: String,
-    tenant: Option<String>,
+pub struct DeliveryLog(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// The log is read for this tenant alone.
+    Own { logs: Logs, log_group: String, tenant: Option<String> },
+    /// The log was read for all tenants.
+    Shared { log: Arc<SharedLog>, tenant: String },
 }
 
 impl DeliveryLog {
     /// Reads the events of `tenant`, or those of every tenant if it is not known.
     pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
-        Self { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) }
+        Self(Source::Own { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) })
     }
 
-    /// Passes the events that were handled since a point in time to `found`, until it breaks.
+    /// Uses what was read for all tenants.
+    pub(crate) fn shared(log: Arc<SharedLog>, tenant: String) -> Self {
+        Self(Source::Shared { log, tenant })
+    }
+
+    /// Passes the events that were handled since a point in time to `found`, until it breaks. A shared log passes what
+    /// was read so far.
     ///
     /// # Errors
     ///
@@ -72,17 +85,21 @@ impl DeliveryLog {
         since: Timestamp,
         mut found: impl FnMut(Handled) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
-        self.logs
-            .read(&self.log_group, FILTER, since, |written, line| {
-                match self.parse(written, line).and_then(|delivery| delivery.handled()) {
-                    Some(handled) => found(handled),
-                    None => ControlFlow::Continue(()),
-                }
-            })
-            .await
+        let mut pass = |delivery: &Delivery| match delivery.handled() {
+            Some(handled) => found(handled),
+            None => ControlFlow::Continue(()),
+        };
+        match &self.0 {
+            Source::Own { .. } => self.read(since, |_, _, delivery| pass(delivery)).await,
+            Source::Shared { log, tenant } => {
+                log.each(tenant, since, |line| pass(&line.delivery));
+                Ok(())
+            }
+        }
     }
 
-    /// Passes the ids of the events that were forwarded or ignored since a point in time to `found`, until it breaks.
+    /// Passes the ids of the events that were forwarded or ignored since a point in time to `found`, until it breaks. A
+    /// shared log has none.
     ///
     /// # Errors
     ///
@@ -92,58 +109,110 @@ impl DeliveryLog {
         since: Timestamp,
         mut found: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
-        self.logs
-            .read(&self.log_group, FILTER, since, |_, line| {
-                let line = RequestLine::parse(line);
-                let request = line.as_ref().map(|line| &line.properties);
-                let arrived = request.filter(|request| matches!(request.outcome.as_ref(), FORWARDED | IGNORED));
-                arrived.and_then(|request| request.event_id.as_deref()).map_or(ControlFlow::Continue(()), &mut found)
-            })
-            .await
+        let Source::Own { logs, log_group, .. } = &self.0 else {
+            return Ok(());
+        };
+        logs.read(log_group, FILTER, since, |_, line| {
+            let line = RequestLine::parse(line);
+            let request = line.as_ref().map(|line| &line.properties);
+            let arrived = request.filter(|request| matches!(request.outcome.as_ref(), FORWARDED | IGNORED));
+            arrived.and_then(|request| request.event_id.as_deref()).map_or(ControlFlow::Continue(()), &mut found)
+        })
+        .await
     }
 
-    /// Passes the deliveries of contact events since a point in time to `found`, each with its line and the time under
-    /// which CloudWatch files the line.
+    /// Removes the contacts with an event since their time that was handled. The log is read from `since`, and
+    /// SuperOffice's clock is ahead of AWS's by `ahead`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn remove_handled(
+        &self,
+        since: Timestamp,
+        ahead: SignedDuration,
+        contacts: &mut HashMap<i64, Timestamp>,
+    ) -> Result<(), LogError> {
+        self.handled(since, |handled| {
+            let at = contacts.get(&handled.primary_key);
+            if at.is_some_and(|at| handled.occurred(ahead) >= *at) {
+                contacts.remove(&handled.primary_key);
+            }
+            if contacts.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await
+    }
+
+    /// Passes the deliveries of contact events since a point in time to `found`, each with the time under which
+    /// CloudWatch files the line, and a hash of the line. New lines are read before.
     pub(crate) async fn deliveries(
         &self,
         since: Timestamp,
-        mut found: impl FnMut(Timestamp, &str, &Delivery),
+        mut found: impl FnMut(Timestamp, u64, &Delivery),
     ) -> Result<(), LogError> {
-        self.logs
-            .read(&self.log_group, FILTER, since, |filed, line| {
-                if let Some(delivery) = self.parse(filed, line) {
-                    found(filed, line, &delivery);
-                }
-                ControlFlow::Continue(())
-            })
-            .await
+        match &self.0 {
+            Source::Own { .. } => {
+                let found = |filed, line: &str, delivery: &Delivery| {
+                    found(filed, hash(line), delivery);
+                    ControlFlow::Continue(())
+                };
+                self.read(since, found).await
+            }
+            Source::Shared { log, tenant } => {
+                log.refresh().await?;
+                log.each(tenant, since, |line| {
+                    found(line.filed, line.id, &line.delivery);
+                    ControlFlow::Continue(())
+                });
+                Ok(())
+            }
+        }
     }
 
-    /// Parses a line; `None` unless it reports a contact event of the tenant that was forwarded, ignored or failed.
-    fn parse(&self, filed: Timestamp, line: &str) -> Option<Delivery> {
-        let line = RequestLine::parse(line)?;
-        let (request, written) = (&line.properties, line.written_at().unwrap_or(filed));
-        let event = request.event.as_deref().filter(|event| is_contact_event(event))?;
-        // The name that on-site installations use, if they name themselves at all.
-        let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
-        if let (Some(tenant), Some(named)) = (&self.tenant, named)
-            && !tenant.eq_ignore_ascii_case(named)
-        {
-            return None;
-        }
-        let outcome = match request.outcome.as_ref() {
-            FORWARDED => Outcome::Forwarded,
-            IGNORED => Outcome::Ignored,
-            FAILED => Outcome::Failed,
-            _ => return None,
+    /// Reads the log for this tenant alone.
+    async fn read(
+        &self,
+        since: Timestamp,
+        mut found: impl FnMut(Timestamp, &str, &Delivery) -> ControlFlow<()>,
+    ) -> Result<(), LogError> {
+        let Source::Own { logs, log_group, tenant } = &self.0 else {
+            return Ok(());
         };
-        let is_resync = event.eq_ignore_ascii_case(RESYNC_EVENT);
-        let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
-        Some(Delivery { outcome, is_resync, primary_key: request.primary_key, written, delay })
+        logs.read(log_group, FILTER, since, |filed, line| match read_line(filed, line) {
+            Some((named, delivery)) if is_of(tenant.as_deref(), named.as_deref()) => found(filed, line, &delivery),
+            _ => ControlFlow::Continue(()),
+        })
+        .await
     }
 }
 
+/// Returns `true` if a line that names a tenant belongs to `tenant`.
+fn is_of(tenant: Option<&str>, named: Option<&str>) -> bool {
+    tenant.zip(named).is_none_or(|(tenant, named)| tenant.eq_ignore_ascii_case(named))
+}
+
+/// Reads the tenant, if it is named, and the delivery of a line; `None` unless the line reports a contact event that was
+/// forwarded, ignored or failed.
+pub(crate) fn read_line(filed: Timestamp, line: &str) -> Option<(Option<String>, Delivery)> {
+    let line = RequestLine::parse(line)?;
+    let (request, written) = (&line.properties, line.written_at().unwrap_or(filed));
+    let event = request.event.as_deref().filter(|event| is_contact_event(event))?;
+    // The name that on-site installations use, if they name themselves at all.
+    let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
+    let outcome = match request.outcome.as_ref() {
+        FORWARDED => Outcome::Forwarded,
+        IGNORED => Outcome::Ignored,
+        FAILED => Outcome::Failed,
+        _ => return None,
+    };
+    let is_resync = event.eq_ignore_ascii_case(RESYNC_EVENT);
+    let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
+    let delivery = Delivery { outcome, is_resync, primary_key: request.primary_key, written, delay };
+    Some((named.map(str::to_owned), delivery))
+}
+
 /// The delivery of a contact event.
+#[derive(Clone, Copy)]
 pub(crate) struct Delivery {
     pub(crate) outcome: Outcome,
     /// The event is `contact.resync`.
@@ -197,11 +266,8 @@ mod tests {
     }
 
     fn read(tenant: Option<&str>, line: &str) -> Option<Handled> {
-        let config =
-            aws_sdk_cloudwatchlogs::Config::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12());
-        let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-        let log = DeliveryLog::new(logs, "group", tenant);
-        log.parse("2026-11-24T09:00:10Z".parse().unwrap(), line)?.handled()
+        let (named, delivery) = read_line("2026-11-24T09:00:10Z".parse().unwrap(), line)?;
+        is_of(tenant, named.as_deref()).then(|| delivery.handled())?
     }
 
     fn handled(written: &str, delay: Option<i64>) -> Option<Handled> {

@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::error::Refusal;
 use crate::shared::Shared;
 use crate::times::{Times, http_date};
-use crate::{TENANT, agent, archive, contacts, control, webhooks};
+use crate::{agent, archive, contacts, control, webhooks};
 
 /// A fault of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,9 @@ fn recorded(method: &Method, path: &str, uri: &Uri, headers: &HeaderMap, body: &
     }
 }
 
-async fn state(State(host): State<Host>, Path(tenant): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+async fn state(State(mut host): State<Host>, Path(tenant): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let known = host.shared.in_environment(&tenant);
+    host.shared = known.clone().unwrap_or(host.shared);
     host.shared.record(recorded(&Method::GET, uri.path(), &uri, &headers, b""));
     if let Err(response) = fault(&host, &Method::GET, uri.path()).await {
         return response;
@@ -110,13 +112,13 @@ async fn state(State(host): State<Host>, Path(tenant): Path<String>, uri: Uri, h
         let message = "The request does not accept JSON";
         return Refusal::new(StatusCode::NOT_ACCEPTABLE, "Exception", message).into_response();
     }
-    if !tenant.eq_ignore_ascii_case(TENANT) {
+    if known.is_none() {
         return Refusal::not_found("There is no such tenant").into_response();
     }
     let running = host.shared.tenant().running;
     let url = host.shared.url();
     Json(json!({
-        "ContextIdentifier": TENANT,
+        "ContextIdentifier": host.shared.name,
         "Endpoint": url,
         "State": if running { "Running" } else { "Suspended" },
         "IsRunning": running,
@@ -135,7 +137,7 @@ async fn authenticate(State(host): State<Host>, uri: Uri, headers: HeaderMap, bo
     }
     let mut tenant = host.shared.tenant();
     let now = tenant.clock.now();
-    Json(tenant.access.authenticate(&request.body, now)).into_response()
+    Json(tenant.access.authenticate(&host.shared.name, &request.body, now)).into_response()
 }
 
 async fn api(
@@ -152,7 +154,7 @@ async fn api(
         Ok(fault) => fault,
         Err(response) => return response,
     };
-    if !host.shared.is_host(host.index) || !tenant.eq_ignore_ascii_case(TENANT) {
+    if !host.shared.is_host(host.index) || !tenant.eq_ignore_ascii_case(&host.shared.name) {
         let message = "Wrong subdomain used to access tenant";
         return Refusal::new(StatusCode::MISDIRECTED_REQUEST, "Exception", message).into_response();
     }

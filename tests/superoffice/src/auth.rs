@@ -81,16 +81,15 @@ impl Access {
         }
     }
 
-    /// Signs a system user in: the response of `PartnerSystemUser/Authenticate`.
-    pub(crate) fn authenticate(&mut self, request: &Value, now: Timestamp) -> Value {
-        match self.verify(request, now) {
+    /// Signs a system user of a tenant in: the response of `PartnerSystemUser/Authenticate`.
+    pub(crate) fn authenticate(&mut self, context: &str, request: &Value, now: Timestamp) -> Value {
+        match self.verify(context, request, now) {
             Ok(()) => {
                 self.issued += 1;
                 let ticket = format!("7T:ticket-{}", self.issued);
                 self.tickets.insert(ticket.clone(), now);
                 let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-                let claims =
-                    json!({TICKET_CLAIM: ticket, "http://schemes.superoffice.net/identity/ctx": crate::TENANT});
+                let claims = json!({TICKET_CLAIM: ticket, "http://schemes.superoffice.net/identity/ctx": context});
                 let jwt = format!("{}.{}.c2lnbmF0dXJl", part(json!({"alg": "RS256"})), part(claims));
                 json!({"IsSuccessful": true, "Token": jwt, "ErrorMessage": null})
             }
@@ -98,14 +97,13 @@ impl Access {
         }
     }
 
-    fn verify(&self, request: &Value, now: Timestamp) -> Result<(), &'static str> {
+    fn verify(&self, context: &str, request: &Value, now: Timestamp) -> Result<(), &'static str> {
         let field = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
         let user = self.system_user.as_ref().ok_or("There is no system user")?;
         if field("ReturnTokenType") != "JWT" {
             return Err("The token type is not supported");
         }
-        if field("ApplicationToken") != user.client_secret
-            || !field("ContextIdentifier").eq_ignore_ascii_case(crate::TENANT)
+        if field("ApplicationToken") != user.client_secret || !field("ContextIdentifier").eq_ignore_ascii_case(context)
         {
             return Err("The application is not authorized for this tenant");
         }

@@ -32,6 +32,8 @@ pub enum Outage {
 /// An event in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
+    /// The tenant.
+    pub tenant: String,
     /// The event's name.
     pub event: String,
     /// The contact.
@@ -58,6 +60,7 @@ impl Queue for FakeQueue {
                 let body: Value = serde_json::from_str(&message.body).expect("the sender's body is JSON");
                 let mut arrivals = lock(&self.arrivals);
                 arrivals.push(Arrival {
+                    tenant: body["ContextIdentifier"].as_str().unwrap_or_default().to_owned(),
                     event: body["Event"].as_str().unwrap_or_default().to_owned(),
                     primary_key: body["PrimaryKey"].as_i64().unwrap_or_default(),
                     occurred: body["Timestamp"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default(),

@@ -60,7 +60,7 @@ use server::Server;
 use shared::Shared;
 use tenant::Tenant;
 
-/// The tenant's name.
+/// The name of a tenant, unless another one is chosen.
 pub const TENANT: &str = "Cust12345";
 
 /// A running SuperOffice tenant.
@@ -90,7 +90,12 @@ impl SuperOffice {
 
     /// Starts a tenant at an address. Its sender waits `pace` times 1 s and 4 s between attempts.
     pub async fn start_at(address: &str, clock: Clock, transport: Transport, pace: f64) -> Self {
-        let shared = Arc::new(Shared::new(Tenant::new(clock), transport));
+        Self::start_named(TENANT, address, clock, transport, pace).await
+    }
+
+    /// Starts a tenant as [`start_at`](Self::start_at), with another name.
+    pub async fn start_named(name: &str, address: &str, clock: Clock, transport: Transport, pace: f64) -> Self {
+        let shared = Arc::new(Shared::new(Tenant::new(name, clock), transport));
         let servers = [
             Server::start(address, api::router(Arc::clone(&shared), 0)).await,
             Server::start("127.0.0.1:0", api::router(Arc::clone(&shared), 1)).await,
@@ -108,6 +113,11 @@ impl SuperOffice {
     /// The environment's URL: `SUPEROFFICE_ENVIRONMENT_URL`.
     pub fn environment_url(&self) -> String {
         self.servers[0].url()
+    }
+
+    /// Lets this tenant's environment report the state of another tenant, too.
+    pub fn add_to_environment(&self, other: &Self) {
+        self.shared.add_neighbor(&other.shared);
     }
 
     /// The tenant's clock.
@@ -157,6 +167,11 @@ impl SuperOffice {
             client_secret: client_secret.to_owned(),
             public_key: public_key.to_vec(),
         });
+    }
+
+    /// Rejects an access token from now on.
+    pub fn revoke_token(&self, token: &str) {
+        self.tenant().access.tokens.remove(token);
     }
 
     /// Ends the life of every ticket.

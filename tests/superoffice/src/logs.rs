@@ -27,6 +27,10 @@ struct Groups {
     endless: bool,
     /// The number of requests until every request fails.
     failing_after: Option<usize>,
+    /// The number of requests that are throttled.
+    throttled: usize,
+    /// The filter patterns of the requests.
+    filters: Vec<String>,
 }
 
 /// A running CloudWatch Logs. Like other emulators, it disregards filter patterns.
@@ -84,6 +88,16 @@ impl Logs {
         lock(&self.groups).failing_after = Some(requests);
     }
 
+    /// Throttles the next requests.
+    pub fn throttle(&self, requests: usize) {
+        lock(&self.groups).throttled = requests;
+    }
+
+    /// Returns the filter pattern of each request so far that was not refused.
+    pub fn filters(&self) -> Vec<String> {
+        lock(&self.groups).filters.clone()
+    }
+
     /// Ends the denial of requests.
     pub fn clear_failures(&self) {
         lock(&self.groups).failing_after = None;
@@ -104,12 +118,18 @@ async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, bo
             return failure(StatusCode::BAD_REQUEST, "AccessDeniedException", "not authorized in this test");
         }
     }
+    if groups.throttled > 0 {
+        groups.throttled -= 1;
+        return failure(StatusCode::BAD_REQUEST, "ThrottlingException", "Rate exceeded");
+    }
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     if target != Some("Logs_20140328.FilterLogEvents") {
         return failure(StatusCode::BAD_REQUEST, "UnknownOperationException", "only FilterLogEvents is played");
     }
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let name = request.get("logGroupName").and_then(Value::as_str).unwrap_or_default();
+    let filter = request.get("filterPattern").and_then(Value::as_str).unwrap_or_default();
+    groups.filters.push(filter.to_owned());
     let Some(group) = groups.groups.get(name) else {
         return failure(
             StatusCode::BAD_REQUEST,
@@ -118,6 +138,7 @@ async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, bo
         );
     };
     let start = request.get("startTime").and_then(Value::as_i64).unwrap_or(i64::MIN);
+    let end = request.get("endTime").and_then(Value::as_i64).unwrap_or(i64::MAX);
     let from: usize = match request.get("nextToken").and_then(Value::as_str) {
         Some(token) => token.parse().unwrap_or(usize::MAX),
         None => 0,
@@ -126,7 +147,7 @@ async fn filter(State(groups): State<Arc<Mutex<Groups>>>, headers: HeaderMap, bo
     // CloudWatch can return pages without a match, of which there are more.
     let lines = group.iter().enumerate().skip(from).take(page);
     let events: Vec<Value> = lines
-        .filter(|(_, (at, _))| *at >= start)
+        .filter(|(_, (at, _))| (start..=end).contains(at))
         .map(|(index, (at, line))| {
             json!({"timestamp": at, "ingestionTime": at, "message": line, "logStreamName": "s", "eventId": index.to_string()})
         })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use fake_superoffice::{Clock, SuperOffice, http_transport};
+use fake_superoffice::{Clock, SuperOffice, TENANT, http_transport};
 
 /// Plays a SuperOffice tenant until it is interrupted. The first line of its output is the tenant's base URL.
 #[derive(Parser)]
@@ -11,6 +11,9 @@ struct Options {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     address: String,
+    /// The tenant's name
+    #[arg(long, default_value = TENANT)]
+    tenant: String,
     /// An access token to accept
     #[arg(long)]
     token: Option<String>,
@@ -33,7 +36,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let certificates = options.certificates.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
     let clock = Clock::system().slowed(options.slow_clock);
-    let superoffice = SuperOffice::start_at(&options.address, clock, http_transport(&certificates), options.pace).await;
+    let (address, transport) = (&options.address, http_transport(&certificates));
+    let superoffice = SuperOffice::start_named(&options.tenant, address, clock, transport, options.pace).await;
     if let Some(token) = &options.token {
         superoffice.accept_token(token);
     }

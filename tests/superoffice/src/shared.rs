@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use axum::http::Method;
 use tokio::sync::Notify;
 
-use crate::TENANT;
 use crate::api::{Fault, Request};
 use crate::tenant::{Event, Tenant};
 use crate::transport::{Delivery, Reply, Transport};
@@ -19,7 +18,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) struct Shared {
+    /// The name of the tenant.
+    pub(crate) name: String,
     tenant: Mutex<Tenant>,
+    /// Other tenants whose state this environment knows.
+    neighbors: Mutex<Vec<Weak<Shared>>>,
     /// The index of the server that is the tenant's host.
     host: AtomicUsize,
     addresses: OnceLock<[SocketAddr; 2]>,
@@ -35,6 +38,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(tenant: Tenant, transport: Transport) -> Self {
         Self {
+            name: tenant.name.clone(),
+            neighbors: Mutex::default(),
             tenant: Mutex::new(tenant),
             host: AtomicUsize::new(0),
             addresses: OnceLock::new(),
@@ -61,6 +66,19 @@ impl Shared {
         let _ = self.addresses.set(addresses);
     }
 
+    pub(crate) fn add_neighbor(&self, other: &Arc<Self>) {
+        lock(&self.neighbors).push(Arc::downgrade(other));
+    }
+
+    /// Returns the tenant with a name that this environment knows.
+    pub(crate) fn in_environment(self: &Arc<Self>, name: &str) -> Option<Arc<Self>> {
+        if self.name.eq_ignore_ascii_case(name) {
+            return Some(Arc::clone(self));
+        }
+        let neighbors = lock(&self.neighbors);
+        neighbors.iter().filter_map(Weak::upgrade).find(|shared| shared.name.eq_ignore_ascii_case(name))
+    }
+
     /// Makes a delivery.
     pub(crate) async fn deliver(&self, delivery: Delivery) -> Result<Reply, String> {
         if self.tenant().network_down {
@@ -71,7 +89,7 @@ impl Shared {
 
     pub(crate) fn url(&self) -> String {
         let addresses = self.addresses.get().expect("the servers have started");
-        format!("http://{}/{TENANT}", addresses[self.host.load(Ordering::SeqCst)])
+        format!("http://{}/{}", addresses[self.host.load(Ordering::SeqCst)], self.name)
     }
 
     pub(crate) fn is_host(&self, index: usize) -> bool {

@@ -40,6 +40,7 @@ pub(crate) struct Event {
 }
 
 pub(crate) struct Tenant {
+    pub(crate) name: String,
     pub(crate) clock: Clock,
     pub(crate) running: bool,
     pub(crate) paused: bool,
@@ -61,8 +62,9 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(name: &str, clock: Clock) -> Self {
         Self {
+            name: name.to_owned(),
             clock,
             running: true,
             paused: false,
@@ -187,7 +189,7 @@ impl Tenant {
     pub(crate) fn origin(&self) -> [(String, Value); 3] {
         [
             ("Timestamp".to_owned(), event_time(self.clock.now())),
-            ("ContextIdentifier".to_owned(), json!(crate::TENANT)),
+            ("ContextIdentifier".to_owned(), json!(self.name)),
             ("ChangedByAssociateId".to_owned(), json!(5)),
         ]
     }

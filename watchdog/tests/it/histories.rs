@@ -1,32 +1,48 @@
-//! Random histories of changes, faults and runs.
+//! Random histories of several tenants: changes, faults and runs.
 //!
-//! SuperOffice's clock differs in half of them.
+//! SuperOffice's clock differs for half of the tenants.
 //!
-//! Liveness: after the last fault has cleared, every changed contact arrives. Safety: nothing is sent for a contact
-//! whose change has arrived, no other webhook is modified, and no webhook is activated without a successful test.
+//! Liveness: for each tenant whose last fault has cleared, every changed contact arrives, whatever faults other tenants
+//! have. Safety: nothing is sent for a contact whose change has arrived, no other webhook is modified, and no webhook is
+//! activated without a successful test.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use fake_superoffice::{Fault, Outage, START};
+use fake_superoffice::{Fault, Outage, SuperOffice, TOKEN};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
-use crate::support::TestBed;
+use crate::support::{Tenants, name};
 
 /// A step of a history. Numbers select a contact among those that exist.
 #[derive(Clone, Debug)]
 enum Step {
+    /// A step of one tenant.
+    Of(usize, Event),
+    /// The function acknowledges the next event, and it never reaches the queue.
+    SwallowNext,
+    Outage(Outage),
+    Restart,
+    Pass(i64),
+    Run,
+    /// A run whose time suffices for one contact of each tenant.
+    RunBriefly,
+    /// Two runs at the same time.
+    RunTwice,
+}
+
+/// A change or a fault of one tenant.
+#[derive(Clone, Debug)]
+enum Event {
     Create,
     Change(usize),
     SoftDelete(usize),
     Merge(usize, usize),
     /// The event of a change gets lost without a failed delivery.
     LoseChange(usize),
-    /// The function acknowledges the next event, and it never reaches the queue.
-    SwallowNext,
-    Outage(Outage),
     /// Faults of SuperOffice's API.
     ApiFaults(Vec<Fault>),
     ChangeHost,
@@ -34,21 +50,13 @@ enum Step {
     Hold(bool),
     Stop,
     Start,
-    Restart,
-    Pass(i64),
-    Run,
-    /// A run whose time suffices for one contact.
-    RunBriefly,
+    /// The tenant is suspended, or runs again.
+    Suspend(bool),
+    /// The credentials are rejected, or accepted again.
+    Revoke(bool),
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let outage = prop_oneof![
-        2 => Just(Outage::None),
-        1 => Just(Outage::Queue),
-        1 => Just(Outage::Permission),
-        1 => Just(Outage::Endpoint),
-        1 => Just(Outage::Gateway),
-    ];
+fn event() -> impl Strategy<Value = Event> {
     let fault = prop_oneof![
         Just(Fault::Status(500)),
         Just(Fault::Status(503)),
@@ -59,22 +67,39 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Fault::None),
     ];
     prop_oneof![
-        4 => Just(Step::Create),
-        6 => any::<usize>().prop_map(Step::Change),
-        2 => any::<usize>().prop_map(Step::SoftDelete),
-        2 => any::<(usize, usize)>().prop_map(|(source, destination)| Step::Merge(source, destination)),
-        4 => any::<usize>().prop_map(Step::LoseChange),
+        4 => Just(Event::Create),
+        6 => any::<usize>().prop_map(Event::Change),
+        2 => any::<usize>().prop_map(Event::SoftDelete),
+        2 => any::<(usize, usize)>().prop_map(|(source, destination)| Event::Merge(source, destination)),
+        4 => any::<usize>().prop_map(Event::LoseChange),
+        1 => prop::collection::vec(fault, 1..8).prop_map(Event::ApiFaults),
+        1 => Just(Event::ChangeHost),
+        2 => any::<bool>().prop_map(Event::Hold),
+        1 => Just(Event::Stop),
+        1 => Just(Event::Start),
+        1 => any::<bool>().prop_map(Event::Suspend),
+        1 => any::<bool>().prop_map(Event::Revoke),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outage = prop_oneof![
+        2 => Just(Outage::None),
+        1 => Just(Outage::Queue),
+        1 => Just(Outage::Permission),
+        1 => Just(Outage::Endpoint),
+        1 => Just(Outage::Gateway),
+    ];
+    prop_oneof![
+        30 => (any::<usize>(), event()).prop_map(|(tenant, event)| Step::Of(tenant, event)),
         1 => Just(Step::SwallowNext),
         4 => outage.prop_map(Step::Outage),
-        1 => prop::collection::vec(fault, 1..8).prop_map(Step::ApiFaults),
-        1 => Just(Step::ChangeHost),
-        2 => any::<bool>().prop_map(Step::Hold),
-        1 => Just(Step::Stop),
-        1 => Just(Step::Start),
         1 => Just(Step::Restart),
-        3 => (1..1200_i64).prop_map(Step::Pass),
+        4 => (1..1200_i64).prop_map(Step::Pass),
+        1 => (3600..20_000_i64).prop_map(Step::Pass),
         6 => Just(Step::Run),
         3 => Just(Step::RunBriefly),
+        2 => Just(Step::RunTwice),
     ]
 }
 
@@ -86,77 +111,61 @@ fn slow_by() -> impl Strategy<Value = i64> {
 /// The last change of each contact, kept beside the fake.
 type Changes = BTreeMap<i64, Timestamp>;
 
-struct History {
-    bed: TestBed,
-    /// The seconds between two steps. SuperOffice stores whole seconds: two changes of a contact within one cannot be
-    /// told apart. If its clock is ahead, the offset is known to a second only.
-    gap: i64,
+/// A tenant, and everything about it that is kept beside the fake.
+struct Subject {
+    superoffice: Arc<SuperOffice>,
+    name: String,
     /// SuperOffice's clock is ahead.
     is_ahead: bool,
     changes: Changes,
     alive: Vec<i64>,
     stopped: bool,
-    /// A test succeeds.
-    is_reachable: bool,
     /// The number of requests that were checked.
     checked: usize,
+    /// The other webhook at first.
+    other: String,
 }
 
-impl History {
-    async fn start(slow_by: i64) -> Self {
-        let bed = TestBed::start_slow(START.parse().unwrap(), slow_by, &[("MAX_RESYNCS", "4")]).await;
-        bed.superoffice.add_webhook(json!({
-            "Name": "superoffice-webhook", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com",
-            "State": "TooManyErrors",
-        }));
-        // The first run looks back an hour, and every later one to the last.
-        bed.run().await;
-        let checked = bed.superoffice.requests().len();
-        let (is_ahead, gap) = (slow_by < 0, if slow_by < 0 { 3 } else { 1 });
-        Self {
-            bed,
-            gap,
-            is_ahead,
-            changes: Changes::new(),
-            alive: Vec::new(),
-            stopped: false,
-            is_reachable: true,
-            checked,
-        }
-    }
-
+impl Subject {
     fn select(&self, number: usize) -> Option<i64> {
         (!self.alive.is_empty()).then(|| self.alive[number % self.alive.len()])
     }
 
     fn changed(&mut self, contact: i64) {
-        self.changes.insert(contact, self.bed.superoffice.clock().now());
+        self.changes.insert(contact, self.superoffice.clock().now());
     }
 
-    async fn take(&mut self, step: &Step) {
-        self.bed.pass(self.gap);
-        let superoffice = std::sync::Arc::clone(&self.bed.superoffice);
+    fn state(&self) -> String {
+        self.superoffice.webhooks()[0].state().to_owned()
+    }
+
+    fn other(&self) -> String {
+        format!("{:?}", self.superoffice.webhooks().last())
+    }
+
+    fn take(&mut self, event: &Event) {
+        let superoffice = Arc::clone(&self.superoffice);
         let main = superoffice.webhooks()[0].id;
-        match step {
-            Step::Create => {
+        match event {
+            Event::Create => {
                 let contact = superoffice.create_contact();
                 self.alive.push(contact);
                 self.changed(contact);
             }
-            Step::Change(number) => {
+            Event::Change(number) => {
                 if let Some(contact) = self.select(*number) {
                     superoffice.change_contact(contact);
                     self.changed(contact);
                 }
             }
-            Step::SoftDelete(number) => {
+            Event::SoftDelete(number) => {
                 if let Some(contact) = self.select(*number) {
                     superoffice.soft_delete_contact(contact);
                     self.alive.retain(|other| *other != contact);
                     self.changed(contact);
                 }
             }
-            Step::Merge(source, destination) => {
+            Event::Merge(source, destination) => {
                 if let (Some(source), Some(destination)) = (self.select(*source), self.select(*destination))
                     && source != destination
                 {
@@ -166,33 +175,96 @@ impl History {
                     self.changed(destination);
                 }
             }
-            Step::LoseChange(number) => {
+            Event::LoseChange(number) => {
                 if let Some(contact) = self.select(*number) {
                     superoffice.change_contact_silently(contact);
                     self.changed(contact);
                 }
             }
-            Step::SwallowNext => self.bed.function.lose_next(),
-            Step::Outage(outage) => self.set_outage(*outage),
-            Step::ApiFaults(faults) => superoffice.script("", faults.clone()),
-            Step::ChangeHost => superoffice.change_host(),
+            Event::ApiFaults(faults) => superoffice.script("", faults.clone()),
+            Event::ChangeHost => superoffice.change_host(),
             // An event from the future does not show that it is late.
-            Step::Hold(_) if self.is_ahead => {}
-            Step::Hold(held) => superoffice.pause_sender(*held),
-            Step::Stop => {
+            Event::Hold(_) if self.is_ahead => {}
+            Event::Hold(held) => superoffice.pause_sender(*held),
+            Event::Stop => {
                 superoffice.set_property(main, "State", json!("Stopped"));
                 self.stopped = true;
             }
-            Step::Start => {
+            Event::Start => {
                 superoffice.set_property(main, "State", json!("Active"));
                 self.stopped = false;
             }
+            Event::Suspend(suspended) => superoffice.set_running(!suspended),
+            Event::Revoke(true) => superoffice.revoke_token(TOKEN),
+            Event::Revoke(false) => superoffice.accept_token(TOKEN),
+        }
+    }
+
+    /// Clears every fault of the tenant.
+    fn recover(&mut self) {
+        self.superoffice.clear_faults();
+        self.superoffice.pause_sender(false);
+        self.take(&Event::Revoke(false));
+        self.take(&Event::Suspend(false));
+        if self.stopped {
+            self.take(&Event::Start);
+        }
+    }
+}
+
+struct History {
+    bed: Tenants,
+    /// The seconds between two steps. SuperOffice stores whole seconds: two changes of a contact within one cannot be
+    /// told apart. If its clock is ahead, the offset is known to a second only.
+    gap: i64,
+    subjects: Vec<Subject>,
+    /// A test succeeds.
+    is_reachable: bool,
+}
+
+impl History {
+    async fn start(slow_by: &[i64], contacts: usize) -> Self {
+        let mut bed = Tenants::start(slow_by, &[("MAX_RESYNCS", "4")]).await;
+        bed.limit_contacts(contacts);
+        let mut subjects = Vec::new();
+        for (number, superoffice) in bed.tenants.iter().enumerate() {
+            superoffice.add_webhook(json!({
+                "Name": "superoffice-webhook", "Events": ["contact.changed"], "TargetUrl": "https://other.example.com",
+                "State": "TooManyErrors",
+            }));
+            let mut subject = Subject {
+                superoffice: Arc::clone(superoffice),
+                name: name(number),
+                is_ahead: slow_by[number] < 0,
+                changes: Changes::new(),
+                alive: Vec::new(),
+                stopped: false,
+                checked: 0,
+                other: String::new(),
+            };
+            subject.other = subject.other();
+            subjects.push(subject);
+        }
+        // The first run looks back an hour, and every later one to the last.
+        bed.run().await;
+        let gap = if slow_by.iter().any(|slow_by| *slow_by < 0) { 3 } else { 1 };
+        Self { bed, gap, subjects, is_reachable: true }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        self.bed.pass(self.gap);
+        match step {
+            Step::Of(tenant, event) => {
+                let number = tenant % self.subjects.len();
+                self.subjects[number].take(event);
+            }
+            Step::SwallowNext => self.bed.function.lose_next(),
+            Step::Outage(outage) => self.set_outage(*outage),
             Step::Restart => self.bed.restart(),
             Step::Pass(seconds) => self.bed.pass(*seconds),
-            Step::Run => self.run(false).await,
-            Step::RunBriefly => self.run(true).await,
+            Step::Run | Step::RunBriefly | Step::RunTwice => self.run(step).await,
         }
-        superoffice.idle().await;
+        self.bed.idle().await;
     }
 
     fn set_outage(&mut self, outage: Outage) {
@@ -201,94 +273,104 @@ impl History {
     }
 
     /// Runs the watchdog and checks what it did.
-    async fn run(&mut self, briefly: bool) {
-        let missing_before = self.missing();
-        let active_before = self.bed.state(0) == "Active";
-        if briefly {
-            self.bed.run_briefly().await;
-        } else {
-            self.bed.run().await;
+    async fn run(&mut self, step: &Step) {
+        let before: Vec<_> =
+            self.subjects.iter().map(|subject| (self.missing(subject), subject.state() == "Active")).collect();
+        match step {
+            Step::RunBriefly => self.bed.run_briefly().await,
+            Step::RunTwice => self.bed.run_twice().await,
+            _ => assert_eq!(self.bed.run().await.error, None),
         }
-        let requests = self.bed.superoffice.requests().split_off(self.checked);
-        self.checked += requests.len();
-        let mut tested = false;
-        for request in &requests {
-            let call = format!("{} {}", request.method, request.path);
-            tested |= call == "POST Webhook/Test";
-            if call.starts_with("PATCH Webhook/") {
-                assert!(tested && self.is_reachable, "an activation without a successful test");
-                assert_eq!(request.body.as_array().unwrap().last().unwrap()["value"], "Active");
+        for (subject, (missing, was_active)) in self.subjects.iter_mut().zip(before) {
+            let requests = subject.superoffice.requests().split_off(subject.checked);
+            subject.checked += requests.len();
+            let mut tested = false;
+            for request in &requests {
+                let call = format!("{} {}", request.method, request.path);
+                tested |= call == "POST Webhook/Test";
+                if call.starts_with("PATCH Webhook/") {
+                    assert!(tested && self.is_reachable, "an activation without a successful test");
+                    assert_eq!(request.body.as_array().unwrap().last().unwrap()["value"], "Active");
+                }
+                if let Some(contact) = request.path.strip_prefix("Webhook/contact.resync/") {
+                    let contact: i64 = contact.parse().unwrap();
+                    assert!(
+                        missing.contains_key(&contact),
+                        "contact {contact} of {} was signaled, although nothing is missing",
+                        subject.name
+                    );
+                    assert!(was_active || tested, "a signal to a webhook that is not active");
+                }
             }
-            if let Some(contact) = request.path.strip_prefix("Webhook/contact.resync/") {
-                let contact: i64 = contact.parse().unwrap();
-                assert!(
-                    missing_before.contains_key(&contact),
-                    "contact {contact} was signaled, although nothing is missing"
-                );
-                assert!(active_before || tested, "a signal to a webhook that is not active");
+            if subject.stopped {
+                assert_eq!(subject.state(), "Stopped");
+                assert!(!requests.iter().any(|request| request.path.contains("contact.resync")));
             }
-        }
-        if self.stopped {
-            assert_eq!(self.bed.state(0), "Stopped");
-            assert!(!requests.iter().any(|request| request.path.contains("contact.resync")));
         }
     }
 
     /// The contacts without an event in the queue that is as young as their last change. An older event that is late
     /// does not count.
-    fn missing(&self) -> Changes {
-        let mut missing = self.changes.clone();
-        for arrival in self.bed.function.arrivals() {
+    fn missing(&self, subject: &Subject) -> Changes {
+        let mut missing = subject.changes.clone();
+        for arrival in self.bed.function.arrivals().iter().filter(|arrival| arrival.tenant == subject.name) {
             missing.retain(|contact, at| *contact != arrival.primary_key || arrival.occurred < *at);
         }
         missing
     }
 
-    /// Clears every fault, and runs the watchdog on its schedule.
-    async fn recover(&mut self) {
+    /// Clears every fault, except those of the tenant that stays broken, and runs the watchdog on its schedule.
+    async fn recover(&mut self, broken: Option<usize>) {
         self.set_outage(Outage::None);
         self.bed.function.keep_next();
-        self.bed.superoffice.clear_faults();
-        self.bed.superoffice.pause_sender(false);
-        self.bed.superoffice.idle().await;
-        if self.stopped {
-            self.take(&Step::Start).await;
+        for (number, subject) in self.subjects.iter_mut().enumerate() {
+            match broken == Some(number) {
+                true => subject.take(&Event::Revoke(true)),
+                false => subject.recover(),
+            }
         }
-        // At most an hour until the webhook may be reactivated again, then four contacts a run.
-        let runs = 13 + self.changes.len().div_ceil(4);
-        self.bed.superoffice.clear_requests();
-        self.checked = 0;
+        self.bed.idle().await;
+        // At most an hour until the webhook may be reactivated again, then four contacts a run. A window that is older
+        // than two hours takes a run more for each range of keys.
+        let contacts = self.subjects.iter().map(|subject| subject.changes.len()).max().unwrap_or(0);
+        let runs = 16 + 2 * contacts;
+        for subject in &mut self.subjects {
+            subject.superoffice.clear_requests();
+            subject.checked = 0;
+        }
         for _ in 0..runs {
             self.bed.pass(300);
-            self.run(false).await;
+            self.run(&Step::Run).await;
         }
     }
 }
 
-async fn check(slow_by: i64, steps: Vec<Step>) {
-    let mut history = History::start(slow_by).await;
-    let other = format!("{:?}", history.bed.superoffice.webhooks().last());
+async fn check(slow_by: Vec<i64>, broken: Option<usize>, contacts: usize, steps: Vec<Step>) {
+    let broken = broken.map(|broken| broken % slow_by.len()).filter(|_| slow_by.len() > 1);
+    let mut history = History::start(&slow_by, contacts).await;
     for step in &steps {
         history.take(step).await;
     }
-    history.recover().await;
-    assert_eq!(history.missing(), Changes::new(), "missing after recovery");
-    assert_eq!(history.bed.state(0), "Active");
-
-    let mut signals = history.bed.signals();
-    signals.sort_unstable();
-    let count = signals.len();
-    signals.dedup();
-    assert_eq!(signals.len(), count, "a contact was signaled twice after the last fault");
-    assert_eq!(format!("{:?}", history.bed.superoffice.webhooks().last()), other, "another webhook was modified");
-    let reactivations: Vec<i64> = history
-        .bed
-        .lines()
-        .iter()
-        .filter(|line| line["Reactivated"].as_i64().is_some())
-        .map(|line| line["_aws"]["Timestamp"].as_i64().unwrap())
-        .collect();
-    assert!(reactivations.windows(2).all(|pair| pair[1] - pair[0] >= 3_600_000), "{reactivations:?}");
+    history.recover(broken).await;
+    for (number, subject) in history.subjects.iter().enumerate() {
+        assert_eq!(subject.other(), subject.other, "another webhook was modified");
+        let mut signals = history.bed.signals(number);
+        signals.sort_unstable();
+        let count = signals.len();
+        signals.dedup();
+        assert_eq!(signals.len(), count, "a contact was signaled twice after the last fault");
+        if broken != Some(number) {
+            assert_eq!(history.missing(subject), Changes::new(), "missing after recovery");
+            assert_eq!(subject.state(), "Active");
+        }
+        let visits = history.bed.visits();
+        let own = visits.iter().filter(|visit| visit.tenant == subject.name && visit.reactivated > 0);
+        let reactivations: Vec<i64> = own.map(|visit| visit.state.reactivated.unwrap().as_second()).collect();
+        assert!(
+            reactivations.windows(2).all(|pair| pair[1] - pair[0] >= 3600 || pair[1] == pair[0]),
+            "{reactivations:?}"
+        );
+    }
 }
 
 #[test]
@@ -297,9 +379,12 @@ fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
     let cases = std::env::var("HISTORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
     let mut runner =
         TestRunner::new(Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() });
+    let tenants = prop::collection::vec(slow_by(), 1..4);
+    let contacts = prop_oneof![Just(3_usize), Just(1500)];
+    let steps = prop::collection::vec(step(), 1..60);
     runner
-        .run(&(slow_by(), prop::collection::vec(step(), 1..40)), |(slow_by, steps)| {
-            runtime.block_on(check(slow_by, steps));
+        .run(&(tenants, any::<Option<usize>>(), contacts, steps), |(slow_by, broken, contacts, steps)| {
+            runtime.block_on(check(slow_by, broken, contacts, steps));
             Ok(())
         })
         .unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
 mod histories;
+mod list;
 mod program;
 mod runs;
 mod support;

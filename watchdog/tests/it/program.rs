@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use test_support::{Process, RuntimeApi};
 use tokio::process::Command;
 
-use crate::support::{OWN_LOG_GROUP, TestBed};
+use crate::support::{ONLY, OWN_LOG_GROUP, TestBed};
 
 /// Starts the program for a test bed whose clock is the system's.
 fn start(bed: &TestBed, lambda: &RuntimeApi) -> test_support::RunningProcess {
@@ -20,7 +20,7 @@ fn start(bed: &TestBed, lambda: &RuntimeApi) -> test_support::RunningProcess {
 }
 
 #[tokio::test]
-async fn any_invocation_is_a_run_with_one_log_line() {
+async fn any_invocation_is_a_run_with_a_line_for_each_tenant_and_one_for_the_run() {
     let bed = TestBed::start_at(Timestamp::now() - SignedDuration::from_mins(8)).await;
     bed.superoffice.create_contact();
     bed.superoffice.idle().await;
@@ -35,31 +35,35 @@ async fn any_invocation_is_a_run_with_one_log_line() {
     let invocation = lambda.invoke(json!({"source": "aws.scheduler"})).await;
     let response: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
     assert_eq!((&response["missed"], &response["resynced"]), (&json!(1), &json!(1)));
-    let line: Value = serde_json::from_str(&process.wait_for_lines(1).await[0]).unwrap();
-    assert_eq!((&line["WatchdogOk"], &line["Missed"], &line["Resynced"]), (&json!(1), &json!(1), &json!(1)));
-    assert_eq!(line["requestId"], invocation.request_id);
-    assert_eq!(line["FunctionName"], "superoffice-webhook");
+    let lines = process.wait_for_lines(2).await;
+    let [visit, run] = [0, 1].map(|line| serde_json::from_str::<Value>(&lines[line]).unwrap());
+    assert_eq!((&visit["tenant"], &visit["missed"], visit.get("_aws")), (&json!(ONLY), &json!(1), None));
+    assert_eq!((&run["WatchdogOk"], &run["Missed"], &run["Resynced"]), (&json!(1), &json!(1), &json!(1)));
+    for line in [visit, run] {
+        assert_eq!(line["requestId"], invocation.request_id);
+        assert_eq!(line["FunctionName"], "superoffice-webhook");
+    }
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events().last(), Some(&("contact.resync".to_owned(), lost)));
 
     let invocation = lambda.invoke("null").await;
     let response: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
     assert_eq!(response["missed"], 0);
-    assert_eq!(process.wait_for_lines(2).await.len(), 2);
+    assert_eq!(process.wait_for_lines(4).await.len(), 4);
     assert_eq!(process.stderr_lines(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn failed_run_is_an_error_of_the_invocation() {
     let bed = TestBed::start_at(Timestamp::now()).await;
-    bed.superoffice.forbid("Webhook");
+    bed.logs.fail_after(0);
     let lambda = RuntimeApi::start().await;
     let process = start(&bed, &lambda);
     let error: Value = serde_json::from_slice(&lambda.invoke("{}").await.result.unwrap_err()).unwrap();
-    assert!(error["errorMessage"].as_str().unwrap().contains("access denied (403)"), "{error}");
+    assert!(error["errorMessage"].as_str().unwrap().contains("AccessDeniedException"), "{error}");
     let line: Value = serde_json::from_str(&process.wait_for_lines(1).await[0]).unwrap();
     assert_eq!(line.get("WatchdogOk"), None);
-    assert!(line["error"].as_str().unwrap().contains("access denied (403)"), "{line}");
+    assert!(line["error"].as_str().unwrap().contains("AccessDeniedException"), "{line}");
 }
 
 /// Starts the program with these variables only. It must fail. Returns its diagnostics.

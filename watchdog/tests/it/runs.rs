@@ -3,7 +3,7 @@
 use fake_superoffice::{Fault, Mode, Outage, START, TOKEN, Version, Zones};
 use serde_json::json;
 
-use crate::support::{OWN_LOG_GROUP, TestBed};
+use crate::support::{ONLY, OWN_LOG_GROUP, TestBed};
 
 /// Fails deliveries until SuperOffice disables the webhook.
 async fn disable(bed: &TestBed, outage: Outage) -> Vec<i64> {
@@ -32,7 +32,7 @@ async fn quiet_run_makes_only_the_calls_it_needs() {
     bed.superoffice.clear_requests();
     let report = bed.run().await;
     assert_eq!((report.error, report.missed, report.resynced, report.reactivated), (None, 0, 0, 0));
-    assert_eq!((report.webhook_active, report.changed), (Some(true), 1));
+    assert_eq!((report.tenant.as_str(), report.webhook_active, report.changed), (ONLY, Some(true), 1));
     assert_eq!(
         bed.calls(),
         [
@@ -46,10 +46,10 @@ async fn quiet_run_makes_only_the_calls_it_needs() {
         ]
     );
     let line = bed.lines().pop().unwrap();
-    assert_eq!(
-        (&line["WatchdogOk"], &line["WebhookActive"], &line["sweptUntil"]),
-        (&json!(1), &json!(1), &json!("2026-11-24T09:03:00Z"))
-    );
+    assert_eq!((&line["WatchdogOk"], &line["Tenants"], line.get("WebhooksInactive")), (&json!(1), &json!(1), None));
+    assert_eq!(report.swept_until, Some("2026-11-24T09:03:00Z".parse().unwrap()));
+    // The own log, where no earlier run is found, and the function's log.
+    assert_eq!(bed.logs.requests(), 4);
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn lost_event_is_recovered_or_the_reason_is_reported_in_every_mode() {
         let note = (mode.zones != Zones::Honored).then_some("2 times had no offset from UTC and were read as UTC");
         let recovered = if mode.zones == Zones::Ignored { vec![] } else { vec![lost] };
         assert_eq!((bed.signals(), report.error), (recovered, None), "{name}");
-        assert_eq!(report.notes.iter().find(|note| note.contains("offset")).map(String::as_str), note, "{name}");
+        assert_eq!(report.notes.notes.iter().find(|note| note.contains("offset")).map(String::as_str), note, "{name}");
     }
 }
 
@@ -97,7 +97,7 @@ async fn latest_changes_are_left_to_the_next_run() {
     bed.superoffice.change_contact_silently(contact);
     bed.pass(119);
     assert_eq!(bed.run().await.missed, 0);
-    bed.pass(1);
+    bed.pass(300);
     assert_eq!(bed.run().await.missed, 1);
 }
 
@@ -129,7 +129,7 @@ async fn disabled_webhook_is_reactivated_and_every_change_recovered() {
             assert_eq!(bed.signals(), expected, "{outage:?} {version:?}");
             assert_eq!(bed.function.events()[5..], resyncs(&expected));
             assert!(!expected.contains(&unchanged));
-            assert_eq!((&bed.lines()[0]["Reactivated"], &bed.lines()[0]["WebhookActive"]), (&json!(1), &json!(1)));
+            assert_eq!((&bed.lines()[0]["Reactivated"], bed.lines()[0].get("WebhooksInactive")), (&json!(1), None));
         }
     }
 }
@@ -160,7 +160,7 @@ async fn webhook_is_not_activated_without_a_successful_test() {
         for report in bed.run_every_five_minutes(3).await {
             assert_eq!((report.reactivated, report.resynced, report.webhook_active), (0, 0, Some(false)));
             assert!(
-                report.notes.iter().any(|note| note.starts_with("SuperOffice's test failed: ")),
+                report.notes.notes.iter().any(|note| note.starts_with("SuperOffice's test failed: ")),
                 "{:?}",
                 report.notes
             );
@@ -169,7 +169,8 @@ async fn webhook_is_not_activated_without_a_successful_test() {
         }
         assert_eq!(bed.state(0), "TooManyErrors");
         assert!(bed.signals().is_empty());
-        assert_eq!((&bed.lines()[0]["WebhookActive"], &bed.lines()[0]["ConsecutiveErrors"]), (&json!(0), &json!(9)));
+        let line = &bed.lines()[0];
+        assert_eq!((&line["WebhooksInactive"], &line["ConsecutiveErrors"]), (&json!(1), &json!(9)));
     }
 }
 
@@ -266,7 +267,8 @@ async fn event_that_arrived_before_the_first_signal_confirms_nothing() {
     let report = bed.run().await;
     assert_eq!((report.missed, report.resynced), (4, 1));
     assert!(
-        report.notes[0].ends_with("was signaled but did not arrive; the remaining contacts are left to the next run"),
+        report.notes.notes[0]
+            .ends_with("was signaled but did not arrive; the remaining contacts are left to the next run"),
         "{:?}",
         report.notes
     );
@@ -294,6 +296,7 @@ async fn contacts_that_no_longer_exist_keep_no_others_waiting() {
 async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
     let bed = TestBed::start().await;
     bed.run().await;
+    bed.pass(300);
     let contacts: Vec<i64> = (0..4).map(|_| bed.superoffice.create_contact()).collect();
     bed.superoffice.idle().await;
     bed.pass(60);
@@ -309,13 +312,11 @@ async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
     let after = |contact: usize| Some(contacts[contact]);
     assert_eq!(progress, [(after(0), 0), (after(1), 1), (after(2), 0), (after(3), 1), (None, 0)]);
     assert_eq!(bed.signals(), [contacts[1], contacts[3]]);
-    // The window is the same for all parts, and ends at the oldest change that was missed.
+    // The window is the same for all parts.
     assert!(reports.iter().all(|report| (report.since, report.until) == (reports[0].since, reports[0].until)));
-    assert_eq!(reports[3].swept_until, reports[0].since);
-    assert_eq!(reports[3].oldest_missed, Some("2026-11-24T09:01:00Z".parse().unwrap()));
-    assert_eq!(reports[4].swept_until, reports[3].oldest_missed);
-    assert_eq!(reports[0].notes, ["time did not suffice for all changes; the next run continues"]);
-    assert_eq!(bed.lines()[1]["sweptAfter"], contacts[0]);
+    assert!(reports[..4].iter().all(|report| report.swept_until == reports[0].since));
+    assert_eq!(reports[4].swept_until, reports[4].until);
+    assert_eq!(reports[0].notes.notes, ["time did not suffice for all changes; the next run continues"]);
     // The next sweep finds that all have arrived.
     let report = bed.run().await;
     assert_eq!((report.missed, report.swept_until), (0, report.until));
@@ -331,10 +332,15 @@ async fn changes_during_a_long_pause_are_found() {
     bed.pass(10 * DAY);
     bed.superoffice.change_contact_silently(contact);
     bed.pass(10 * DAY);
-    let report = bed.run().await;
-    assert_eq!((report.missed, report.resynced), (1, 1));
-    let (since, until) = (report.since.unwrap(), report.until.unwrap());
-    assert_eq!(until.duration_since(since).as_secs(), 14 * DAY);
+    let calls = bed.logs.requests();
+    let reports = [bed.run().await, bed.run_every_five_minutes(1).await.remove(0)];
+    // The first run finds the change in the older window, after the visit. The next run signals the contact.
+    let found: Vec<_> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
+    assert_eq!(found, [(0, 0), (1, 1)]);
+    assert_eq!(reports[0].since.unwrap(), "2026-12-14T07:58:00Z".parse().unwrap());
+    assert_eq!((reports[0].state.missing.len(), &reports[0].state.older), (1, &None));
+    // A call for each hour of 14 days.
+    assert!((14 * 24..14 * 24 + 20).contains(&(bed.logs.requests() - calls)), "{}", bed.logs.requests() - calls);
 }
 
 #[tokio::test]
@@ -387,7 +393,7 @@ async fn failed_signal_does_not_stop_the_others() {
     bed.superoffice.script(&format!("POST Webhook/contact.resync/{}", contacts[0]), [Fault::Status(500)]);
     let reports = bed.run_every_five_minutes(2).await;
     assert_eq!((reports[0].missed, reports[0].resynced), (3, 2));
-    assert!(reports[0].notes[0].starts_with(&format!("contact {}: ", contacts[0])), "{:?}", reports[0].notes);
+    assert!(reports[0].notes.notes[0].starts_with(&format!("contact {}: ", contacts[0])), "{:?}", reports[0].notes);
     assert_eq!((reports[1].missed, reports[1].resynced), (1, 1));
 }
 
@@ -402,7 +408,7 @@ async fn nothing_is_signaled_without_a_subscription() {
     bed.superoffice.change_contact_silently(contact);
     let report = bed.run_every_five_minutes(1).await.remove(0);
     assert_eq!((report.missed, report.resynced), (1, 0));
-    assert_eq!(report.notes, ["the webhook does not subscribe to contact.resync; `register` changes that"]);
+    assert_eq!(report.notes.notes, ["the webhook does not subscribe to contact.resync; `register` changes that"]);
 }
 
 #[tokio::test]
@@ -411,7 +417,7 @@ async fn missing_webhook_is_reported() {
     bed.superoffice.create_contact();
     let report = bed.run_every_five_minutes(1).await.remove(0);
     assert_eq!((report.webhook_active, report.missed, report.resynced, report.error), (Some(false), 1, 0, None));
-    assert_eq!(report.notes[0], "no webhook for contacts posts to WEBHOOK_URL");
+    assert_eq!(report.notes.notes[0], "no webhook for contacts posts to WEBHOOK_URL");
 }
 
 #[tokio::test]
@@ -439,7 +445,7 @@ async fn unknown_state_of_the_tenant_is_an_error_only_if_its_url_is_needed() {
     let report = bed.run().await;
     assert_eq!((report.error, report.webhook_active), (None, Some(true)));
     assert_eq!(
-        report.notes,
+        report.notes.notes,
         ["the tenant's state is unknown: GET api/state: status 404: This call fails in this test"]
     );
 }
@@ -452,7 +458,7 @@ async fn run_does_not_need_the_number_of_errors() {
     bed.superoffice.script("GET Archive/dynamic", [Fault::Status(403)]);
     let report = bed.run().await;
     assert_eq!((report.error, report.consecutive_errors, report.webhook_active), (None, None, Some(true)));
-    assert!(report.notes[0].starts_with("the consecutive errors of webhook "), "{:?}", report.notes);
+    assert!(report.notes.notes[0].starts_with("the consecutive errors of webhook "), "{:?}", report.notes);
 }
 
 #[tokio::test]
@@ -463,7 +469,7 @@ async fn refused_reactivation_is_repeated_by_the_next_run() {
     bed.superoffice.script("PATCH Webhook/", [Fault::Status(400)]);
     let reports = bed.run_every_five_minutes(2).await;
     assert_eq!((reports[0].reactivated, reports[1].reactivated), (0, 1));
-    assert!(reports[0].notes.iter().any(|note| note.contains("was not reactivated: PATCH Webhook/")));
+    assert!(reports[0].notes.notes.iter().any(|note| note.contains("was not reactivated: PATCH Webhook/")));
 }
 
 #[tokio::test]
@@ -481,7 +487,7 @@ async fn reactivation_without_a_response_counts() {
 }
 
 #[tokio::test]
-async fn failed_run_is_not_ok_and_its_window_is_swept_again() {
+async fn window_of_a_failed_visit_is_swept_again() {
     let bed = TestBed::start().await;
     let contact = bed.superoffice.create_contact();
     bed.superoffice.idle().await;
@@ -492,9 +498,10 @@ async fn failed_run_is_not_ok_and_its_window_is_swept_again() {
     for report in bed.run_every_five_minutes(40).await {
         assert!(report.error.unwrap().contains("access denied (403)"));
     }
-    assert_eq!(bed.lines().last().unwrap().get("WatchdogOk"), None);
+    let line = bed.lines().pop().unwrap();
+    assert_eq!((&line["WatchdogOk"], &line["TenantsFailed"], &line["failed"]), (&json!(1), &json!(1), &json!([ONLY])));
     bed.superoffice.allow_everything();
-    bed.run_every_five_minutes(1).await;
+    bed.run_every_five_minutes(2).await;
     assert_eq!(bed.signals(), [contact]);
 }
 
@@ -506,24 +513,89 @@ async fn unreadable_log_is_an_error_and_nothing_is_signaled() {
     bed.run_every_five_minutes(1).await;
     // The watchdog's own log is read first, and then the function's.
     for readable in 0..2 {
+        bed.pass(300);
         bed.logs.fail_after(readable);
-        let report = bed.run().await;
+        let report = bed.run_for(std::time::Duration::from_secs(300)).await;
         let group = ["/aws/lambda/watchdog", "/aws/lambda/webhook"][readable];
         let expected =
             format!("the log group {group} cannot be read: AccessDeniedException: not authorized in this test");
-        assert_eq!(report.error, Some(expected));
+        assert_eq!((report.error.as_ref(), report.tenants), (Some(&expected), u64::try_from(readable).unwrap()));
+        let line = bed.lines().pop().unwrap();
+        assert_eq!((line.get("WatchdogOk"), &line["error"]), (None, &json!(expected)));
         bed.logs.clear_failures();
     }
     assert!(bed.signals().is_empty());
+    assert_eq!(bed.visits().pop().unwrap().error.as_deref(), Some("the function's log was not read"));
 }
 
 #[tokio::test]
-async fn run_ends_at_its_deadline() {
+async fn webhook_is_reactivated_even_if_the_functions_log_cannot_be_read() {
+    let bed = TestBed::start().await;
+    disable(&bed, Outage::Queue).await;
+    bed.function.set_outage(Outage::None);
+    bed.pass(300);
+    // The three periods of the watchdog's own log.
+    bed.logs.fail_after(3);
+    let report = bed.run_for(std::time::Duration::from_secs(300)).await;
+    assert!(report.error.unwrap().starts_with("the log group /aws/lambda/webhook cannot be read"));
+    assert_eq!((report.reactivated, report.resynced, bed.state(0).as_str()), (1, 0, "Active"));
+}
+
+#[tokio::test]
+async fn throttled_calls_are_repeated() {
+    let bed = TestBed::start().await;
+    bed.logs.throttle(3);
+    assert_eq!(bed.run().await.error, None);
+    bed.pass(300);
+    bed.logs.throttle(7);
+    let report = bed.run_for(std::time::Duration::from_secs(300)).await;
+    let expected = "the log group /aws/lambda/watchdog cannot be read: ThrottlingException: Rate exceeded";
+    assert_eq!(report.error.as_deref(), Some(expected));
+}
+
+#[tokio::test]
+async fn visit_ends_at_the_deadline_and_the_run_is_ok() {
     let bed = TestBed::start().await;
     bed.superoffice.script("GET Webhook", [Fault::Slow(std::time::Duration::from_secs(60))]);
     let report = bed.run_for(std::time::Duration::from_millis(300)).await;
-    assert_eq!(report.error.as_deref(), Some("the run was not completed in time"));
-    assert_eq!(bed.lines().pop().unwrap()["error"], "the run was not completed in time");
+    assert_eq!((report.error, report.tenants, report.tenants_failed), (None, 1, 1));
+    let visit = bed.visits().pop().unwrap();
+    assert_eq!(visit.error.as_deref(), Some("the visit was not completed in time"));
+}
+
+#[tokio::test]
+async fn tenant_is_due_five_minutes_after_its_last_completed_visit() {
+    let bed = TestBed::start().await;
+    bed.run().await;
+    bed.pass(269);
+    let report = bed.run_for(std::time::Duration::from_secs(300)).await;
+    assert_eq!((report.tenants, report.error), (0, None));
+    let line = bed.lines().pop().unwrap();
+    assert_eq!((&line["WatchdogOk"], line.get("Tenants")), (&json!(1), None));
+    // A schedule is not exact to the second.
+    bed.pass(1);
+    bed.run().await;
+    bed.superoffice.forbid("Webhook");
+    bed.pass(300);
+    assert!(bed.run().await.error.is_some());
+    // A visit in vain is repeated by the next run.
+    bed.superoffice.allow_everything();
+    assert_eq!(bed.run().await.error, None);
+}
+
+#[tokio::test]
+async fn known_missing_contacts_do_not_make_the_windows_longer() {
+    let bed = TestBed::start_with(&[]).await;
+    let contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.run_every_five_minutes(1).await;
+    bed.superoffice.change_contact_silently(contact);
+    let changed = bed.clock.now();
+    for report in bed.run_every_five_minutes(60).await.split_off(1) {
+        assert_eq!((report.missed, report.swept_until), (1, Some(changed)));
+        assert_eq!(report.until.unwrap().duration_since(report.since.unwrap()).as_secs(), 3600);
+        assert_eq!(report.state.older, None);
+    }
 }
 
 #[tokio::test]
@@ -545,7 +617,7 @@ async fn other_webhooks_are_never_modified() {
 #[tokio::test]
 async fn debug_output_hides_the_credentials() {
     let debug = TestBed::start().await.debug();
-    assert!(debug.starts_with("Watchdog { client: Client { connection: ") && !debug.contains(TOKEN), "{debug}");
+    assert!(debug.starts_with("Watchdog { tenants: TenantSource(") && !debug.contains(TOKEN), "{debug}");
 }
 
 #[tokio::test]

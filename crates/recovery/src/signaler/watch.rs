@@ -1,7 +1,6 @@
 //! The new lines of a log that is read again and again.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,9 +27,7 @@ impl Watch {
     pub(super) async fn look(&mut self, log: &DeliveryLog, mut found: impl FnMut(&Delivery)) -> Result<(), LogError> {
         let read = &mut self.read;
         log.deliveries(self.from, |filed, line, delivery| {
-            let mut hasher = DefaultHasher::new();
-            line.hash(&mut hasher);
-            if read.insert((filed, hasher.finish())) {
+            if read.insert((filed, line)) {
                 found(delivery);
             }
         })

@@ -4,5 +4,6 @@
 
 mod comparison;
 mod delivery_log;
+mod shared_log;
 mod signaler;
 mod support;
