@@ -88,7 +88,9 @@ def test_alarms_notify_both_kinds_of_recipients(template):
         ], alarm
 
 
-@pytest.mark.parametrize("template", [TEMPLATE_YAML, FALLBACK_YAML], ids=["function", "fallback"])
+@pytest.mark.parametrize(
+    "template", [TEMPLATE_YAML, WATCHDOG_YAML, FALLBACK_YAML], ids=["function", "watchdog", "fallback"]
+)
 def test_every_alarm_that_notifies_names_a_runbook_that_names_the_alarm(template):
     for resource in template["Resources"].values():
         alarm = resource.get("Properties", {})
