@@ -94,8 +94,12 @@ impl Endpoint {
             self.label.message(format_args!("the errors of webhook {} are unknown: {error}", webhook.id()));
             Usage::default()
         });
-        let Usage { consecutive_errors, last_error, last_event, .. } = usage;
+        let Usage { consecutive_errors, last_error, last_event, lacks_offset, .. } = usage;
         let (id, name, state) = (webhook.id(), webhook.name(), webhook.state().as_str());
+        if lacks_offset {
+            let text = "the time of the last event had no offset from UTC and was read as UTC";
+            self.label.message(format_args!("webhook {id}: {text}"));
+        }
         if format.json {
             let mut object = json!({
                 "webhookId": id,

@@ -48,7 +48,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Parts of the error codes that AWS documents as passing, for SQS, for KMS, and for all services.
-const PASSING_CODES: [&str; 9] = [
+///
+/// SQS documents `KmsDisabled` as throttling. A key's state can pass, too: `Unavailable` and `Creating`, for example.
+const PASSING_CODES: [&str; 12] = [
     "Throttl",
     "TooManyRequests",
     "SlowDown",
@@ -58,6 +60,9 @@ const PASSING_CODES: [&str; 9] = [
     "Unavailable",
     "Internal",
     "RequestAborted",
+    "KmsDisabled",
+    "KMS.Disabled",
+    "InvalidState",
 ];
 
 /// Returns `true` if a later attempt can succeed: after throttling, by SQS, KMS or a proxy, or after a server error.
@@ -398,6 +403,15 @@ mod tests {
             (400, "RequestLimitExceeded;Sender", "{}", "RequestLimitExceeded"),
             (408, "RequestTimeoutException;Sender", "{}", "RequestTimeoutException"),
             (400, "RequestAbortedException;Sender", "{}", "RequestAbortedException"),
+            (
+                400,
+                "KMS.DisabledException;Sender",
+                r#"{"__type":"com.amazonaws.sqs#KmsDisabled"}"#,
+                "KMS.DisabledException",
+            ),
+            (400, "", r#"{"__type":"com.amazonaws.sqs#KmsDisabled"}"#, "KmsDisabled"),
+            (400, "KMS.InvalidStateException;Sender", "{}", "KMS.InvalidStateException"),
+            (400, "", r#"{"__type":"com.amazonaws.sqs#KmsInvalidState"}"#, "KmsInvalidState"),
             (400, "KMS.KMSInternalException;Receiver", "{}", "KMS.KMSInternalException"),
             (400, "KMS.DependencyTimeoutException;Receiver", "{}", "KMS.DependencyTimeoutException"),
             (400, "KMS.KeyUnavailableException;Receiver", "{}", "KMS.KeyUnavailableException"),
@@ -426,9 +440,7 @@ mod tests {
             (403, "InvalidClientTokenId;Sender", "{}", "InvalidClientTokenId"),
             (403, "OverLimit;Sender", "{}", "OverLimit"),
             (400, "KMS.AccessDeniedException;Sender", "{}", "KMS.AccessDeniedException"),
-            (400, "KMS.DisabledException;Sender", "{}", "KMS.DisabledException"),
             (400, "KMS.InvalidKeyUsageException;Sender", "{}", "KMS.InvalidKeyUsageException"),
-            (400, "KMS.InvalidStateException;Sender", "{}", "KMS.InvalidStateException"),
             (400, "KMS.NotFoundException;Sender", "{}", "KMS.NotFoundException"),
             (400, "KMS.OptInRequired;Sender", "{}", "KMS.OptInRequired"),
         ] {

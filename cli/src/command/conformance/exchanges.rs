@@ -33,6 +33,7 @@ impl Recorded {
     }
 
     fn new(exchange: &Exchange<'_>) -> Self {
+        let without_mark = exchange.response.strip_prefix(b"\xef\xbb\xbf").unwrap_or(exchange.response);
         Self {
             method: exchange.method.to_owned(),
             path: exchange.path.to_owned(),
@@ -40,7 +41,7 @@ impl Recorded {
             request: exchange.request.cloned(),
             status: exchange.status,
             date: exchange.date,
-            response: serde_json::from_slice(exchange.response).unwrap_or_default(),
+            response: serde_json::from_slice(without_mark).unwrap_or_default(),
             bytes: exchange.response.len(),
         }
     }

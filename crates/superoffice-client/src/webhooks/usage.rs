@@ -21,6 +21,8 @@ pub struct Usage {
     pub last_error: Option<String>,
     /// The time of the last event. Only servers since 11.13 report it.
     pub last_event: Option<Timestamp>,
+    /// SuperOffice sent the time of the last event without an offset, and it was read as UTC.
+    pub lacks_offset: bool,
 }
 
 impl Client {
@@ -73,6 +75,7 @@ impl Client {
             consecutive_errors: row.integer(consecutive),
             last_error: row.text(last_error).map(str::to_owned),
             last_event: time.map(|time| time.at),
+            lacks_offset: time.is_some_and(|time| !time.has_offset),
         })
     }
 

@@ -96,25 +96,44 @@ async fn activation_is_refused_if_the_state_or_the_url_has_changed() {
     }
 }
 
+/// The state, the counters and the last event, as `status` shows them.
 #[tokio::test]
-async fn usage_is_read_on_every_version() {
-    for version in VERSIONS {
+async fn disabled_webhook_is_shown_in_every_mode() {
+    for (name, mode) in Mode::ALL {
         let bed = TestBed::start().await;
-        bed.superoffice.set_version(version);
-        let webhook = bed.register().await.contacts[0].clone();
-        let usage = bed.client().usage(&webhook).await.unwrap();
-        assert_eq!((usage.consecutive_errors, usage.last_error, usage.last_event), (Some(0), None, None));
+        bed.superoffice.set_mode(mode);
+        bed.register().await;
+        let webhooks = async || bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+        let usage = async || bed.client().usage(&webhooks().await.contacts[0]).await.unwrap();
+        assert!(webhooks().await.is_active(), "{name}");
+        let unused = usage().await;
+        assert_eq!((unused.consecutive_errors, unused.last_error, unused.last_event), (Some(0), None, None), "{name}");
         bed.function.set_outage(Outage::Queue);
-        bed.superoffice.create_contact();
+        for _ in 0..3 {
+            bed.superoffice.create_contact();
+        }
         bed.superoffice.idle().await;
-        let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
-        let usage = bed.client().usage(&managed.contacts[0]).await.unwrap();
-        assert_eq!(usage.consecutive_errors, Some(3));
+        let states: Vec<State> = webhooks().await.all().map(|webhook| webhook.state()).collect();
+        assert_eq!(states, [State::TooManyErrors, State::Active], "{name}");
+        let usage = usage().await;
         let last = usage.last_error.unwrap();
         assert!(last.starts_with("HTTP 503") && last.contains("The event could not be queued."), "{last}");
         // Only the current version has the archive of webhooks.
-        let is_current = version == Version::Current;
-        assert_eq!(usage.total_errors.is_some(), is_current);
-        assert_eq!(usage.last_event, if is_current { Some(bed.now()) } else { None });
+        let is_current = mode.version == Version::Current;
+        let total = if is_current { Some(9) } else { None };
+        assert_eq!(
+            (usage.consecutive_errors, usage.total_errors, usage.total_calls),
+            (Some(9), total, total),
+            "{name}"
+        );
+        let (last_event, lacks_offset) = match name {
+            _ if !is_current => (None, false),
+            // The server's zone is unknown.
+            "zone ignored, east of UTC" => (Some("2026-11-24T11:00:00Z".parse().unwrap()), true),
+            "zone ignored, west of UTC" => (Some("2026-11-24T04:00:00Z".parse().unwrap()), true),
+            "offsets refused" => (Some(bed.now()), true),
+            _ => (Some(bed.now()), false),
+        };
+        assert_eq!((usage.last_event, usage.lacks_offset), (last_event, lacks_offset), "{name}");
     }
 }
