@@ -69,12 +69,12 @@ impl WebhookEvent {
         &self.fields
     }
 
-    /// Returns a column's value from `FieldValues`, otherwise from `Values`. `null` is treated as absent. Letter case
-    /// is ignored, because SuperOffice writes column names inconsistently.
+    /// Returns a column's value from `FieldValues`, otherwise from `Values`. `null` is treated as absent. The name may
+    /// differ as in [`Fields::column`].
     pub fn column(&self, name: &str) -> Option<&FieldValue> {
         [&self.field_values, &self.values]
             .into_iter()
-            .find_map(|fields| fields.get_ignore_case(name).filter(|value| !value.is_null()))
+            .find_map(|fields| fields.column(name).filter(|value| !value.is_null()))
     }
 
     /// When the event occurred. `None` if `Timestamp` is absent or has no offset.
@@ -120,6 +120,29 @@ mod tests {
         assert_eq!(event.occurred_at(), None);
         assert_eq!(event.fields().get("FieldValues").unwrap().json(), "[1]");
         assert_eq!(parse(r#"{"EventId":"1","Event":"e","Changes":["a",1,null,"b"]}"#).changes(), ["a", "b"]);
+    }
+
+    #[test]
+    fn column_of_another_spelling_is_found_unless_several_match() {
+        let event = parse(
+            r#"{"EventId":"1","Event":"e","FieldValues":{"associateId":1,"AlertLevel":2,"a_b":3,"AB":4,"x_y":5,"xY":6,
+            "Z":7,"z":8}}"#,
+        );
+        for (name, value) in [
+            ("associate_id", Some("1")),
+            ("associateId", Some("1")),
+            ("alert_level", Some("2")),
+            ("alertLevel", Some("2")),
+            ("ab", Some("4")),
+            ("A_B", Some("3")),
+            ("xy", Some("6")),
+            ("_xy", None),
+            ("Z", Some("7")),
+            ("_z", None),
+            ("y", None),
+        ] {
+            assert_eq!(event.column(name).map(FieldValue::json), value, "{name}");
+        }
     }
 
     #[test]

@@ -39,6 +39,23 @@ impl Fields {
         get_ignore_case(self.iter(), name)
     }
 
+    /// Returns the value of a column. SuperOffice writes the names of columns inconsistently, so the name may differ in
+    /// letter case and underscores: `associateId` is found as `associate_id`. The exact name precedes another letter
+    /// case, which precedes other underscores. `None` if several columns match in the same way.
+    pub fn column(&self, name: &str) -> Option<&FieldValue> {
+        let simple = |name: &str| name.to_ascii_lowercase().replace('_', "");
+        let same_simple = |field: &str| simple(field) == simple(name);
+        self.get(name)
+            .or_else(|| self.only(|field| field.eq_ignore_ascii_case(name)))
+            .or_else(|| self.only(same_simple))
+    }
+
+    /// Returns the value of the only name that matches.
+    fn only(&self, matches: impl Fn(&str) -> bool) -> Option<&FieldValue> {
+        let (name, value) = self.iter().rev().find(|(field, _)| matches(field))?;
+        self.iter().all(|(field, _)| field == name || !matches(field)).then_some(value)
+    }
+
     /// Iterates over all fields, including repeated ones.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &FieldValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
@@ -79,6 +96,14 @@ impl FieldValue {
     /// Returns `true` if the value is `null`.
     pub fn is_null(&self) -> bool {
         self.json() == "null"
+    }
+
+    /// Returns `true` if the value is one of those that SuperOffice writes for no row and no date: `null`, an empty text,
+    /// 0, -1 and `0001-01-01T00:00:00`. In a column that is neither an id nor a date, 0 and -1 are values.
+    pub fn is_none(&self) -> bool {
+        self.is_null()
+            || matches!(self.integer(), Some(0 | -1))
+            || self.text().is_some_and(|text| text.is_empty() || matches!(DateTime::parse(&text), Ok(None)))
     }
 
     /// The text of a string.
@@ -252,6 +277,17 @@ mod tests {
             ["null", "true", "2.5", "[21]", r#""""#, r#""x""#, r#""[F:21]""#, r#""[I:21""#, "9223372036854775808"]
         {
             assert_eq!(value(json).integer(), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn several_forms_mean_no_value() {
+        let none = ["null", r#""""#, "0", "-1", r#""0""#, r#""[I:0]""#, r#""0001-01-01T00:00:00""#];
+        for json in none {
+            assert!(value(json).is_none(), "{json}");
+        }
+        for json in ["1", "-2", "false", r#""x""#, "{}", "[]", r#""2025-01-01T00:00:00""#] {
+            assert!(!value(json).is_none(), "{json}");
         }
     }
 

@@ -2,10 +2,11 @@
 //!
 //! [`verifier`] authenticates a body: [`signature`] is the MAC, [`tenant`] has the secrets of each tenant, and
 //! [`authorization`] decides whether a secret may sign for the tenant in the body. Then [`metadata`] identifies the
-//! event. Consumers read [`event`], [`contact`] and [`field`].
+//! event. Consumers read [`event`], [`contact`], [`entity`] and [`field`].
 
 pub mod authorization;
 pub mod contact;
+pub mod entity;
 pub mod event;
 pub mod field;
 pub mod json;
