@@ -21,6 +21,7 @@ pub(crate) mod price {
     pub(crate) const XRAY_TRACES: f64 = 5.00;
     pub(crate) const METRIC: f64 = 0.30;
     pub(crate) const ALARM: f64 = 0.10;
+    pub(crate) const COMPOSITE_ALARM: f64 = 0.50;
     pub(crate) const DASHBOARD: f64 = 3.00;
     pub(crate) const KMS_10_000: f64 = 0.03;
 }

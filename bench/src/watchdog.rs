@@ -82,13 +82,14 @@ impl Scale {
         let invocation = price::LAMBDA_REQUESTS / 1e6 + memory * self.seconds() * price::LAMBDA_GB_SECOND_X86;
         let lines = (self.tenants + 1.0) * Self::runs();
         let decryptions = if self.has_list() { self.tenants * MONTH_SECONDS / LIST_LIFETIME } else { 0.0 };
-        let alarms = TEMPLATE.matches("Type: AWS::CloudWatch::Alarm").count() as f64;
+        let count = |kind: &str| TEMPLATE.matches(&format!("Type: AWS::CloudWatch::{kind}\n")).count() as f64;
+        let alarms = count("Alarm") * price::ALARM + count("CompositeAlarm") * price::COMPOSITE_ALARM;
         [
             Self::runs() * invocation,
             lines * (assumed::OWN_LINE + crate::cost::LINE_OVERHEAD) / 1e9 * price::LOGS_GB,
             decryptions / 1e4 * price::KMS_10_000,
             METRICS * price::METRIC,
-            alarms * price::ALARM,
+            alarms,
         ]
     }
 }

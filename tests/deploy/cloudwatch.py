@@ -64,6 +64,12 @@ def composite_state(rule: str, states: dict[str, str]) -> str:
     return "ALARM" if all(states[part[1]] == "ALARM" for part in parts) else "OK"
 
 
+def fill(periods: list[float | None], value: float) -> list[float | None]:
+    """The function FILL of metric math: without any data, there is nothing to fill."""
+    has_data = any(period is not None for period in periods)
+    return [value if period is None and has_data else period for period in periods]
+
+
 def state_of(alarm: dict, periods: list[float | None]) -> str:
     """Returns the alarm's state for the statistics of its evaluation range."""
     compare = COMPARISONS[alarm["ComparisonOperator"]]

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from cloudwatch import fill, state_of
 from processes import ROOT
 from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
@@ -99,6 +100,29 @@ def test_every_alarm_that_notifies_names_a_runbook_that_names_the_alarm(template
             document = re.fullmatch(r".* See (docs/runbooks/\S+\.md)\.", alarm["AlarmDescription"])
             assert document, name
             assert f"`{name}`" in (ROOT / document[1]).read_text(), name
+
+
+@pytest.mark.parametrize("extra_periods", [0, 2])
+def test_watchdog_that_stops_is_noticed_and_a_new_stack_raises_no_alarm(extra_periods):
+    resources = {name: item.get("Properties") for name, item in WATCHDOG_YAML["Resources"].items()}
+    rule = resources["NotRunningAlarm"]["AlarmRule"]["Fn::Sub"]
+    assert rule == 'ALARM("${NothingCompletedAlarm}") AND ALARM("${HasCompletedAlarm}")'
+    nothing, has = resources["NothingCompletedAlarm"], resources["HasCompletedAlarm"]
+    assert nothing["Metrics"][0]["Expression"] == "FILL(ok, 0)"
+    length = nothing["EvaluationPeriods"] + extra_periods
+    # Nothing at first, then four hours of runs, one lost run, runs, a standstill of two hours, and runs.
+    runs = 48 + 1 + 6
+    history = [1] * 48 + [None] + [1] * 6 + [None] * 24 + [1] * 6
+    raised = []
+    for end in range(len(history) + 1):
+        periods = [None] * (has["EvaluationPeriods"] * 12) + history[:end]
+        hours = [periods[start : start + 12] for start in range(end % 12, len(periods), 12)]
+        sums = [sum(filter(None, hour)) or None for hour in hours]
+        parts = [state_of(nothing, fill(periods[-length:], 0)), state_of(has, sums)]
+        raised.append(parts == ["ALARM", "ALARM"])
+    # Three periods after the last run, for as long as the standstill lasts, and for a period after it.
+    expected = range(runs + 3, runs + 24 + 2)
+    assert [end for end, is_raised in enumerate(raised) if is_raised] == list(expected)
 
 
 def test_every_log_group_expires_and_every_queue_and_log_remains():

@@ -134,7 +134,8 @@ def test_alarms_count_late_data_and_are_not_raised_by_a_new_stack(aws, watchdog)
         for alarm in alarms
     }
     assert conditions == {
-        "not-running": ("WatchdogOk", "LessThanThreshold", 1.0, 3, 4, "ignore"),
+        "nothing-completed": ("WatchdogOk", "LessThanThreshold", 1.0, 3, 4, "breaching"),
+        "has-completed": ("WatchdogOk", "GreaterThanOrEqualToThreshold", 1.0, 3, 168, "notBreaching"),
         "runs-fail": ("Errors", "GreaterThanOrEqualToThreshold", 1.0, 3, 4, "notBreaching"),
         "tenants-failed": ("TenantsFailed", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
         "webhooks-inactive": ("WebhooksInactive", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
@@ -142,7 +143,7 @@ def test_alarms_count_late_data_and_are_not_raised_by_a_new_stack(aws, watchdog)
         "reactivated": ("Reactivated", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
         "missed": ("Missed", "GreaterThanOrEqualToThreshold", 1.0, 1, 6, "notBreaching"),
     }
-    assert all(alarm["Period"] == 300 for alarm in alarms)
+    assert {alarm["Period"] for alarm in alarms} == {300, 3600}
     dimensions = {"Name": "FunctionName", "Value": watchdog.outputs["FunctionName"]}
     assert all(alarm["Dimensions"] == [dimensions] for alarm in alarms)
 
