@@ -1,7 +1,8 @@
-//! The sample events in `events/`: API Gateway events, generated from the payloads in `events/payloads/`.
+//! The sample events in `events/`: API Gateway events, generated from the payloads in `events/payloads/`. Those of other
+//! entities than contacts are in `events/entities/`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde_json::Value;
@@ -59,24 +60,42 @@ const SAMPLES: &[Sample] = &[
     sample("not-json", "not-json.txt"),
 ];
 
-/// Returns the path and the content of every file in `events/`.
+/// Returns the path and the content of every file in `events/` and in `events/entities/`.
 ///
 /// # Errors
 ///
 /// The error of a payload that cannot be read.
 pub fn sample_events() -> io::Result<BTreeMap<PathBuf, String>> {
     let folder = project_root().join("events");
-    SAMPLES
+    let mut events = entity_events(&folder.join("entities"))?;
+    let contacts: io::Result<Vec<_>> = SAMPLES
         .iter()
         .map(|sample| {
             let body = fs::read(folder.join("payloads").join(sample.payload))?;
             let path = folder.join(sample.name).with_extension("json");
-            let mut event = event(sample, body);
-            // The order must not depend on serde_json's feature preserve_order, which other crates enable.
-            event.sort_all_objects();
-            Ok((path, format!("{event:#}\n")))
+            Ok((path, content(sample, body)))
+        })
+        .collect();
+    events.extend(contacts?);
+    Ok(events)
+}
+
+/// Returns a signed event for each payload of another entity.
+fn entity_events(folder: &Path) -> io::Result<BTreeMap<PathBuf, String>> {
+    fs::read_dir(folder.join("payloads"))?
+        .map(|entry| {
+            let entry = entry?;
+            let body = fs::read(entry.path())?;
+            Ok((folder.join(entry.file_name()), content(&sample("", ""), body)))
         })
         .collect()
+}
+
+fn content(sample: &Sample, body: Vec<u8>) -> String {
+    let mut event = event(sample, body);
+    // The order must not depend on serde_json's feature preserve_order, which other crates enable.
+    event.sort_all_objects();
+    format!("{event:#}\n")
 }
 
 fn event(sample: &Sample, body: Vec<u8>) -> Value {
