@@ -145,12 +145,14 @@ $(RELEASE_TOOLS): requirements-release.txt
 	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
-$(NODE_TOOLS): tests/e2e/package.json tests/e2e/package-lock.json
+$(NODE_TOOLS): $(addprefix tests/e2e/,package.json package-lock.json) $(addprefix examples/node/,package.json package-lock.json)
 	@mkdir -p $(@D)
-	@cp $^ $(@D)
+	@cp tests/e2e/package.json tests/e2e/package-lock.json $(@D)
 	@if command -v npm >/dev/null; then \
-		echo "Installing the npm packages of the tests into $(@D) (once)" && \
-		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && \
+		echo "Installing the npm packages of the tests and of the example into $(@D) and examples/node (once)" && \
+		for folder in $(@D) examples/node; do \
+			npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund --loglevel=error || exit 1; \
+		done && \
 		touch $@; \
 	else \
 		echo "npm is not installed: the tests that need it are skipped"; \

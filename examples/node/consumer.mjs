@@ -1,55 +1,53 @@
 // A consumer of the events queue: an AWS Lambda function for an SQS event source mapping.
 //
-// The mapping needs ReportBatchItemFailures. Both kinds of queue and both message formats work. docs/consumers.md
-// explains the rules that this file follows.
+// It follows the rules of docs/consumers.md with AWS Lambda Powertools. Both kinds of queue and both message formats work.
 
-// The events that this process has handled. A table with a conditional write replaces it in production: another process,
-// and this one after a restart, do not see the set.
-const handled = new Set();
+import { BatchProcessor, EventType, SqsFifoPartialProcessorAsync, processPartialResponse } from "@aws-lambda-powertools/batch";
+import { IdempotencyConfig, makeIdempotent } from "@aws-lambda-powertools/idempotency";
+import { DynamoDBPersistenceLayer } from "@aws-lambda-powertools/idempotency/dynamodb";
+import { Logger } from "@aws-lambda-powertools/logger";
 
-// Handles a batch and returns the messages that failed.
-export async function handler(event) {
-  const failures = [];
-  const blockedGroups = new Set();
-  for (const record of event.Records) {
-    const group = messageGroup(record);
-    if (blockedGroups.has(group)) {
-      failures.push({ itemIdentifier: record.messageId });
-      continue;
-    }
-    try {
-      await handleOnce(superofficeEvent(record));
-    } catch (error) {
-      console.log(JSON.stringify({ messageId: record.messageId, error: error.name }));
-      blockedGroups.add(group);
-      failures.push({ itemIdentifier: record.messageId });
-    }
-  }
-  return { batchItemFailures: failures };
-}
-
-// Returns the message group. In a standard queue, each message is its own group.
-function messageGroup(record) {
-  return record.eventSourceARN.endsWith(".fifo") ? record.attributes.MessageGroupId : record.messageId;
-}
-
-// Returns the event that SuperOffice sent, from either message format.
-function superofficeEvent(record) {
-  // A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
-  const body = JSON.parse(record.body.replace(/^\uFEFF/, ""));
-  return "specversion" in body && !("Event" in body) ? body.data : body;
-}
-
-// Handles an event unless it has been handled before.
-async function handleOnce(event) {
-  const key = JSON.stringify([event.Event, event.EventId]);
-  if (!handled.has(key)) {
-    await handle(event);
-    handled.add(key);
-  }
-}
+const logger = new Logger({ serviceName: "consumer" });
+const fifo = new SqsFifoPartialProcessorAsync();
+const standard = new BatchProcessor(EventType.SQS);
+const persistenceStore = new DynamoDBPersistenceLayer({ tableName: process.env.IDEMPOTENCY_TABLE });
+const config = new IdempotencyConfig({
+  eventKeyJmesPath: "[ContextIdentifier, Event, EventId]",
+  expiresAfterSeconds: 30 * 24 * 60 * 60, // more than the retention of the queue and its dead-letter queue
+  hashFunction: "sha256",
+  throwOnNoIdempotencyKey: true,
+});
 
 // Your code goes here.
 async function handle(event) {
-  console.log(JSON.stringify({ event: event.Event, eventId: event.EventId, primaryKey: event.PrimaryKey }));
+  logger.info("handled", { eventId: event.EventId, event: event.Event, primaryKey: event.PrimaryKey });
+}
+
+const handleOnce = makeIdempotent(handle, { persistenceStore, config });
+
+// Returns the event that SuperOffice sent, from either message format.
+function superofficeEvent(text) {
+  // A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
+  const body = JSON.parse(text.replace(/^\uFEFF/, ""));
+  return "specversion" in body && !("Event" in body) ? body.data : body;
+}
+
+async function handleRecord(record, context) {
+  try {
+    // Without any time left, the claim to the event would have no end if the function is stopped.
+    if (context.getRemainingTimeInMillis() < 1000) throw new Error("no time is left");
+    await handleOnce(superofficeEvent(record.body));
+  } catch (error) {
+    logger.error("failed", { messageId: record.messageId, error });
+    throw error;
+  }
+}
+
+// Handles a batch and returns the messages that failed.
+export async function handler(event, context) {
+  config.registerLambdaContext(context);
+  const processor = event.Records[0].eventSourceARN.endsWith(".fifo") ? fifo : standard;
+  // After a failure on a FIFO queue, the later messages of the same group are returned, and those of no other group.
+  const options = { context, skipGroupOnError: true, throwOnFullBatchFailure: false, processInParallel: false };
+  return processPartialResponse(event, handleRecord, processor, options);
 }

@@ -1,56 +1,49 @@
 """A consumer of the events queue: an AWS Lambda function for an SQS event source mapping.
 
-The mapping needs ReportBatchItemFailures. Both kinds of queue and both message formats work. docs/consumers.md explains
-the rules that this file follows.
+It follows the rules of docs/consumers.md with AWS Lambda Powertools. Both kinds of queue and both message formats work.
 """
 
 import json
+import os
 
-# The events that this process has handled. A table with a conditional write replaces it in production: another process,
-# and this one after a restart, do not see the set.
-handled = set()
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, SqsFifoPartialProcessor
+from aws_lambda_powertools.utilities.batch import process_partial_response as process
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+
+logger = Logger(service="consumer")
+# After a failure on a FIFO queue, the later messages of the same group are returned, and those of no other group.
+fifo = SqsFifoPartialProcessor(skip_group_on_error=True, logger=logger)
+standard = BatchProcessor(EventType.SQS, logger=logger)
+fifo.raise_on_entire_batch_failure = standard.raise_on_entire_batch_failure = False
+store = DynamoDBPersistenceLayer(table_name=os.environ["IDEMPOTENCY_TABLE"])
+once = IdempotencyConfig(
+    event_key_jmespath="[ContextIdentifier, Event, EventId]",
+    expires_after_seconds=30 * 24 * 60 * 60,  # more than the retention of the queue and its dead-letter queue
+    hash_function="sha256",
+    raise_on_no_idempotency_key=True,
+)
+
+
+@idempotent_function(data_keyword_argument="event", persistence_store=store, config=once)
+def handle(*, event):
+    """Your code goes here."""
+    logger.info("handled", eventId=event["EventId"], event=event["Event"], primaryKey=event["PrimaryKey"])
+
+
+def superoffice_event(body):
+    """Returns the event that SuperOffice sent, from either message format."""
+    # A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
+    body = json.loads(body.removeprefix("\ufeff"))
+    return body["data"] if "specversion" in body and "Event" not in body else body
 
 
 def lambda_handler(event, context):
     """Handles a batch and returns the messages that failed."""
-    failures = []
-    blocked_groups = set()
-    for record in event["Records"]:
-        group = message_group(record)
-        if group in blocked_groups:
-            failures.append({"itemIdentifier": record["messageId"]})
-            continue
-        try:
-            handle_once(superoffice_event(record))
-        except Exception as error:
-            print(json.dumps({"messageId": record["messageId"], "error": type(error).__name__}))
-            blocked_groups.add(group)
-            failures.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failures}
-
-
-def message_group(record):
-    """Returns the message group. In a standard queue, each message is its own group."""
-    if record["eventSourceARN"].endswith(".fifo"):
-        return record["attributes"]["MessageGroupId"]
-    return record["messageId"]
-
-
-def superoffice_event(record):
-    """Returns the event that SuperOffice sent, from either message format."""
-    # A byte order mark may precede the JSON. The format follows from the body: a message can lack its attributes.
-    body = json.loads(record["body"].removeprefix("\ufeff"))
-    return body["data"] if "specversion" in body and "Event" not in body else body
-
-
-def handle_once(event):
-    """Handles an event unless it has been handled before."""
-    key = (event["Event"], event["EventId"])
-    if key not in handled:
-        handle(event)
-        handled.add(key)
-
-
-def handle(event):
-    """Your code goes here."""
-    print(json.dumps({"event": event["Event"], "eventId": event["EventId"], "primaryKey": event["PrimaryKey"]}))
+    once.register_lambda_context(context)  # the end of the claim to an event, if the function is stopped
+    processor = fifo if event["Records"][0]["eventSourceARN"].endswith(".fifo") else standard
+    return process(event, lambda record: handle(event=superoffice_event(record.body)), processor, context)

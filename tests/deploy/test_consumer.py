@@ -63,7 +63,9 @@ def test_role_allows_exactly_the_calls_of_an_event_source_mapping(source, consum
     role = consumer.resources["ConsumerFunctionRole"]
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    receive, logs = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
+    receive, table, logs = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
     assert set(receive["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
     assert receive["Resource"] == source.outputs["QueueArn"]
+    assert set(table["Action"]) == {"dynamodb:PutItem", "dynamodb:DeleteItem"}
+    assert table["Resource"].endswith(f":table/{consumer.resources['HandledEvents']}")
     assert set(logs["Action"]) == {"logs:CreateLogStream", "logs:PutLogEvents"}

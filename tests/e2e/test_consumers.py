@@ -18,7 +18,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from deliveries import encode, event
 from local_aws import ACCOUNT, REGION, attributes_of, sqs_event
-from processes import ROOT
+from processes import ROOT, base_environment
 from signing import SAMPLE_SECRET, sign
 
 DOCUMENT = (ROOT / "docs" / "consumers.md").read_text(encoding="utf-8")
@@ -39,11 +39,25 @@ def function(start, message_format, request):
 
 
 @pytest.fixture(scope="module")
-def start_consumer(aws, programs):
+def table(aws):
+    """A table for handled events."""
+    name = f"handled-events-{uuid.uuid4()}"
+    aws.client("dynamodb").create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    return name
+
+
+@pytest.fixture(scope="module")
+def start_consumer(aws, programs, table):
     """Creates the example in Rust. The returned function passes a batch, and returns response and new log lines."""
     numbers = itertools.count(1)
 
     def start(**variables):
+        variables = {"IDEMPOTENCY_TABLE": table, **variables}
         consumer = aws.create_function(f"consumer-{next(numbers)}", programs["consumer"], variables)
 
         def run(batch):
@@ -58,19 +72,24 @@ def start_consumer(aws, programs):
 
 PYTHON_MAIN = """
 import json, sys
+from types import SimpleNamespace
 from consumer import lambda_handler
-print(json.dumps(lambda_handler(json.load(sys.stdin), None)))
+context = SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
+print(json.dumps(lambda_handler(json.load(sys.stdin), context)))
 """
 NODE_MAIN = """
 import { readFileSync } from "node:fs";
 import { handler } from "./examples/node/consumer.mjs";
-console.log(JSON.stringify(await handler(JSON.parse(readFileSync(0, "utf8")))));
+const context = { getRemainingTimeInMillis: () => 30_000 };
+console.log(JSON.stringify(await handler(JSON.parse(readFileSync(0, "utf8")), context)));
 """
 
 
 @pytest.fixture(scope="module", params=["Rust", "Python", "Node"])
-def consume(request, start_consumer):
-    """An example consumer: processes a batch, and returns its response and the ids of the handled events."""
+def consume(request, aws, table, start_consumer):
+    """An example consumer: processes a batch, and returns its response and the ids of the handled events.
+
+    Each script is a process of its own, so only the table remembers handled events."""
     if request.param == "Rust":
         run = start_consumer(SUPEROFFICE_WEBHOOK_SECRET=SAMPLE_SECRET)
 
@@ -83,12 +102,16 @@ def consume(request, start_consumer):
         command, folder = [sys.executable, "-c", PYTHON_MAIN], ROOT / "examples" / "python"
     else:
         node = shutil.which("node")
-        if node is None:
-            pytest.skip("Node is not installed")
+        if node is None or not (ROOT / "examples" / "node" / "node_modules").is_dir():
+            pytest.skip("Node and npm are not installed: see `make test`")
         command, folder = [node, "--input-type=module", "--eval", NODE_MAIN], ROOT
+    variables = {"IDEMPOTENCY_TABLE": table, "NODE_EXTRA_CA_CERTS": str(aws.ca_file)}
+    environment = {**base_environment(), **aws.client_environment, **variables}
 
     def run_script(batch):
-        ran = subprocess.run(command, cwd=folder, input=json.dumps(batch), capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(
+            command, cwd=folder, env=environment, input=json.dumps(batch), capture_output=True, text=True, timeout=60
+        )
         assert ran.returncode == 0, ran.stderr
         *lines, response = [json.loads(line) for line in ran.stdout.splitlines()]
         return response, [line["eventId"] for line in lines if "eventId" in line]
@@ -104,6 +127,18 @@ def test_consumer_handles_every_sample_event(function, consume):
     response, handled = consume(sqs_event(function.queued(), function.events))
     assert response == {"batchItemFailures": []}
     assert sorted(handled) == sorted(each["EventId"] for each in sent)
+
+
+def test_consumer_handles_a_repeated_message_once(function, consume):
+    first = event()
+    function.send(first)
+    batch = sqs_event(function.queued(), function.events)
+    # Different events can have the same id.
+    function.send({**first, "Event": "contact.deleted"})
+    both = batch["Records"] + sqs_event(function.queued(), function.events)["Records"]
+    for records, expected in (batch["Records"], 1), (both, 1), (both, 0):
+        response, handled = consume({"Records": records})
+        assert (response, len(handled)) == ({"batchItemFailures": []}, expected)
 
 
 def test_consumer_returns_failed_messages_and_later_ones_of_their_fifo_group(function, consume):
@@ -125,6 +160,14 @@ def test_consumer_returns_failed_messages_and_later_ones_of_their_fifo_group(fun
         message["MessageId"] for message in messages if message["MessageId"] in returned
     ]
     assert handled == [attributes_of(m)["EventId"] for m in messages if m["MessageId"] not in returned]
+
+
+@pytest.mark.parametrize("consume", ["Python", "Node"], indirect=True)
+def test_script_handles_the_sample_batch(consume):
+    """Two contacts: the first message of one is malformed, and an event of the other is repeated."""
+    response, handled = consume(json.loads((ROOT / "examples" / "batch.json").read_bytes()))
+    assert [failure["itemIdentifier"] for failure in response["batchItemFailures"]] == ["message-2", "message-3"]
+    assert [event_id[-1] for event_id in handled] == ["1", "4"]
 
 
 @pytest.mark.parametrize("consume", ["Python", "Node"], indirect=True)
@@ -153,6 +196,14 @@ def test_rust_example_handles_an_event_once_and_rejects_forged_messages(function
         response, lines = consumer(sqs_event(batch, function.events))
         assert response == {"batchItemFailures": []}
         assert [line["eventId"] for line in lines] == [attributes_of(handled)["EventId"]]
+
+
+def test_rust_example_without_a_table_remembers_events_in_its_process(function, start_consumer):
+    function.send(event())
+    batch = sqs_event(function.queued(), function.events)
+    for handled in 1, 1:
+        consumer = start_consumer(IDEMPOTENCY_TABLE="")
+        assert [len(consumer(batch)[1]) for _ in range(2)] == [handled, 0]
 
 
 def test_rust_example_returns_a_failing_event_until_it_succeeds(function, start_consumer):

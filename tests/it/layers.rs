@@ -28,7 +28,7 @@ const RULES: [(&str, &[&[&str]]); 9] = [
     ("aws-setup", &[PROGRAMS, SQS, &["lambda_runtime", "reqwest", "superoffice-webhook"]]),
     ("recovery", &[PROGRAMS, SQS, &["lambda_runtime", "tenants"]]),
     ("tenants", &[PROGRAMS, SQS, &["lambda_runtime", "recovery"]]),
-    ("consumer", &[&["so-webhook", "watchdog", "clap"], SQS, AWS]),
+    ("consumer", &[&["so-webhook", "watchdog", "clap", "aws-sdk-cloudwatchlogs"], SQS]),
     ("watchdog", &[&["so-webhook", "consumer", "clap"], SQS]),
     ("mirror", &[&["so-webhook", "watchdog", "consumer", "recovery", "clap"], SQS]),
 ];

@@ -100,20 +100,54 @@ pub async fn process_batch<E: Display>(
     batch: &Batch,
     process: impl AsyncFn(&Record) -> Result<(), E>,
 ) -> BatchResponse {
-    let mut response = BatchResponse::default();
-    let mut failed_groups = HashSet::new();
+    let mut responder = Responder::default();
     for record in &batch.records {
-        let group = record.fifo_group.as_deref();
-        if group.is_some_and(|group| failed_groups.contains(group)) {
-            log(&record.message_id, "skipped", &"an earlier message of the group failed");
-            response.add_failure(&record.message_id);
-        } else if let Err(error) = process(record).await {
-            log(&record.message_id, "failed", &error);
-            response.add_failure(&record.message_id);
-            failed_groups.extend(group);
+        if !responder.is_skipped(record) {
+            responder.add(record, process(record).await);
         }
     }
-    response
+    responder.response
+}
+
+/// Returns the response for messages that were processed in another order than that of the batch, such as those of a
+/// contact together, and logs each failure to standard output. `results` has a result for each message.
+///
+/// After a failure on a FIFO queue, the later messages of the same group are received again, whatever their results are.
+pub fn respond<E: Display>(batch: &Batch, results: impl IntoIterator<Item = Result<(), E>>) -> BatchResponse {
+    let mut responder = Responder::default();
+    for (record, result) in batch.records.iter().zip(results) {
+        if !responder.is_skipped(record) {
+            responder.add(record, result);
+        }
+    }
+    responder.response
+}
+
+/// A response, and the message groups that failed.
+#[derive(Default)]
+struct Responder<'a> {
+    response: BatchResponse,
+    failed_groups: HashSet<&'a str>,
+}
+
+impl<'a> Responder<'a> {
+    /// Returns `true` for a message of a group that failed, and adds it to the failures.
+    fn is_skipped(&mut self, record: &Record) -> bool {
+        let is_skipped = record.fifo_group.as_deref().is_some_and(|group| self.failed_groups.contains(group));
+        if is_skipped {
+            log(&record.message_id, "skipped", &"an earlier message of the group failed");
+            self.response.add_failure(&record.message_id);
+        }
+        is_skipped
+    }
+
+    fn add<E: Display>(&mut self, record: &'a Record, result: Result<(), E>) {
+        if let Err(error) = result {
+            log(&record.message_id, "failed", &error);
+            self.response.add_failure(&record.message_id);
+            self.failed_groups.extend(record.fifo_group.as_deref());
+        }
+    }
 }
 
 fn log(message_id: &str, outcome: &str, reason: &dyn Display) {

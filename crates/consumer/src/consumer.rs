@@ -1,8 +1,9 @@
 //! The processing of one message: decode it, claim its event, handle it, record it.
 
-use superoffice_webhook::{DecodeError, QueuedEvent, Verifier};
+use superoffice_webhook::{QueuedEvent, Verifier};
 
 use crate::batch::{Batch, BatchResponse, Record, process_batch};
+use crate::contacts::decode;
 use crate::idempotency::{Claim, IdempotencyStore, Lease};
 
 /// The error of a handler or of a store.
@@ -38,7 +39,7 @@ impl<S: IdempotencyStore, H: Handler> Consumer<S, H> {
     /// An error returns the message to the queue, and after the queue's last receive to the dead-letter queue. That
     /// includes a message that cannot be decoded, so that it is not lost.
     pub async fn process(&self, message: &Record, lease: Lease) -> Result<(), HandlerError> {
-        let event = self.decode(message)?;
+        let event = decode(message, self.verifier.as_ref())?;
         let metadata = event.event().metadata();
         // Different events, and events of different tenants, can have the same id.
         let tenant = metadata.context_identifier().unwrap_or_default();
@@ -50,19 +51,11 @@ impl<S: IdempotencyStore, H: Handler> Consumer<S, H> {
         }
         match self.handler.handle(&event).await {
             // If this fails, the event is delivered and handled again. That is better than losing it.
-            Ok(()) => self.store.complete(&key).await,
+            Ok(()) => self.store.complete(&key, lease).await,
             Err(error) => {
-                self.store.release(&key).await?;
+                self.store.release(&key, lease).await?;
                 Err(error)
             }
-        }
-    }
-
-    fn decode(&self, message: &Record) -> Result<QueuedEvent, DecodeError> {
-        let (body, attribute) = (message.body.as_str(), |name: &str| message.attribute(name));
-        match &self.verifier {
-            Some(verifier) => QueuedEvent::from_message_verified(body, attribute, verifier),
-            None => QueuedEvent::from_message(body, attribute),
         }
     }
 }

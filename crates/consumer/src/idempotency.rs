@@ -1,10 +1,22 @@
 //! The record of handled events. SQS delivers a message at least once, and SuperOffice sends an event at least once.
+//!
+//! A record counts by its own end: the end of the lease of an event that is being handled, and the end of the retention
+//! of a handled one. That it exists says nothing, because stores delete expired records late.
+
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::DynamoDbStore;
 
 use crate::consumer::HandlerError;
+
+/// The time for which a handled event is remembered: more than the 14 days of a queue and those of its dead-letter queue.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The result of claiming an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,70 +61,66 @@ impl Lease {
 
 /// A record of handled events, shared by all invocations of the consumer.
 ///
-/// Replace [`InMemoryStore`] with conditional writes to a table. For a DynamoDB table with the key `id`:
-///
-/// - [`claim`](Self::claim) is a `PutItem` of `{id, state: "in progress", until: lease.end}` with the condition
-///   `attribute_not_exists(id) OR (#state = :in_progress AND #until <= :start)`. If the condition fails, the existing
-///   item (`ReturnValuesOnConditionCheckFailure: ALL_OLD`) tells [`Claim::InProgress`] from [`Claim::Completed`].
-/// - [`complete`](Self::complete) sets `state` to `completed`, and a time to live that exceeds the queue's retention
-///   period.
-/// - [`release`](Self::release) deletes the item.
-///
-/// If the handler writes to the same database, put its writes and [`complete`](Self::complete) into one transaction.
+/// With the feature `dynamodb`, `DynamoDbStore` keeps it in a table. If the handler writes to a database of its own, put
+/// its writes and [`complete`](Self::complete) into one transaction there.
 pub trait IdempotencyStore {
     /// Claims an event for the duration of the lease.
     fn claim(&self, key: &str, lease: Lease) -> impl Future<Output = Result<Claim, HandlerError>>;
-    /// Records that the event was handled.
-    fn complete(&self, key: &str) -> impl Future<Output = Result<(), HandlerError>>;
-    /// Gives up the claim to an event that was not handled.
-    fn release(&self, key: &str) -> impl Future<Output = Result<(), HandlerError>>;
+    /// Records that the event was handled by the holder of the lease.
+    fn complete(&self, key: &str, lease: Lease) -> impl Future<Output = Result<(), HandlerError>>;
+    /// Gives up the claim to an event that was not handled. Another holder's claim stays.
+    fn release(&self, key: &str, lease: Lease) -> impl Future<Output = Result<(), HandlerError>>;
 }
 
 /// A store for experiments. Its contents end with the execution environment, and other environments do not see them.
 #[derive(Debug, Default)]
 pub struct InMemoryStore {
-    states: Mutex<HashMap<String, State>>,
+    entries: Mutex<HashMap<String, Entry>>,
 }
 
+/// An event that counts until a point in time.
 #[derive(Debug)]
-enum State {
-    InProgress { until: SystemTime },
-    Completed,
+struct Entry {
+    is_completed: bool,
+    until: SystemTime,
 }
 
 impl InMemoryStore {
-    fn update<T>(&self, change: impl FnOnce(&mut HashMap<String, State>) -> T) -> T {
-        change(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner))
+    fn update<T>(&self, change: impl FnOnce(&mut HashMap<String, Entry>) -> T) -> T {
+        change(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl IdempotencyStore for InMemoryStore {
     async fn claim(&self, key: &str, lease: Lease) -> Result<Claim, HandlerError> {
-        Ok(self.update(|states| match states.get(key) {
-            Some(State::Completed) => Claim::Completed,
-            Some(State::InProgress { until }) if *until > lease.start => Claim::InProgress,
-            _ => {
-                states.insert(key.to_owned(), State::InProgress { until: lease.end });
+        Ok(self.update(|entries| match entries.get(key).filter(|entry| entry.until > lease.start) {
+            Some(Entry { is_completed: true, .. }) => Claim::Completed,
+            Some(Entry { is_completed: false, .. }) => Claim::InProgress,
+            None => {
+                entries.insert(key.to_owned(), Entry { is_completed: false, until: lease.end });
                 Claim::Granted
             }
         }))
     }
 
-    async fn complete(&self, key: &str) -> Result<(), HandlerError> {
-        self.update(|states| states.insert(key.to_owned(), State::Completed));
+    async fn complete(&self, key: &str, lease: Lease) -> Result<(), HandlerError> {
+        let until = lease.start + RETENTION;
+        self.update(|entries| entries.insert(key.to_owned(), Entry { is_completed: true, until }));
         Ok(())
     }
 
-    async fn release(&self, key: &str) -> Result<(), HandlerError> {
-        self.update(|states| states.remove(key));
+    async fn release(&self, key: &str, lease: Lease) -> Result<(), HandlerError> {
+        self.update(|entries| {
+            if entries.get(key).is_some_and(|entry| !entry.is_completed && entry.until == lease.end) {
+                entries.remove(key);
+            }
+        });
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -152,7 +160,9 @@ mod tests {
         let store = InMemoryStore::default();
         assert_eq!(claim(&store, lease(0)), Claim::Granted);
         assert_eq!(claim(&store, lease(1)), Claim::InProgress);
-        block_on(store.release(KEY));
+        block_on(store.release(KEY, lease(1)));
+        assert_eq!(claim(&store, lease(2)), Claim::InProgress);
+        block_on(store.release(KEY, lease(0)));
         assert_eq!(claim(&store, lease(2)), Claim::Granted);
     }
 
@@ -166,12 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn completed_event_is_never_granted_again() {
+    fn completed_event_is_not_granted_again_for_30_days() {
         let store = InMemoryStore::default();
         assert_eq!(claim(&store, lease(0)), Claim::Granted);
-        block_on(store.complete(KEY));
+        block_on(store.complete(KEY, lease(0)));
+        block_on(store.release(KEY, lease(0)));
         assert_eq!(claim(&store, lease(1)), Claim::Completed);
-        assert_eq!(claim(&store, lease(1_000_000)), Claim::Completed);
+        assert_eq!(claim(&store, lease(2_591_999)), Claim::Completed);
+        assert_eq!(claim(&store, lease(2_592_000)), Claim::Granted);
     }
 
     #[test]

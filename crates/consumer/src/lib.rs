@@ -1,7 +1,7 @@
 //! The parts of a Lambda function that consumes the queue of superoffice-webhook: batches, partial batch responses,
-//! message groups, and the record of handled events. No AWS SDK.
+//! message groups, and the record of handled events. No AWS SDK without the feature `dynamodb`.
 //!
-//! A consumer is a [`Handler`]:
+//! A consumer is a [`Handler`]. In production, `DynamoDbStore` of the feature `dynamodb` replaces [`InMemoryStore`]:
 //!
 //! ```
 //! use std::time::SystemTime;
@@ -32,11 +32,15 @@
 //! - [`batch`]: the records of an SQS event source mapping, and the partial batch response.
 //! - [`idempotency`]: the record of handled events, and the lease of an invocation.
 //! - [`consumer`]: one message: decode it, claim its event, handle it, record it.
+//! - [`contacts`]: the contacts of a batch, for consumers that read a contact once for all its events.
 
 pub mod batch;
 pub mod consumer;
+pub mod contacts;
 pub mod idempotency;
 
 pub use batch::{Batch, BatchResponse, Record};
 pub use consumer::{Consumer, Handler, HandlerError};
+#[cfg(feature = "dynamodb")]
+pub use idempotency::DynamoDbStore;
 pub use idempotency::{Claim, IdempotencyStore, InMemoryStore, Lease};

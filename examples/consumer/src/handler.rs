@@ -4,50 +4,6 @@ use serde_json::json;
 use superoffice_consumer::{Handler, HandlerError};
 use superoffice_webhook::{ContactEventKind, QueuedEvent};
 
-/// The effect of an event on the consumer's copy of a contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    /// Write the values that the event contains.
-    Write,
-    /// Read the contact's current state from SuperOffice (`GET api/v1/Contact/{id}`) and write it.
-    ///
-    /// `contact.resync` says that changes were lost, but not which. So the event's own values are not used.
-    /// If the response is 404, delete the contact. If its `Deleted` is not 0, mark the contact as deleted.
-    Reload,
-    /// Mark the contact as deleted. SuperOffice still has it in its recycle bin.
-    MarkDeleted,
-    /// Delete the contact.
-    Delete,
-    /// None: the consumer has no use for the event.
-    Ignore,
-}
-
-impl Action {
-    fn for_event(event: &QueuedEvent) -> Self {
-        let QueuedEvent::Contact(contact) = event else {
-            return Self::Ignore;
-        };
-        match contact.kind() {
-            ContactEventKind::Created | ContactEventKind::Changed => Self::Write,
-            ContactEventKind::Resync => Self::Reload,
-            ContactEventKind::SoftDeleted => Self::MarkDeleted,
-            ContactEventKind::Deleted => Self::Delete,
-            // Kinds that this consumer does not know, today or in a later version of the library.
-            _ => Self::Ignore,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Write => "would write the contact",
-            Self::Reload => "would read the contact from SuperOffice and write its current state",
-            Self::MarkDeleted => "would mark the contact as deleted",
-            Self::Delete => "would delete the contact",
-            Self::Ignore => "ignores the event",
-        }
-    }
-}
-
 /// A handler that only logs the action it would take.
 pub(crate) struct ContactHandler {
     /// The id of an event that fails on purpose.
@@ -60,17 +16,24 @@ impl Handler for ContactHandler {
         if self.fail_event_id.as_deref() == Some(metadata.event_id()) {
             return Err("FAIL_EVENT_ID is the id of this event".into());
         }
+        let (name, key) = (metadata.event(), metadata.primary_key());
         println!(
             "{}",
-            json!({
-                "event": metadata.event(),
-                "eventId": metadata.event_id(),
-                "contextIdentifier": metadata.context_identifier(),
-                "primaryKey": metadata.primary_key(),
-                "action": Action::for_event(event).as_str(),
-            })
+            json!({"event": name, "eventId": metadata.event_id(), "primaryKey": key, "action": action(event)})
         );
         Ok(())
+    }
+}
+
+fn action(event: &QueuedEvent) -> &'static str {
+    let QueuedEvent::Contact(contact) = event else {
+        return "ignores the event";
+    };
+    match contact.kind() {
+        ContactEventKind::Deleted => "would delete the contact",
+        ContactEventKind::SoftDeleted => "would mark the contact as deleted",
+        // The event has no names. So the contact's current state is read from SuperOffice.
+        _ => "would read the contact from SuperOffice, and write its current state",
     }
 }
 
@@ -85,16 +48,15 @@ mod tests {
 
     #[test]
     fn event_kind_determines_action() {
-        for (name, action) in [
-            ("contact.created", Action::Write),
-            ("contact.changed", Action::Write),
-            ("contact.resync", Action::Reload),
-            ("contact.softdeleted", Action::MarkDeleted),
-            ("contact.deleted", Action::Delete),
-            ("contact.merged", Action::Ignore),
-            ("sale.changed", Action::Ignore),
+        let reads = "would read the contact from SuperOffice, and write its current state";
+        for (name, expected) in [
+            ("contact.changed", reads),
+            ("contact.resync", reads),
+            ("contact.softdeleted", "would mark the contact as deleted"),
+            ("contact.deleted", "would delete the contact"),
+            ("sale.changed", "ignores the event"),
         ] {
-            assert_eq!(Action::for_event(&event(name)), action, "{name}");
+            assert_eq!(action(&event(name)), expected, "{name}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! A Lambda function for an SQS event source mapping with `ReportBatchItemFailures`, on the queue that
 //! superoffice-webhook fills.
 //!
-//! A template to copy: your own work belongs in `handler.rs`, and your table replaces `InMemoryStore`.
+//! A template to copy: your own work belongs in `handler.rs`. `IDEMPOTENCY_TABLE` is the DynamoDB table of handled
+//! events. Without it, for a local trial, the process remembers them itself.
 //!
 //! `SUPEROFFICE_WEBHOOK_SECRET` or `SUPEROFFICE_TENANT_MASTER_SECRET`, if set, makes the function verify every
 //! signature again. `FAIL_EVENT_ID` is the id of an event that fails on purpose, to show the effect on it and on later
@@ -11,8 +12,9 @@ mod handler;
 
 use std::time::SystemTime;
 
+use aws_sdk_dynamodb::Client;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use superoffice_consumer::{Batch, Consumer, InMemoryStore, Lease};
+use superoffice_consumer::{Batch, Consumer, DynamoDbStore, IdempotencyStore, InMemoryStore, Lease};
 use superoffice_webhook::Verifier;
 use superoffice_webhook::env::Environment;
 
@@ -22,17 +24,25 @@ use crate::handler::ContactHandler;
 async fn main() -> Result<(), Error> {
     let env = |name: &str| std::env::var(name).ok();
     let mut environment = Environment::new(&env);
+    let table = environment.get("IDEMPOTENCY_TABLE");
+    let handler = ContactHandler { fail_event_id: environment.get("FAIL_EVENT_ID") };
     let verifier = Verifier::from_environment(&mut environment);
     let verifier = environment.finish(Some(verifier))?;
-    let consumer = Consumer {
-        verifier,
-        store: InMemoryStore::default(),
-        handler: ContactHandler { fail_event_id: env("FAIL_EVENT_ID") },
-    };
+    match table {
+        Some(table) => {
+            let store = DynamoDbStore::new(Client::new(&aws_setup::load().await?), table);
+            serve(Consumer { verifier, store, handler }).await
+        }
+        None => serve(Consumer { verifier, store: InMemoryStore::default(), handler }).await,
+    }
+}
+
+async fn serve(consumer: Consumer<impl IdempotencyStore, ContactHandler>) -> Result<(), Error> {
     let consumer = &consumer;
     run(service_fn(async |event: LambdaEvent<Batch>| {
         let lease = Lease::of_invocation(SystemTime::now(), event.context.deadline());
-        Ok::<_, Error>(consumer.process_batch(&event.payload, lease).await)
+        // The type of the future is too deep for the compiler without a box.
+        Ok::<_, Error>(Box::pin(consumer.process_batch(&event.payload, lease)).await)
     }))
     .await
 }
