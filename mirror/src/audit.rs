@@ -125,7 +125,9 @@ pub async fn run(tenants: &impl Tenants, table: &impl Table, settings: &Settings
             return report;
         }
     };
-    report.metrics.audit_failed += list.unusable;
+    for name in &list.unusable {
+        report.fail_audit(Some(name.as_str()), None, &Failure::UnusableTenant);
+    }
     let active: Vec<_> = list.tenants.into_iter().filter(|tenant| !tenant.is_paused).collect();
     let mut audits = open(&active, table, settings, deadline, &mut report).await;
     let is_complete = audits.len() == active.len();
@@ -224,7 +226,8 @@ async fn take_turns<S: SuperOffice, T: Table>(
         };
         let next = audit.advance(stop, deadline, report).await;
         if next == Next::Refused {
-            tenants.refused(audit.tenant()).await;
+            // If the entry is not read again now, its credentials are refused in the next run, too.
+            let _ = timeout_at(deadline, tenants.refused(audit.tenant())).await;
         }
     }
 }

@@ -34,8 +34,8 @@ impl<S> Clone for Tenant<S> {
 pub struct TenantList<S> {
     /// The usable entries.
     pub tenants: Vec<Tenant<S>>,
-    /// The number of entries that cannot be used.
-    pub unusable: u64,
+    /// The names of the entries that cannot be used.
+    pub unusable: Vec<String>,
 }
 
 /// A source of tenants.
@@ -124,7 +124,7 @@ impl Tenants for Clients {
         let list = self.source.list().await.map_err(|_| Failure::UnreadableList)?;
         self.known().retain(|name, _| list.usable().iter().any(|entry| entry.name().unwrap_or(ONSITE) == name));
         let tenants = list.usable().iter().map(|entry| self.tenant(entry)).collect::<Result<_, _>>()?;
-        Ok(TenantList { tenants, unusable: u64::try_from(list.unusable().len()).unwrap_or(u64::MAX) })
+        Ok(TenantList { tenants, unusable: list.unusable().iter().map(|entry| entry.name.clone()).collect() })
     }
 
     async fn refused(&self, name: &str) {

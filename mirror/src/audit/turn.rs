@@ -168,7 +168,8 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let now = self.now();
         let mut is_complete = false;
         match &end {
-            End::TimeIsUp | End::Hangs | End::Throttled => {}
+            End::TimeIsUp | End::Hangs => {}
+            End::Throttled => report.metrics.mirror_throttled += 1,
             End::Lost => return false,
             End::Table(error) => {
                 report.fail_audit(Some(&self.tenant.name), None, &Failure::Table(*error));

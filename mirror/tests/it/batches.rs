@@ -39,7 +39,10 @@ impl Tenants for List {
     }
 
     async fn all(&self) -> Result<TenantList<Crm>, Failure> {
-        Ok(TenantList { tenants: self.0.iter().map(|(name, crm)| self.tenant(name, crm)).collect(), unusable: 0 })
+        Ok(TenantList {
+            tenants: self.0.iter().map(|(name, crm)| self.tenant(name, crm)).collect(),
+            unusable: Vec::new(),
+        })
     }
 
     async fn refused(&self, _: &str) {}

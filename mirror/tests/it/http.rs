@@ -9,6 +9,7 @@ use fake_superoffice::{Fault, Installation, TENANT, TOKEN};
 use serde_json::json;
 use superoffice_client::Limits;
 use superoffice_webhook::env::Environment;
+use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::batch::handle;
 use superoffice_webhook_mirror::tenants::{Clients, Tenants};
 use test_support::ssm::ParameterStore;
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use crate::messages::{bodies, event};
 use crate::table::MemoryTable;
 
-/// Handles an event of each contact. Returns the reasons of the failures.
-async fn run(installation: &Installation, table: &MemoryTable, contacts: &[i64]) -> Vec<String> {
+/// Returns the tenant of an installation, which is looked up.
+fn tenants_of(installation: &Installation) -> Clients {
     let variables = installation.lookup_variables();
     let lookup = |name: &str| variables.get(name).cloned();
     let mut environment = Environment::new(&lookup);
@@ -26,7 +27,12 @@ async fn run(installation: &Installation, table: &MemoryTable, contacts: &[i64])
     let limits =
         Limits { attempt: Duration::from_millis(500), attempts: 1, renews_tickets: false, ..Limits::default() };
     let clock = installation.clock.clone();
-    let tenants = Clients::new(environment.finish(source).unwrap(), limits, Arc::new(move || clock.now()));
+    Clients::new(environment.finish(source).unwrap(), limits, Arc::new(move || clock.now()))
+}
+
+/// Handles an event of each contact. Returns the reasons of the failures.
+async fn run(installation: &Installation, table: &MemoryTable, contacts: &[i64]) -> Vec<String> {
+    let tenants = tenants_of(installation);
     let events: Vec<String> = contacts.iter().map(|id| event(Some(TENANT), "changed", *id)).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
     let (_, report) = handle(&tenants, table, None, &bodies(&events), deadline).await;
@@ -86,6 +92,26 @@ async fn removed_contact_is_confirmed_by_the_list() {
     assert_eq!(table.documents("Cust12345/contact").into_keys().collect::<Vec<_>>(), [destination]);
 }
 
+#[tokio::test]
+async fn audit_fills_the_table_and_finds_a_deletion_whose_event_was_lost() {
+    let (installation, table) = (Installation::start().await, MemoryTable::default());
+    let contacts = [(); 3].map(|()| installation.superoffice.create_contact());
+    let tenants = tenants_of(&installation);
+    let run = async || {
+        audit::run(&tenants, &table, &Settings::default(), Instant::now() + Duration::from_secs(24)).await.metrics
+    };
+    let metrics = run().await;
+    assert_eq!((metrics.written, metrics.audit_completed, metrics.audit_age), (3, 1, Some(0)));
+    assert_eq!(table.documents("Cust12345/contact").into_keys().collect::<Vec<_>>(), contacts);
+    installation.superoffice.soft_delete_contact(contacts[1]);
+    installation.pass(24 * 3600);
+    installation.superoffice.clear_requests();
+    let metrics = run().await;
+    assert_eq!((metrics.removed, metrics.audit_differences, metrics.audit_completed), (1, 1, 1));
+    let list = "GET Archive/dynamic";
+    assert_eq!(installation.calls(), [list, &format!("GET Contact/{}", contacts[1]), list]);
+}
+
 fn client_of(store: &ParameterStore) -> aws_sdk_ssm::Client {
     let config = aws_sdk_ssm::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -119,7 +145,7 @@ async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
         report.reasons.into_iter().map(|reason| reason.reason).collect::<Vec<_>>()
     };
     let list = tenants.all().await.unwrap();
-    assert_eq!((list.tenants.len(), list.unusable), (1, 1));
+    assert_eq!((list.tenants.len(), list.unusable), (1, vec!["Cust2".to_owned()]));
     // The list is kept for ten minutes, and an entry is read again when its credentials are refused.
     store.put("/app/Cust12345", entry(TOKEN));
     let others = ["the tenant's entry in the list of tenants is unusable", "the tenant is not in the list of tenants"];

@@ -27,7 +27,7 @@ impl<S: SuperOffice> Tenants for SingleTenant<S> {
     }
 
     async fn all(&self) -> Result<TenantList<S>, Failure> {
-        Ok(TenantList { tenants: vec![self.0.clone()], unusable: 0 })
+        Ok(TenantList { tenants: vec![self.0.clone()], unusable: Vec::new() })
     }
 
     async fn refused(&self, _: &str) {}

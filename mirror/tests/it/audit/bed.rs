@@ -100,7 +100,7 @@ impl SuperOffice for Office {
 #[derive(Debug, Default)]
 pub(crate) struct List {
     pub(crate) tenants: Vec<Tenant<Office>>,
-    pub(crate) unusable: u64,
+    pub(crate) unusable: Vec<String>,
     pub(crate) refused: RefCell<Vec<String>>,
     pub(crate) failure: Option<Failure>,
 }
@@ -115,7 +115,7 @@ impl Tenants for List {
 
     async fn all(&self) -> Result<TenantList<Office>, Failure> {
         self.failure.clone().map_or(Ok(()), Err)?;
-        Ok(TenantList { tenants: self.tenants.clone(), unusable: self.unusable })
+        Ok(TenantList { tenants: self.tenants.clone(), unusable: self.unusable.clone() })
     }
 
     async fn refused(&self, name: &str) {
@@ -329,6 +329,7 @@ pub(crate) fn add(sum: &mut Report, report: Report) {
     metrics.audit_failed += more.audit_failed;
     metrics.audit_completed += more.audit_completed;
     metrics.audit_age = more.audit_age;
+    metrics.mirror_throttled += more.mirror_throttled;
     sum.reasons.extend(report.reasons);
     sum.differences.extend(report.differences);
 }

@@ -82,7 +82,7 @@ async fn throttling_ends_the_turn_and_not_the_audit() {
         let report = bed.run().await;
         // No further call in this invocation; the other tenant is audited.
         assert_eq!(bed.crm().take_calls().last().map(String::as_str), Some(call));
-        assert_eq!(counts(&report), (0, 0, 1), "{call}");
+        assert_eq!((counts(&report), report.metrics.mirror_throttled), ((0, 0, 1), 1), "{call}");
         assert!(bed.state("Cust1").running.is_some());
         let report = bed.run().await;
         assert_eq!((bed.is_equal(), counts(&report)), (true, (0, 0, 1)), "{call}");
