@@ -150,3 +150,12 @@ def test_parameters_are_grouped_for_the_console(template):
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
     assert sorted(grouped) == sorted(template["Parameters"])
+
+
+def test_alarm_on_the_age_of_an_audit_is_at_twice_the_hours():
+    hours = MIRROR_YAML["Parameters"]["AuditHours"]["AllowedValues"]
+    assert MIRROR_YAML["Mappings"]["AuditAge"]["Alarm"] == {str(number): 2 * number for number in hours}
+    alarm = MIRROR_YAML["Resources"]["AuditAgeAlarm"]
+    # With 0 hours there is no scheduled audit, and no alarm.
+    assert (alarm["Condition"], alarm["Properties"]["TreatMissingData"]) == ("HasAudit", "breaching")
+    assert MIRROR_YAML["Conditions"]["HasAudit"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AuditHours"}, 0]}]}
