@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import urllib.request
@@ -59,6 +60,16 @@ class FakeSuperOffice(Server):
     def soft_delete(self, contact: int) -> None:
         self._control("POST", f"contacts/{contact}/softdelete")
 
+    def restore(self, contact: int) -> None:
+        self._control("POST", f"contacts/{contact}/restore")
+
+    def delete(self, contact: int) -> None:
+        """Deletes a contact for ever."""
+        self._control("POST", f"contacts/{contact}/delete")
+
+    def delete_and_lose_event(self, contact: int) -> None:
+        self._control("POST", f"contacts/{contact}/vanish")
+
     def change_and_lose_event(self, contact: int) -> None:
         self._control("POST", f"contacts/{contact}/lose")
 
@@ -76,6 +87,19 @@ class FakeSuperOffice(Server):
     @property
     def state(self) -> dict[str, Any]:
         return self._control("GET", "state")
+
+    def documents(self) -> dict[int, dict[str, Any]]:
+        """The contacts that exist, as the API returns them."""
+        credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        headers = {"Accept": "application/json", "Authorization": f"Basic {credentials}", "SO-TimeZone": "UTC, includeTZOffset"}
+        documents = {}
+        for contact in self.state["contacts"]:
+            request = urllib.request.Request(f"{self.url}/api/v1/Contact/{contact}", headers=headers)
+            with opener.open(request, timeout=30) as response:
+                document = json.load(response)
+            if not document["Deleted"]:
+                documents[contact] = document
+        return documents
 
     @property
     def requests(self) -> list[dict[str, Any]]:

@@ -159,3 +159,13 @@ def test_alarm_on_the_age_of_an_audit_is_at_twice_the_hours():
     # With 0 hours there is no scheduled audit, and no alarm.
     assert (alarm["Condition"], alarm["Properties"]["TreatMissingData"]) == ("HasAudit", "breaching")
     assert MIRROR_YAML["Conditions"]["HasAudit"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AuditHours"}, 0]}]}
+
+
+def test_table_is_encrypted_backed_up_and_retained():
+    # The local AWS ignores these settings.
+    table = MIRROR_YAML["Resources"]["ContactTable"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    properties = table["Properties"]
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    assert all(choice["SSEEnabled"] for choice in properties["SSESpecification"]["Fn::If"][1:])

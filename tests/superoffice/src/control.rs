@@ -27,12 +27,15 @@ async fn create(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"id": shared.raise(|tenant| tenant.create_contact(None))}))
 }
 
-/// `change`, `softdelete`, or `lose`: a change whose event gets lost.
+/// `change`, `softdelete`, `restore`, `delete`, or a change or deletion whose event gets lost: `lose`, `vanish`.
 async fn act(State(shared): State<Arc<Shared>>, Path((id, action)): Path<(i64, String)>) -> StatusCode {
     match action.as_str() {
         "change" => shared.raise(|tenant| tenant.change_contact(id, None)),
         "softdelete" => shared.raise(|tenant| tenant.soft_delete_contact(id)),
+        "restore" => shared.raise(|tenant| tenant.restore_contact(id)),
+        "delete" => shared.raise(|tenant| tenant.delete_contact(id)),
         "lose" => shared.raise(|tenant| tenant.change_contact_silently(id)),
+        "vanish" => drop(shared.tenant().contacts.remove(&id)),
         _ => return StatusCode::NOT_FOUND,
     }
     StatusCode::NO_CONTENT

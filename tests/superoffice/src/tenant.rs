@@ -144,6 +144,22 @@ impl Tenant {
         self.raise_for_contact("softdeleted", &contact, &["deleted", "deletedDate"]);
     }
 
+    /// Restores a contact that a person deleted.
+    pub(crate) fn restore_contact(&mut self, id: i64) {
+        let now = self.stored_now();
+        let Some(contact) = self.contacts.get_mut(&id) else { return };
+        (contact.deleted, contact.updated) = (None, Some(now));
+        let contact = contact.clone();
+        self.raise_for_contact("changed", &contact, &["deleted", "deletedDate"]);
+    }
+
+    /// Deletes a contact for ever, as the system does.
+    pub(crate) fn delete_contact(&mut self, id: i64) {
+        if let Some(contact) = self.contacts.remove(&id) {
+            self.raise_for_contact("deleted", &contact, &[]);
+        }
+    }
+
     pub(crate) fn merge_contacts(&mut self, source: i64, destination: i64) {
         let Some(name) = self.contacts.get(&destination).map(|contact| contact.name.clone()) else { return };
         if source == destination {

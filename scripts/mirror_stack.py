@@ -1,0 +1,98 @@
+"""The mirror's stack in a local AWS, and the comparison of its table with a fake SuperOffice, field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer
+from fake_superoffice import PASSWORD, USER, FakeSuperOffice
+from processes import StackError
+from sam_stack import ARCHITECTURE, SamStack
+
+# The tenant of the fake SuperOffice.
+TENANT = "Cust12345"
+
+
+class AuditFailed(StackError):
+    """An audit did not complete."""
+
+
+@dataclass
+class Mirror:
+    """A stack of mirror/template.yaml."""
+
+    stack: SamStack
+    superoffice: FakeSuperOffice
+
+    def deploy(self, queue_arn: str, **parameters: str) -> Mirror:
+        self.stack.deploy(
+            Architecture=ARCHITECTURE,
+            QueueArn=queue_arn,
+            SuperOfficeUrl=self.superoffice.url,
+            User=USER,
+            Password=PASSWORD,
+            AuditReadsPerSecond="100",
+            **parameters,
+        )
+        return self
+
+    def rows(self) -> dict[int, dict[str, Any]]:
+        """Returns the rows of the tenant's contacts, by their ids."""
+        pages = self.stack.aws.client("dynamodb").get_paginator("query")
+        arguments = {
+            "TableName": self.stack.outputs["TableName"],
+            "KeyConditionExpression": "entity = :entity",
+            "ExpressionAttributeValues": {":entity": {"S": f"{TENANT}/contact"}},
+        }
+        read = TypeDeserializer().deserialize
+        items = [item for page in pages.paginate(**arguments) for item in page["Items"]]
+        rows = [{name: plain(read(value)) for name, value in item.items()} for item in items]
+        return {row["id"]: row for row in rows}
+
+    def differences(self) -> list[str]:
+        """Compares the table with SuperOffice. Returns a line for each contact that differs."""
+        rows = {key: json.loads(row["data"]) for key, row in self.rows().items() if not row.get("deleted")}
+        return list(differences(rows, self.superoffice.documents()))
+
+    def audit(self, request: str = "audit") -> dict:
+        """Begins an audit and lets it run to its end. Returns the sums of its metrics."""
+        lambda_, function = self.stack.aws.client("lambda"), self.stack.outputs["FunctionName"]
+        before = len(self.stack.log_lines())
+        payloads = [{request: TENANT}, *[{}] * 9]
+        for payload in payloads:
+            response = lambda_.invoke(FunctionName=function, Payload=json.dumps(payload))
+            if response.get("FunctionError"):
+                raise AuditFailed(f"the mirror failed: {response['Payload'].read().decode()}")
+            lines = self.stack.log_lines()[before:]
+            sums = {name: sum(line.get(name, 0) for line in lines) for name in METRICS}
+            if sums["AuditCompleted"]:
+                return sums
+            if sums["AuditFailed"]:
+                raise AuditFailed(f"the audit failed: {lines}")
+        raise AuditFailed("the audit does not complete")
+
+
+METRICS = ("AuditCompleted", "AuditDifferences", "AuditFailed", "Written", "Removed", "Unchanged")
+
+
+def plain(value: Any) -> Any:
+    return int(value) if isinstance(value, Decimal) else value
+
+
+def differences(rows: dict[int, dict], documents: dict[int, dict]) -> Iterator[str]:
+    """Returns a line for each contact whose row differs from SuperOffice's document, `Persons` aside."""
+    for contact in sorted(rows.keys() | documents.keys()):
+        row, document = rows.get(contact), documents.get(contact)
+        if document is None:
+            yield f"contact {contact} is in the table, and not in SuperOffice"
+        elif row is None:
+            yield f"contact {contact} is in SuperOffice, and not in the table"
+        else:
+            expected = {name: value for name, value in document.items() if name != "Persons"}
+            names = sorted(name for name in row.keys() | expected.keys() if row.get(name) != expected.get(name))
+            if names:
+                yield f"contact {contact}: {', '.join(names)}"
