@@ -92,7 +92,7 @@ def test_stack_is_joined_with_its_consumer_and_recipients(run, webhook, aws, con
     found = checks(output)
     assert status == 1
     region = f"account {ACCOUNT}, region {REGION}"
-    assert found["stack"] in [(True, f"{state}_COMPLETE in {region}") for state in ("CREATE", "UPDATE")]
+    assert found["stack"] in [(True, f"{state}_COMPLETE, in {region}") for state in ("CREATE", "UPDATE")]
     assert found["log"][0]
     assert found["consumer"] == (False, "no function in this account and region reads the queue")
     assert found["alarms"] == (False, "nobody is notified")

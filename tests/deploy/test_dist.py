@@ -269,9 +269,11 @@ def test_sbom_lists_each_compiled_crate_with_its_checksum(release, inventory):
     assert len(components) == len(inventory.dependencies) - 1
     for purl, component in components.items():
         assert purl == f"pkg:cargo/{component['name']}@{component['version']}"
-        (checksum,) = component["hashes"]
-        assert re.fullmatch(r"[0-9a-f]{64}", checksum["content"]), purl
         assert component["licenses"], purl
+        # A crate of this workspace has no archive.
+        if inventory.packages[component["name"], component["version"]]["source"]:
+            (checksum,) = component["hashes"]
+            assert re.fullmatch(r"[0-9a-f]{64}", checksum["content"]), purl
     scopes = {component["name"]: component["scope"] for component in components.values()}
     assert (scopes["ring"], scopes["aws-sdk-sqs"]) == ("required", "required")
     # Used during compilation only.
@@ -305,6 +307,8 @@ def test_consumer_does_not_contain_the_dependencies_of_the_function(release):
 def test_licenses_name_every_linked_crate(release, inventory):
     text = (release / "THIRD-PARTY-LICENSES.txt").read_text()
 
-    for name, version in inventory.linked - {inventory.root}:
+    third_party = {crate for crate in inventory.linked if inventory.packages[crate]["source"]}
+    assert len(third_party) > 100
+    for name, version in third_party:
         assert re.search(rf"^{re.escape(f'{name} {version} (')}", text, re.MULTILINE), name
     assert "Permission is hereby granted, free of charge" in text

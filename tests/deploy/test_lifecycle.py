@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from cloud import Webhook
 from deliveries import encode, event
 from local_aws import ACCOUNT, REGION, LocalAws
+from processes import ROOT
 from sam_stack import ARCHITECTURE, DeployFailed, SamStack
 from signing import SAMPLE_SECRET, sign
 
@@ -170,6 +172,20 @@ def test_update_with_an_invalid_value_changes_nothing(webhook):
     assert webhook.stack.description.get("LastUpdatedTime") == before
     assert webhook.outcome(event()) == (200, "forwarded")
     webhook.queue().drain()
+
+
+def test_secret_comes_from_secrets_manager(webhook, aws):
+    document = json.dumps({"current": NEW_SECRET})
+    aws.client("secretsmanager").create_secret(Name="superoffice-webhook", SecretString=document)
+    automation = (ROOT / "docs/automation.md").read_text()
+    (reference,) = re.findall(r"^WebhookSecret: '(.*)'$", automation, re.M)
+    webhook.update(WebhookSecret=reference)
+    try:
+        assert webhook.outcome(event(), secret=NEW_SECRET) == (200, "forwarded")
+        assert webhook.outcome(event(), secret=SAMPLE_SECRET)[0] == 401
+    finally:
+        webhook.update(WebhookSecret=SAMPLE_SECRET)
+        webhook.queue().drain()
 
 
 class Sender(threading.Thread):

@@ -110,6 +110,7 @@ class Operator:
 
 
 def wrong(found: dict[str, tuple[bool, str]]) -> set[str]:
+    print(found)  # shown if the test fails
     return {name for name, (ok, _) in found.items() if not ok}
 
 

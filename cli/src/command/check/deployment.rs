@@ -206,7 +206,8 @@ impl fmt::Display for Messages {
 fn state(stack: &Stack) -> Finding {
     const CHECK: &str = "stack";
     let status = stack.status.as_str();
-    let message = format!("{status} in account {}, region {}", stack.account, stack.region);
+    let version = stack.output("Version").map(|version| format!(", version {version}")).unwrap_or_default();
+    let message = format!("{status}{version}, in account {}, region {}", stack.account, stack.region);
     match status {
         "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE" | "IMPORT_COMPLETE" => {
             Finding::ok(CHECK, message)

@@ -76,6 +76,7 @@ fn stack() -> Stack {
             ("QuarantineQueueUrl", "https://sqs/1/quarantine"),
             ("AlarmTopics", TOPIC),
             ("LogGroupName", "function"),
+            ("Version", "0.1.0"),
         ],
     )
 }
@@ -89,7 +90,7 @@ async fn stack_in_order_has_no_wrong_finding() {
     assert_eq!(
         check(WELL).await,
         [
-            Finding::ok("stack", "CREATE_COMPLETE in account 123456789012, region eu-north-1"),
+            Finding::ok("stack", "CREATE_COMPLETE, version 0.1.0, in account 123456789012, region eu-north-1"),
             Finding::ok("queue", "empty"),
             Finding::ok("consumer", "consumer reads the queue"),
             Finding::ok("dead-letters", "empty"),
