@@ -10,6 +10,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use recovery::logs::aws_reason;
+use serde_json::Value;
 
 use super::finding::Finding;
 use crate::stack::Stack;
@@ -131,39 +132,52 @@ impl Clients {
 
     /// Checks that one Lambda function reads a queue.
     async fn consumer(&self, check: &'static str, arn: &str) -> Finding {
-        let mut pages = self.lambda.list_event_source_mappings().event_source_arn(arn).into_paginator().send();
-        let mut mappings: Vec<EventSourceMappingConfiguration> = Vec::new();
-        while let Some(page) = pages.next().await {
-            match page {
-                Ok(page) => mappings.extend(page.event_source_mappings.unwrap_or_default()),
-                Err(error) => {
-                    return Finding::wrong(check, aws_reason(&error), "Allow lambda:ListEventSourceMappings");
-                }
-            }
-        }
+        let mappings = match self.mappings(arn).await {
+            Ok(mappings) => mappings,
+            Err(reason) => return Finding::wrong(check, reason, "Allow lambda:ListEventSourceMappings"),
+        };
         match mappings.as_slice() {
-            [] => Finding::wrong(
-                check,
-                "no function in this account and region reads the queue",
-                "Deploy one: docs/consumers.md",
-            ),
-            [mapping] => {
-                let (name, state) = (function(mapping), mapping.state().unwrap_or_default());
-                if matches!(state, "Enabled" | "Updating") {
-                    return Finding::ok(check, format!("{name} reads the queue"));
+            [] => {
+                let message = "no function in this account and region reads the queue";
+                Finding::wrong(check, message, "Deploy one: docs/consumers.md")
+            }
+            [Mapping { function, state, uuid }] => {
+                if matches!(state.as_str(), "Enabled" | "Updating") {
+                    return Finding::ok(check, format!("{function} reads the queue"));
                 }
-                let uuid = mapping.uuid().unwrap_or_default();
                 let action = format!("Run `aws lambda update-event-source-mapping --uuid {uuid} --enabled`");
-                Finding::wrong(check, format!("the event source mapping of {name} is {state}"), action)
+                Finding::wrong(check, format!("the event source mapping of {function} is {state}"), action)
             }
             several => {
-                let names: Vec<_> = several.iter().map(function).collect();
-                let message = format!(
-                    "{} functions read the queue, so each event reaches only one: {}",
-                    names.len(),
-                    names.join(", ")
-                );
+                let names: Vec<_> = several.iter().map(|mapping| mapping.function.as_str()).collect();
+                let (count, names) = (names.len(), names.join(", "));
+                let message = format!("{count} functions read the queue, so each event reaches only one: {names}");
                 Finding::wrong(check, message, "Keep one, and see docs/consumers.md for several consumers")
+            }
+        }
+    }
+
+    /// Returns the event source mappings of a queue.
+    async fn mappings(&self, arn: &str) -> Result<Vec<Mapping>, String> {
+        let mut mappings = Vec::new();
+        let mut marker = None;
+        loop {
+            let request = self.lambda.list_event_source_mappings().event_source_arn(arn).set_marker(marker);
+            match request.send().await {
+                Ok(page) => {
+                    mappings.extend(page.event_source_mappings().iter().map(Mapping::read));
+                    marker = page.next_marker.filter(|marker| !marker.is_empty());
+                }
+                Err(error) => {
+                    let page = error.raw_response().filter(|response| response.status().is_success());
+                    let page = page.and_then(|response| Mapping::read_leniently(response.body().bytes()?));
+                    let (page, next) = page.ok_or_else(|| aws_reason(&error))?;
+                    mappings.extend(page);
+                    marker = next;
+                }
+            }
+            if marker.is_none() {
+                return Ok(mappings);
             }
         }
     }
@@ -225,9 +239,39 @@ fn state(stack: &Stack) -> Finding {
     }
 }
 
-/// Returns the name of a mapping's function.
-fn function(mapping: &EventSourceMappingConfiguration) -> &str {
-    mapping.function_arn().and_then(|arn| arn.split(':').nth(6)).unwrap_or("a function")
+/// An event source mapping: a function that reads a queue.
+struct Mapping {
+    function: String,
+    state: String,
+    uuid: String,
+}
+
+impl Mapping {
+    fn read(mapping: &EventSourceMappingConfiguration) -> Self {
+        Self::new(mapping.function_arn(), mapping.state(), mapping.uuid())
+    }
+
+    /// Reads a page that the SDK rejects because of a field that is not used here: emulators write some numbers as
+    /// strings. Returns the page's mappings and the marker of the next page.
+    fn read_leniently(page: &[u8]) -> Option<(Vec<Self>, Option<String>)> {
+        let page: Value = serde_json::from_slice(page).ok()?;
+        let text = |mapping: &Value, name: &str| mapping[name].as_str().map(str::to_owned);
+        let read = |mapping| {
+            let [function, state, uuid] = ["FunctionArn", "State", "UUID"].map(|name| text(mapping, name));
+            Self::new(function.as_deref(), state.as_deref(), uuid.as_deref())
+        };
+        let mappings = page["EventSourceMappings"].as_array()?.iter().map(read).collect();
+        Some((mappings, text(&page, "NextMarker").filter(|marker| !marker.is_empty())))
+    }
+
+    fn new(function_arn: Option<&str>, state: Option<&str>, uuid: Option<&str>) -> Self {
+        let function = function_arn.and_then(|arn| arn.split(':').nth(6)).unwrap_or("a function");
+        Self {
+            function: function.to_owned(),
+            state: state.unwrap_or_default().to_owned(),
+            uuid: uuid.unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// Returns the region of an ARN.
@@ -263,5 +307,21 @@ impl Recipients {
             );
         }
         Finding::ok(CHECK, format!("notified: {}", self.confirmed.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_with_unexpected_types_is_read() {
+        let page = br#"{"NextMarker": "2", "EventSourceMappings": [{"UUID": "u", "State": "Enabled",
+            "FunctionArn": "arn:aws:lambda:eu-north-1:123456789012:function:consumer", "BatchSize": "10"}]}"#;
+        let (mappings, next) = Mapping::read_leniently(page).unwrap();
+        let [Mapping { function, state, uuid }] = mappings.as_slice() else { panic!("{} mappings", mappings.len()) };
+        let found = (function.as_str(), state.as_str(), uuid.as_str(), next.as_deref());
+        assert_eq!(found, ("consumer", "Enabled", "u", Some("2")));
+        assert!(Mapping::read_leniently(b"{}").is_none());
     }
 }
