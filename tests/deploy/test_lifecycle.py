@@ -72,7 +72,8 @@ def test_every_parameter_has_its_effect(changed):
     logs = changed.stack.aws.client("logs")
     (group,) = logs.describe_log_groups(logGroupNamePrefix=changed.outputs["LogGroupName"])["logGroups"]
     assert group["retentionInDays"] == 365
-    subscriptions = changed.stack.aws.client("sns").list_subscriptions()["Subscriptions"]
+    own_topic = changed.outputs["AlarmTopics"].split(",")[0]
+    subscriptions = changed.stack.aws.client("sns").list_subscriptions_by_topic(TopicArn=own_topic)["Subscriptions"]
     assert [(subscription["Protocol"], subscription["Endpoint"]) for subscription in subscriptions] == [
         ("email", "operations@example.com")
     ]

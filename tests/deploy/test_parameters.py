@@ -265,7 +265,10 @@ def shown_secrets(template: dict) -> set[str]:
     for name, path in references(template):
         # A rule may compare a secret, because it shows its own description only.
         if name in secrets and path[: len(environment)] != environment and path[0] != "Rules":
-            shown.add(name)
+            is_set = {"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]}
+            # A condition may show whether there is a secret.
+            if path[0] != "Conditions" or template["Conditions"][path[1]] != is_set:
+                shown.add(name)
     return shown
 
 
