@@ -1,5 +1,7 @@
 //! The contacts that changed in SuperOffice and that the function did not handle since.
 
+mod together;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::delivery_log::DeliveryLog;
+use crate::delivery_log::{DeliveryLog, Handled};
 use crate::logs::LogError;
 use superoffice_client::changes::{ChangedContact, Changes};
 use superoffice_client::{ApiError, Client};
+
+pub use together::{Listing, compare};
 
 /// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
 /// log is read once.
@@ -38,7 +42,7 @@ pub struct Window {
     pub until: Timestamp,
 }
 
-/// The progress of a comparison, readable while it runs.
+/// The progress of a comparison, or of several, readable while they run.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Counts>);
 
@@ -135,6 +139,13 @@ impl<'a> Comparison<'a> {
         self
     }
 
+    /// Adds to the progress of other comparisons.
+    #[must_use]
+    pub fn with_progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
+        self
+    }
+
     /// Returns the progress.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
@@ -147,6 +158,22 @@ impl<'a> Comparison<'a> {
     ///
     /// [`ComparisonError`] if SuperOffice or the log cannot be read.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, ComparisonError> {
+        let Some(mut batch) = self.next_changes().await? else {
+            return Ok(None);
+        };
+        let lines = &self.progress.0.lines;
+        self.log
+            .handled(batch.from, |handled| {
+                lines.fetch_add(1, Ordering::Relaxed);
+                batch.remove(&handled);
+                if batch.open.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .await?;
+        Ok(Some(batch.into_missed()))
+    }
+
+    /// Lists the changed contacts of the next batch; `None` after the last batch, or when the comparison has stopped.
+    async fn next_changes(&mut self) -> Result<Option<Batch>, ApiError> {
         let mut open: HashMap<i64, ChangedContact> = HashMap::new();
         let mut oldest: Option<Timestamp> = None;
         while open.len() < self.batch {
@@ -172,24 +199,9 @@ impl<'a> Comparison<'a> {
         let Some(oldest) = oldest else {
             return Ok(None);
         };
-        let lines = &self.progress.0.lines;
         let ahead = self.client.clock_offset();
         let from = oldest.saturating_sub(ahead.max(SignedDuration::ZERO) + LOG_MARGIN).unwrap_or(oldest);
-        self.log
-            .handled(from, |handled| {
-                lines.fetch_add(1, Ordering::Relaxed);
-                if open
-                    .get(&handled.primary_key)
-                    .is_some_and(|contact| handled.occurred(ahead) >= whole_seconds(contact.at))
-                {
-                    open.remove(&handled.primary_key);
-                }
-                if open.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .await?;
-        let mut missed: Vec<_> = open.into_values().collect();
-        missed.sort_unstable_by_key(|contact| contact.primary_key);
-        Ok(Some(missed))
+        Ok(Some(Batch { open, from, ahead }))
     }
 
     fn settled(&mut self) -> Timestamp {
@@ -197,6 +209,34 @@ impl<'a> Comparison<'a> {
             let now = self.client.now();
             now.saturating_add(self.client.clock_offset() - self.settling).unwrap_or(now)
         })
+    }
+}
+
+/// Changed contacts, and what their comparison with the log needs.
+#[derive(Debug)]
+struct Batch {
+    /// The contacts without an event in the log, as far as it was read.
+    open: HashMap<i64, ChangedContact>,
+    /// The start of the lines that can report the changes.
+    from: Timestamp,
+    /// The time by which SuperOffice's clock is ahead of AWS's.
+    ahead: SignedDuration,
+}
+
+impl Batch {
+    /// Removes the contact of an event if the event is not older than the change.
+    fn remove(&mut self, handled: &Handled) {
+        let contact = self.open.get(&handled.primary_key);
+        if contact.is_some_and(|contact| handled.occurred(self.ahead) >= whole_seconds(contact.at)) {
+            self.open.remove(&handled.primary_key);
+        }
+    }
+
+    /// Returns the remaining contacts, in the order of their keys.
+    fn into_missed(self) -> Vec<ChangedContact> {
+        let mut missed: Vec<_> = self.open.into_values().collect();
+        missed.sort_unstable_by_key(|contact| contact.primary_key);
+        missed
     }
 }
 

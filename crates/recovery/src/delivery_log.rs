@@ -225,7 +225,7 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// Returns the event, if it was handled.
-    fn handled(&self) -> Option<Handled> {
+    pub(crate) fn handled(&self) -> Option<Handled> {
         match self.outcome {
             Outcome::Forwarded => {}
             Outcome::Ignored if !self.is_resync => {}

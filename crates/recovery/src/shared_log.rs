@@ -1,5 +1,6 @@
 //! The function's log, read once for all tenants.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -56,7 +57,7 @@ impl TenantNames {
     }
 
     /// Returns a filter that lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
-    fn filter(&self) -> String {
+    pub(crate) fn filter(&self) -> String {
         // CloudWatch compares letters with regard to case. Digits are enough to tell Online tenants apart.
         let digits: Option<BTreeSet<&str>> = self.names.iter().map(|name| online_digits(name)).collect();
         let Some(digits) = digits.filter(|digits| digits.len() <= MAX_NAMED && !self.is_every) else {
@@ -205,18 +206,23 @@ impl SharedLog {
 }
 
 impl TenantNames {
+    /// Returns the tenants to which a delivery belongs, in lower case.
+    pub(crate) fn owners(&self, named: Option<&str>) -> Cow<'_, [String]> {
+        match named.map(str::to_ascii_lowercase) {
+            Some(name) if !self.is_every => match self.names.contains(&name) {
+                true => Cow::Owned(vec![name]),
+                false => Cow::Borrowed(&[]),
+            },
+            _ => Cow::Borrowed(&self.unnamed),
+        }
+    }
+
     /// Adds a line to the tenants that it belongs to.
     fn add(&self, lines: &mut Lines, filed: Timestamp, text: &str) {
         let Some((tenant, delivery)) = read_line(filed, text) else {
             return;
         };
-        let tenant = tenant.map(|tenant| tenant.to_ascii_lowercase());
-        let owners = match &tenant {
-            _ if self.is_every => self.unnamed.as_slice(),
-            Some(tenant) if self.names.contains(tenant) => std::slice::from_ref(tenant),
-            Some(_) => &[],
-            None => self.unnamed.as_slice(),
-        };
+        let owners = self.owners(tenant.as_deref());
         if owners.is_empty() {
             return;
         }
@@ -228,7 +234,7 @@ impl TenantNames {
         if lines.count.is_multiple_of(FORGET_EVERY) {
             lines.forget();
         }
-        for owner in owners {
+        for owner in owners.iter() {
             lines.tenants.entry(owner.clone()).or_default().push(Line { filed, id, delivery });
         }
     }
