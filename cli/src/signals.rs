@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::message;
+use crate::tenants::Label;
 
 /// The rate of signals.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub(crate) fn sleep() -> Sleep {
 }
 
 /// Returns `true` if the webhook at a URL can receive signals, or if the URL is not known. Otherwise, reports the reason.
-pub(crate) async fn can_arrive(client: &Client, url: Option<&str>) -> Result<bool, ApiError> {
+pub(crate) async fn can_arrive(client: &Client, url: Option<&str>, label: &Label) -> Result<bool, ApiError> {
     let Some(url) = url else {
         return Ok(true);
     };
@@ -52,7 +53,8 @@ pub(crate) async fn can_arrive(client: &Client, url: Option<&str>) -> Result<boo
     let is_received =
         webhooks.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync());
     if !is_received {
-        message(format_args!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive"));
+        let problem = format!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive");
+        label.message(problem);
     }
     Ok(is_received)
 }
@@ -101,6 +103,7 @@ impl Stop {
 pub(crate) struct Signals<'a> {
     signaler: Signaler<'a>,
     interrupt: &'a Interrupt,
+    label: &'a Label,
     /// The number of signals that failed.
     failed: u64,
     /// The number of signals whose events got lost.
@@ -116,11 +119,13 @@ impl<'a> Signals<'a> {
         rate: Rate,
         sleep: &'a Sleep,
         interrupt: &'a Interrupt,
+        label: &'a Label,
     ) -> Self {
         let begin = Instant::now();
         Self {
             signaler: Signaler::new(client, log, Pace::default().with_rate(rate.rate.unwrap_or(Rate::DEFAULT)), sleep),
             interrupt,
+            label,
             failed: 0,
             lost: 0,
             begin,
@@ -142,7 +147,7 @@ impl<'a> Signals<'a> {
         match self.signaler.signal(contact).await {
             Err(error) if error.is_specific() => {
                 self.failed += 1;
-                message(format_args!("contact {contact}: {error}"));
+                self.label.message(format_args!("contact {contact}: {error}"));
                 Ok(())
             }
             result => Ok(result?),
@@ -187,7 +192,7 @@ impl<'a> Signals<'a> {
     fn report_lost(&mut self) {
         for contact in self.signaler.take_lost() {
             self.lost += 1;
-            message(format_args!("contact {contact} was signaled, but its event got lost"));
+            self.label.message(format_args!("contact {contact} was signaled, but its event got lost"));
         }
     }
 }

@@ -142,6 +142,11 @@ impl Selected<'_> {
         self.is_all
     }
 
+    /// Returns the tenants whose entries can be used.
+    pub(crate) fn usable(&self) -> Vec<Arc<Tenant>> {
+        self.tenants.iter().filter_map(|tenant| tenant.as_ref().ok().cloned()).collect()
+    }
+
     /// Returns the number of tenants.
     pub(crate) fn len(&self) -> usize {
         self.tenants.len()
@@ -163,7 +168,9 @@ impl Selected<'_> {
         for (number, tenant) in self.tenants.iter().enumerate() {
             match mode {
                 Mode::Until(interrupt, command) if interrupt.is_requested() => {
-                    summary.report(count);
+                    if self.is_all {
+                        summary.report(count);
+                    }
                     return Ok(interrupted(command));
                 }
                 Mode::Read if !output.is_open() => return Ok(worst),
@@ -179,6 +186,13 @@ impl Selected<'_> {
             };
             let status = match result {
                 Ok(status) => status,
+                Err(failure) if failure.is::<Interrupted>() => {
+                    if self.is_all {
+                        summary.report(count);
+                    }
+                    let Mode::Until(_, command) = mode else { return Err(failure) };
+                    return Ok(interrupted(command));
+                }
                 Err(failure) if self.source.path().is_none() => return Err(failure),
                 Err(failure) => {
                     if format.json {
@@ -219,6 +233,11 @@ impl Selected<'_> {
         }
     }
 }
+
+/// A signal ended the work for a tenant.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
 
 /// The reason why a command for several tenants ends early.
 #[derive(Clone, Copy)]

@@ -43,16 +43,16 @@ impl Bootstrap {
             let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
             TenantSource::from_environment(env).zip(webhooks).zip(env.required("LOG_GROUP_NAME"))
         })?;
-        let (tenant, _) = self.tenant.resolve(&source).await?;
+        let (tenant, label) = self.tenant.resolve(&source).await?;
         let url = webhooks.map(|webhooks| webhooks.url(tenant.name())).transpose()?;
         let client = Client::new(tenant.connection().clone())?;
         let interrupt = Interrupt::listen()?;
-        if !signals::can_arrive(&client, url.as_deref()).await? {
+        if !signals::can_arrive(&client, url.as_deref(), &label).await? {
             return Ok(Status::NeedsAttention);
         }
         let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
         let sleep = signals::sleep();
-        let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt);
+        let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
         let mut after = self.after;
         if let Err(stop) = self.signal_all(&client, &mut signals, &interrupt, &mut after).await {
             let after = signals.continue_after(after);

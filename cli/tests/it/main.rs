@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod conformance;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
