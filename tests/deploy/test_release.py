@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import make_dist
@@ -49,13 +50,15 @@ def release(request, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def previous_release(release, tmp_path_factory) -> Path:
-    """The same files with another version."""
+    """The same files with another version, and another code."""
     folder = tmp_path_factory.mktemp("previous") / "dist"
     shutil.copytree(release, folder)
     template = folder / template_of("template")
     text, count = re.subn(r"(?<=    Value: )\d+\.\d+\.\d+$", "0.0.9", template.read_text(), flags=re.M)
     assert count == 1
     template.write_text(text)
+    with zipfile.ZipFile(folder / f"superoffice-webhook-{ARCHITECTURE}.zip", "a") as archive:
+        archive.writestr("previous", "")
     return folder
 
 
@@ -152,10 +155,11 @@ def test_life_of_a_deployment(aws, release, previous_release, tmp_path):
         superoffice.wait_until_idle()
         time.sleep(1.1)
         superoffice.change_and_lose_event(contact)
-        assert operator.run("so-webhook missed --since 36h", status=1).split()[:2] == [str(contact), "changed"]
-        operator.run("so-webhook missed --since 36h --resync")
+        missed = 'so-webhook missed --since 36h --until "$(date -u +%Y-%m-%dT%H:%M:%SZ)"'
+        assert operator.run(missed, status=1).split()[:2] == [str(contact), "changed"]
+        operator.run(f"{missed} --resync")
         superoffice.wait_until_idle()
-        assert operator.run("so-webhook missed --since 36h") == ""
+        assert operator.run(missed) == ""
         names = [json.loads(message["Body"])["Event"] for message in webhook.queue().drain()]
         assert names[-1] == "contact.resync"
 
