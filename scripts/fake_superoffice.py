@@ -91,7 +91,8 @@ class FakeSuperOffice(Server):
     def documents(self) -> dict[int, dict[str, Any]]:
         """The contacts that exist, as the API returns them."""
         credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        headers = {"Accept": "application/json", "Authorization": f"Basic {credentials}", "SO-TimeZone": "UTC, includeTZOffset"}
+        headers = {"Accept": "application/json", "Authorization": f"Basic {credentials}"}
+        headers["SO-TimeZone"] = "UTC, includeTZOffset"
         documents = {}
         for contact in self.state["contacts"]:
             request = urllib.request.Request(f"{self.url}/api/v1/Contact/{contact}", headers=headers)
