@@ -9,7 +9,7 @@ use crate::auth::Credentials;
 use crate::connection::{Connection, is_loopback, without_api_path};
 use crate::system_user::{SystemApp, SystemUser};
 
-pub use webhook::{NoTenantName, WebhookSettings, master_secret, optional_webhook_secret, webhook_secret, webhook_url};
+pub use webhook::{NoTenantName, WebhookSettings, master_secret};
 
 const ENVIRONMENT_URL: &str = "SUPEROFFICE_ENVIRONMENT_URL";
 /// The server unless [`ENVIRONMENT_URL`] is set.
@@ -146,7 +146,10 @@ mod tests {
     fn all_problems_are_reported_together() {
         let error = with(
             &[("SUPEROFFICE_URL", "http://server/SuperOffice"), ("SUPEROFFICE_USER", "admin"), ("WEBHOOK_URL", "x")],
-            |env| connection(env).zip(webhook_url(env)).zip(webhook_secret(env)).zip(env.required("LOG_GROUP_NAME")),
+            |env| {
+                let webhooks = connection(env).zip(WebhookSettings::with_required_secret(env));
+                webhooks.zip(env.required("LOG_GROUP_NAME"))
+            },
         )
         .unwrap_err();
         assert_eq!(
@@ -155,7 +158,7 @@ mod tests {
              \n  SUPEROFFICE_URL: does not begin with https:// (http:// is accepted for localhost only)\
              \n  SUPEROFFICE_PASSWORD: not set\
              \n  WEBHOOK_URL: not a URL that begins with https://\
-             \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT\
+             \n  SUPEROFFICE_WEBHOOK_SECRET: not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET\
              \n  LOG_GROUP_NAME: not set"
         );
     }
@@ -236,8 +239,9 @@ mod tests {
                 ("SUPEROFFICE_ACCESS_TOKEN", "hunter2\u{7f}"),
                 ("SUPEROFFICE_TENANT_MASTER_SECRET", "hunter2"),
                 ("SUPEROFFICE_TENANT", "Cust1"),
+                ("WEBHOOK_URL", "https://host/webhook"),
             ],
-            |env| connection(env).zip(webhook_secret(env)),
+            |env| connection(env).zip(WebhookSettings::with_required_secret(env)),
         )
         .unwrap_err();
         assert_eq!(

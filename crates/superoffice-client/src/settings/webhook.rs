@@ -96,7 +96,7 @@ impl WebhookSettings {
 }
 
 /// Reads `WEBHOOK_URL`. Webhooks are compared with the text as it is.
-pub fn webhook_url(env: &mut Environment<'_>) -> Option<String> {
+fn webhook_url(env: &mut Environment<'_>) -> Option<String> {
     let text = env.required("WEBHOOK_URL")?;
     match Url::parse(&text.replace(PLACEHOLDER, "tenant")) {
         Ok(url) if matches!(url.scheme(), "https" | "http") => Some(text),
@@ -105,39 +105,6 @@ pub fn webhook_url(env: &mut Environment<'_>) -> Option<String> {
             None
         }
     }
-}
-
-/// Reads the secret to register: the shared secret, or the secret derived for the tenant. If both are configured,
-/// the path of `WEBHOOK_URL` decides, because a tenant's path only accepts the tenant's secret.
-pub fn webhook_secret(env: &mut Environment<'_>) -> Option<SecretString> {
-    let secret = optional_webhook_secret(env);
-    if secret.is_none() && !SECRETS.iter().any(|name| env.has_problem(name)) {
-        env.problem(
-            "SUPEROFFICE_WEBHOOK_SECRET",
-            "not set, nor is SUPEROFFICE_TENANT_MASTER_SECRET with SUPEROFFICE_TENANT",
-        );
-    }
-    secret
-}
-
-/// Reads the secret to register if there is one.
-pub fn optional_webhook_secret(env: &mut Environment<'_>) -> Option<SecretString> {
-    let shared = env.get("SUPEROFFICE_WEBHOOK_SECRET");
-    if shared.as_deref().is_some_and(|secret| secret.trim().is_empty()) {
-        env.problem("SUPEROFFICE_WEBHOOK_SECRET", "contains only whitespace");
-    }
-    let tenant = env.get("SUPEROFFICE_TENANT");
-    let has_master = env.get("SUPEROFFICE_TENANT_MASTER_SECRET").is_some();
-    let derived = match &tenant {
-        Some(tenant) if has_master => master_secret(env).map(|master| master.derive_text(tenant).into()),
-        _ => None,
-    };
-    let on_tenant_path = tenant.is_some_and(|tenant| {
-        let url = env.get("WEBHOOK_URL").and_then(|url| Url::parse(&url).ok());
-        url.is_some_and(|url| from_path(url.path()).is_some_and(|named| named.eq_ignore_ascii_case(&tenant)))
-    });
-    let shared = shared.map(SecretString::from);
-    if on_tenant_path { derived.or(shared) } else { shared.or(derived) }
 }
 
 /// Reads the required master secret.
@@ -153,10 +120,6 @@ mod tests {
     use secrecy::ExposeSecret;
 
     const MASTER: &str = "0123456789abcdef0123456789abcdef";
-
-    fn secret(variables: &[(&str, &str)]) -> Result<String, String> {
-        with(variables, webhook_secret).map(|secret| secret.expose_secret().to_owned())
-    }
 
     #[test]
     fn webhook_url_is_kept_as_it_is() {
@@ -194,6 +157,7 @@ mod tests {
         for (url, expected) in [
             ("https://host/webhook", "shared"),
             ("https://host/webhook/Cust2", "shared"),
+            ("https://host/hook/Cust1", "shared"),
             ("https://host/prod/webhook/cust1/", derived.as_str()),
             ("https://host/webhook/Cus%741", derived.as_str()),
             ("https://host/webhook/{tenant}", derived.as_str()),
@@ -216,45 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn shared_secret_needs_no_master_secret() {
-        let variables = [("SUPEROFFICE_WEBHOOK_SECRET", "shared"), ("SUPEROFFICE_TENANT", "Cust1")];
-        assert_eq!(secret(&variables), Ok("shared".into()));
-    }
-
-    #[test]
     fn both_webhook_secrets_are_checked() {
-        let error = secret(&[
-            ("SUPEROFFICE_WEBHOOK_SECRET", " "),
+        let variables = [
+            ("WEBHOOK_URL", "https://host/webhook"),
+            ("SUPEROFFICE_WEBHOOK_SECRET", " \n"),
             ("SUPEROFFICE_TENANT_MASTER_SECRET", "short"),
-            ("SUPEROFFICE_TENANT", "Cust1"),
-        ]);
+        ];
+        let error = with(&variables, WebhookSettings::from_environment).map(|_| ());
         let expected = "invalid configuration:\
              \n  SUPEROFFICE_WEBHOOK_SECRET: contains only whitespace\
              \n  SUPEROFFICE_TENANT_MASTER_SECRET: the master secret is shorter than 32 bytes, or only whitespace";
         assert_eq!(error, Err(expected.into()));
-    }
-
-    #[test]
-    fn path_of_the_webhook_url_selects_the_secret() {
-        let derived = MASTER.parse::<MasterSecret>().unwrap().derive_text("Cust1");
-        let both = [
-            ("SUPEROFFICE_WEBHOOK_SECRET", "shared"),
-            ("SUPEROFFICE_TENANT_MASTER_SECRET", MASTER),
-            ("SUPEROFFICE_TENANT", "Cust1"),
-        ];
-        for (url, expected) in [
-            ("https://host/webhook", "shared"),
-            ("https://host/webhook/Cust2", "shared"),
-            ("https://host/hook/Cust1", "shared"),
-            ("https://host/prod/webhook/cust1/", derived.as_str()),
-            ("https://host/webhook/Cus%741", derived.as_str()),
-        ] {
-            let variables = [both.as_slice(), &[("WEBHOOK_URL", url)]].concat();
-            assert_eq!(secret(&variables).as_deref(), Ok(expected), "{url}");
-        }
-        assert_eq!(secret(&both[1..]).as_deref(), Ok(derived.as_str()));
-        assert_eq!(secret(&both[..1]).as_deref(), Ok("shared"));
-        assert!(secret(&both[1..2]).is_err());
-        assert!(secret(&[("SUPEROFFICE_WEBHOOK_SECRET", " \n")]).is_err());
     }
 }
