@@ -8,7 +8,7 @@ const TEMPLATE: &str = include_str!("../../watchdog/template.yaml");
 const MONTH_SECONDS: f64 = 30.0 * 24.0 * 3600.0;
 /// The time between two runs, in seconds.
 const RUN_INTERVAL: f64 = 300.0;
-/// The time for which a process keeps the list of tenants, in seconds.
+/// The time a process keeps the list of tenants, in seconds.
 const LIST_LIFETIME: f64 = 600.0;
 /// The part of the function's log that a run reads, in seconds.
 const WINDOW: f64 = 68.0 * 60.0;
@@ -33,7 +33,7 @@ mod assumed {
     pub(crate) const LIST_CALL: f64 = 0.05;
 }
 
-/// The calls to SuperOffice of a visit in which nothing is missing. A test of the watchdog counts them.
+/// The calls to SuperOffice of a visit that finds nothing missing. A test of the watchdog counts them.
 const CALLS: f64 = 7.0;
 /// The seconds between two calls of `FilterLogEvents`.
 const LOG_CALL: f64 = 0.55;

@@ -59,7 +59,7 @@ pub(crate) async fn can_arrive(client: &Client, url: Option<&str>, label: &Label
     Ok(is_received)
 }
 
-/// The reason for which a command stops early.
+/// The reason why a command stops early.
 pub(crate) enum Stop {
     /// SIGINT or SIGTERM.
     Interrupt,

@@ -31,9 +31,9 @@ use crate::tenants::{Tenant, Tenants};
 use self::state::State;
 use self::turn::{Audit, Next};
 
-/// The time in which a run works at most, so that it does not meet the run of the next minute.
+/// The longest time of a run, so that it ends before the run of the next minute.
 const LONGEST_RUN: Duration = Duration::from_secs(50);
-/// The time at the end of a run in which no contact is read, so that positions are written.
+/// The time at the end of a run without reads, so that positions are written.
 const RESERVE: Duration = Duration::from_secs(2);
 /// The number of positions that are read at the same time.
 const PARALLEL: usize = 16;

@@ -20,7 +20,7 @@ pub struct Row {
     pub changed: i64,
     /// The moment before SuperOffice was asked.
     pub read_at: Timestamp,
-    /// The texts of SuperOffice's list for which an audit wrote the row.
+    /// The texts of SuperOffice's list at the time an audit wrote the row.
     pub stamp: Option<String>,
 }
 

@@ -88,7 +88,7 @@ pub struct Metrics {
     /// of the list of tenants.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_failed: u64,
-    /// The number of audits that have reached the end, and in which nothing failed or was withheld.
+    /// The number of audits that have reached the end without a failed or withheld contact.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_completed: u64,
     /// The hours since the oldest last completion of all tenants.

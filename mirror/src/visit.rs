@@ -136,15 +136,11 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     /// Writes a row, without its document if the table cannot hold it.
     async fn write(&self, id: i64, previous: Option<&Row>, row: Row) -> Result<Outcome, WriteError> {
         let version = previous.map(|row| row.version);
-        let mut outcome = match row.content {
-            _ if row.changed != row.version => Outcome::Unchanged,
-            Content::Deleted { .. } => Outcome::Removed,
-            _ => Outcome::Written,
-        };
+        let mut outcome = effect(previous, &row);
         match self.table.put(&self.entity, id, &row, version).await {
             Err(WriteError::TooLarge) => {
                 let row = Row { content: Content::TooLarge, changed: row.version, ..row };
-                outcome = Outcome::Written;
+                outcome = effect(previous, &row);
                 self.table.put(&self.entity, id, &row, version).await?;
             }
             result => result?,
@@ -170,6 +166,16 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
                 Err(_) => self.stop = Some(Stop::GivenUp),
             }
         }
+    }
+}
+
+/// Returns the effect of a write for a reader of the table. A document that is too large looks like the next.
+fn effect(previous: Option<&Row>, row: &Row) -> Outcome {
+    match (previous.map(|row| &row.content), &row.content) {
+        (Some(Content::TooLarge), Content::TooLarge) => Outcome::Unchanged,
+        _ if row.changed != row.version => Outcome::Unchanged,
+        (_, Content::Deleted { .. }) => Outcome::Removed,
+        _ => Outcome::Written,
     }
 }
 

@@ -374,7 +374,7 @@ mod tests {
     use super::*;
     use crate::webhook::field::{FieldValue, Fields};
 
-    /// The documented facts, of which the table is a copy that the compiler reads.
+    /// The documented facts. The table is their copy in the code.
     fn documented() -> Vec<Value> {
         let facts: Value = serde_json::from_str(include_str!("../../tests/vectors/entities.json")).unwrap();
         facts.as_array().unwrap().clone()

@@ -149,7 +149,7 @@ def test_alarms_count_late_data_and_are_not_raised_by_a_new_stack(aws, watchdog)
 
 
 def test_list_of_tenants(aws, watchdog_template, webhook, tmp_path_factory):
-    """Three tenants, of which one has revoked credentials, and the permissions of the role."""
+    """Three tenants, one of them with revoked credentials, and the permissions of the role."""
     path, names = "/superoffice/watched", ["Cust1", "Cust2", "Cust3"]
     ssm = aws.client("ssm")
     with contextlib.ExitStack() as stack:

@@ -150,7 +150,7 @@ pub struct RunReport {
     pub missed: u64,
     /// The number of contacts that SuperOffice was asked to send again.
     pub resynced: u64,
-    /// The number of due tenants for which time did not suffice.
+    /// The number of due tenants that were not visited for lack of time.
     #[serde(skip_serializing_if = "is_zero")]
     pub waiting: u64,
     /// Tenants that were visited in vain.

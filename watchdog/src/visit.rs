@@ -219,7 +219,7 @@ impl<'a> Visit<'a> {
         for webhook in &managed.contacts {
             match self.subject.client.consecutive_errors(webhook).await {
                 Ok(count) => report.consecutive_errors = report.consecutive_errors.max(count),
-                // Only a metric, for which older servers have an archive of their own.
+                // Only a metric. Older servers have an archive of their own for it.
                 Err(error) => {
                     report.note(format!("the consecutive errors of webhook {} are unknown: {error}", webhook.id()))
                 }

@@ -13,7 +13,7 @@ fn signaled(bed: &Installation) -> Vec<i64> {
     bed.calls().into_iter().filter_map(key).collect()
 }
 
-/// Imports contacts, of which the first has the id after those of the webhooks. Returns this id.
+/// Imports contacts, the first with the id after those of the webhooks. Returns this id.
 async fn import(bed: &Installation, count: i64) -> i64 {
     register(bed).await;
     bed.superoffice.import_contacts(count, bed.clock.now());

@@ -258,7 +258,7 @@ async fn interrupted_registration_is_completed_by_its_last_line() {
     assert!(!bed.tenants[1].webhooks()[0].properties["Secret"].as_str().unwrap().contains(SECRET));
 }
 
-/// Three tenants with contacts of the same ids, of which the log shows some.
+/// Three tenants with contacts of the same ids. The log shows some of them.
 #[tokio::test]
 async fn missed_contacts_of_all_tenants_are_found_with_one_reading_of_the_log() {
     let bed = TestBed::start(&["Cust1", "Cust2", "Cust3"]).await;

@@ -131,7 +131,7 @@ mod tests {
         json!({"EventId": "1", "Event": name, "PrimaryKey": contact, "ContextIdentifier": tenant})
     }
 
-    /// Processes a batch, in which contact 7 fails. Returns the contacts, each with its events, and the failed messages.
+    /// Processes a batch whose contact 7 fails. Returns the contacts, each with its events, and the failed messages.
     async fn process(messages: &[Value], verifier: Option<&Verifier>) -> (Vec<String>, Vec<String>) {
         let batch: Batch = serde_json::from_value(json!({ "Records": messages })).unwrap();
         let processed = RefCell::new(Vec::new());

@@ -15,7 +15,7 @@ pub use dynamodb::DynamoDbStore;
 
 use crate::consumer::HandlerError;
 
-/// The time for which a handled event is remembered: more than the 14 days of a queue and those of its dead-letter queue.
+/// The time a handled event is remembered: more than the 14 days of a queue and those of its dead-letter queue.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The result of claiming an event.

@@ -27,7 +27,7 @@ const MAX_NAMED: usize = 8;
 pub struct TenantNames {
     /// In lower case.
     names: HashSet<String>,
-    /// The tenants to which deliveries without a name belong.
+    /// The tenants that own deliveries without a name.
     unnamed: Vec<String>,
     /// Every delivery belongs to the only tenant.
     is_every: bool,
@@ -43,7 +43,7 @@ impl TenantNames {
         Self { names, unnamed, is_every: false }
     }
 
-    /// Creates the set of one tenant, to which every delivery belongs.
+    /// Creates the set of one tenant that owns every delivery.
     pub fn every(name: &str) -> Self {
         Self { is_every: true, ..Self::new([name]) }
     }
@@ -206,7 +206,7 @@ impl SharedLog {
 }
 
 impl TenantNames {
-    /// Returns the tenants to which a delivery belongs, in lower case.
+    /// Returns the tenants that own a delivery, in lower case.
     pub(crate) fn owners(&self, named: Option<&str>) -> Cow<'_, [String]> {
         match named.map(str::to_ascii_lowercase) {
             Some(name) if !self.is_every => match self.names.contains(&name) {

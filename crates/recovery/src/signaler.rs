@@ -76,7 +76,7 @@ impl Pace {
     }
 }
 
-/// The reason for which no further contact may be signaled.
+/// The reason why no further contact may be signaled.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// The event of this contact did not arrive.

@@ -1,4 +1,4 @@
-//! The place of the list, and the time for which a program keeps it.
+//! The place of the list, and the time a program keeps it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +27,7 @@ const OF_ONE_TENANT: [&str; 6] = [
     "SUPEROFFICE_SYSTEM_TOKEN",
 ];
 
-/// The time for which a list is used.
+/// The time a list is used.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// The time between two reads of one entry.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);

@@ -85,7 +85,7 @@ impl State {
         Position { state, version: next_version(previous, now) }
     }
 
-    /// Returns the state in which an audit begins that someone asked for.
+    /// Returns the state at the beginning of an audit that someone asked for.
     #[must_use]
     pub fn requested(self, now: Timestamp, may_remove: bool) -> Self {
         let running = Running { may_remove, requested: true, ..Running::default() };

@@ -42,7 +42,7 @@ pub(crate) struct Crm {
     calls: Mutex<Vec<String>>,
     /// The answers to the next calls that contain a text.
     faults: Mutex<Vec<(String, VecDeque<Fault>)>>,
-    /// The number of steps of other tasks for which each of the next answers is held.
+    /// The number of steps of other tasks before each of the next answers.
     delays: Mutex<VecDeque<u8>>,
 }
 

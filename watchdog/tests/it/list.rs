@@ -173,7 +173,7 @@ async fn log_is_read_once_for_all_tenants_while_they_are_signaled() {
         let filter = bed.logs.filters().pop().unwrap();
         assert_eq!(filter.contains("contextIdentifier"), count == 1, "{filter}");
     }
-    // The own log, the function's log, and the looks of the signalers, most of which several tenants share.
+    // The own log, the function's log, and the looks of the signalers. Several tenants share most of them.
     assert!(calls[0] <= 6 && calls[1] <= 2 * calls[0], "{calls:?}");
 }
 
@@ -217,7 +217,7 @@ async fn cost_of_a_run(tenants: usize) -> (usize, u64) {
 #[tokio::test]
 async fn log_is_read_as_often_for_1000_tenants_as_for_one() {
     let (one, many) = (cost_of_a_run(1).await, cost_of_a_run(1000).await);
-    // Three periods of the own log, in which no earlier run is found, and the function's log.
+    // Three periods of the own log without an earlier run, and the function's log.
     assert_eq!((one, many), ((4, 1), (4, 1000)));
 }
 

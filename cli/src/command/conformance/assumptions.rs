@@ -11,7 +11,7 @@ macro_rules! assumptions {
         }
 
         impl Assumption {
-            /// All assumptions, in the order in which they are reported.
+            /// All assumptions, in the order of the report.
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Returns the name, for programs and the documentation.

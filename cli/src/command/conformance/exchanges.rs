@@ -46,7 +46,7 @@ impl Recorded {
         }
     }
 
-    /// Returns the recording, in which every text is replaced that can be a name, a host or a secret.
+    /// Returns the recording. Every text that can be a name, a host or a secret is replaced.
     fn redacted(&self) -> Value {
         let query: Map<String, Value> = self.query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         json!({

@@ -214,7 +214,7 @@ impl Run<'_> {
         Ok(Some(webhooks))
     }
 
-    /// Answers from the list in which SuperOffice returned the webhook.
+    /// Answers from the list that contained the webhook.
     fn read_list(&mut self, main: &Webhook) {
         let exchanges = self.exchanges.since(0);
         let list = exchanges.iter().rfind(|exchange| exchange.method == "GET" && exchange.path == "Webhook");
