@@ -120,7 +120,7 @@ mutants: $(CARGO_MUTANTS) $(if $(HAS_NEXTEST),,$(CARGO_NEXTEST)) ## change the c
 
 clean: ## remove everything that was built or installed
 	$(CARGO) clean
-	rm -rf .tools .aws-sam bench/target dist
+	rm -rf .tools .aws-sam bench/target dist examples/node/node_modules
 
 # Tools. A stamp file is newer than the list of packages once they are installed.
 $(BIN)/uv:

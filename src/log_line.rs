@@ -81,7 +81,7 @@ impl<'de, M: Deserialize<'de>, P: Deserialize<'de>> LogLine<M, P> {
         serde_json::from_str(line.trim()).ok()
     }
 
-    /// Returns the time at which the line was written, in milliseconds.
+    /// Returns the time at which the line was written, with a precision of milliseconds.
     pub fn written_at(&self) -> Option<Timestamp> {
         Timestamp::from_millisecond(self.aws.as_ref()?.timestamp).ok()
     }

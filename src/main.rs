@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread()
     };
     let result = match builder.enable_all().build() {
-        // Spawned: Tokio makes a system call for each wake-up of the future that block_on polls.
+        // `run` is spawned, because each wake-up of a future that `block_on` polls itself costs a system call.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(run(config)).await? }),
         Err(error) => Err(error.into()),
     };

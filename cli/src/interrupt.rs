@@ -35,12 +35,13 @@ impl Interrupt {
         Ok(Self(receiver))
     }
 
-    /// Returns `true` after the first signal.
+    /// Returns `true` after the first SIGINT or SIGTERM.
     pub(crate) fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits for a result that may be given up, such as a read or a pause. Returns `None` after the first signal.
+    /// Waits for a result that may be given up, such as a read or a pause. Returns `None` after the
+    /// first SIGINT or SIGTERM.
     pub(crate) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut request = self.0.clone();
         select! {

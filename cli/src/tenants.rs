@@ -154,7 +154,7 @@ impl Selected<'_> {
 
     /// Runs a command for each tenant, and reports each tenant that fails. Returns the worst status.
     ///
-    /// It ends early after the first signal, and without a reader of a command that only reads.
+    /// It ends early after SIGINT or SIGTERM, and without a reader of a command that only reads.
     pub(crate) async fn for_each<W: Write>(
         self,
         format: Format,
@@ -234,7 +234,7 @@ impl Selected<'_> {
     }
 }
 
-/// A signal ended the work for a tenant.
+/// SIGINT or SIGTERM ended the work for a tenant.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted;
@@ -246,7 +246,7 @@ pub(crate) enum Mode<'a> {
     Read,
     /// The command does not end early.
     All,
-    /// The command ends after a signal, and this command continues.
+    /// The command ends after SIGINT or SIGTERM, and this command continues it.
     Until(&'a Interrupt, &'a str),
 }
 

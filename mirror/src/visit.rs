@@ -11,7 +11,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// The number of contacts in a row that may fail before SuperOffice's list decides if the tenant is given up.
 const MAX_FAILURES: u32 = 3;
 
-/// The knowledge that a contact does not exist, besides the answer for the contact.
+/// The evidence of a contact's existence, besides the answer for the contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// None. SuperOffice's list is asked before a living row is removed.

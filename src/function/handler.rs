@@ -45,7 +45,8 @@ impl<Q: Queue> Handler<Q> {
         if request.method != Method::POST {
             return Err(HandleError::MethodNotAllowed);
         }
-        // A larger body fits into no message, and anyone could make the function sign it with every secret.
+        // A larger body fits into no message, and anyone could make the function compute a MAC of it with
+        // every secret.
         if request.body.len() > MAX_MESSAGE_BYTES {
             return Err(HandleError::BodyTooLarge(request.body.len()));
         }

@@ -82,7 +82,8 @@ pub enum HandleError {
 }
 
 impl HandleError {
-    /// `rejected` if the request was not authenticated or its body is empty or over 1 MiB, otherwise `failed`.
+    /// `rejected` if the request was not authenticated, its method is not `POST`, or its body is empty or over 1 MiB,
+    /// otherwise `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::MethodNotAllowed | Self::BodyTooLarge(_) | Self::Unauthorized(_) | Self::EmptyBody => "rejected",

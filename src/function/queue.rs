@@ -108,7 +108,7 @@ impl fmt::Display for FallbackReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no fallback.
+    /// The queue failed, and there is no fallback.
     #[error("queue: {0}")]
     Queue(QueueError),
     /// The primary queue and the fallback failed.
@@ -134,23 +134,25 @@ impl<Q: Queue> WithFallback<Q> {
             let message_id = self.primary.send(message, trace_header).await.map_err(SendError::Queue)?;
             return Ok(Sent { message_id, fallback_reason: None });
         };
-        let outage = self.current_outage();
-        let is_primary_first = outage.is_none();
-        let attempt = async |with_primary| match with_primary {
-            true => self.send_to_primary(message, trace_header).await,
-            false => fallback.send(message, trace_header).await,
-        };
-        let error = match attempt(is_primary_first).await {
-            Ok(message_id) => {
-                return Ok(Sent { message_id, fallback_reason: outage.map(FallbackReason::RecentlyFailed) });
-            }
-            Err(error) => error,
-        };
-        match (attempt(!is_primary_first).await, is_primary_first) {
-            (Ok(message_id), true) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
-            (Ok(message_id), false) => Ok(Sent { message_id, fallback_reason: None }),
-            (Err(fallback_error), true) => Err(SendError::Both(error, fallback_error)),
-            (Err(primary_error), false) => Err(SendError::Both(primary_error, error)),
+        let primary = async || self.send_to_primary(message, trace_header).await;
+        let fallback = async || fallback.send(message, trace_header).await;
+        match self.current_outage() {
+            None => match primary().await {
+                Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
+                Err(error) => match fallback().await {
+                    Ok(message_id) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
+                    Err(fallback_error) => Err(SendError::Both(error, fallback_error)),
+                },
+            },
+            Some(outage) => match fallback().await {
+                Ok(message_id) => {
+                    Ok(Sent { message_id, fallback_reason: Some(FallbackReason::RecentlyFailed(outage)) })
+                }
+                Err(fallback_error) => match primary().await {
+                    Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
+                    Err(error) => Err(SendError::Both(error, fallback_error)),
+                },
+            },
         }
     }
 

@@ -31,7 +31,7 @@ impl SignedBy {
 
 /// The configured secrets that signed a body, one or more.
 pub(super) enum Signers<'a> {
-    /// The request path has no tenant.
+    /// No tenant in a path counts.
     AnyTenant {
         /// The shared secret that signed the body.
         shared: Option<SignedBy>,
@@ -51,6 +51,7 @@ impl Signers<'_> {
     /// if the body is not a JSON object.
     pub(super) fn authorize(&self, listed: &TenantSecrets, metadata: Option<&EventMetadata>) -> Option<SignedBy> {
         match self {
+            // Without listed tenants, a shared secret signs for every tenant, so an ambiguous tenant is harmless.
             Self::AnyTenant { shared, .. } if listed.is_empty() => *shared,
             Self::AnyTenant { shared, tenants } => match TenantClaim::of(metadata) {
                 TenantClaim::NotRequired => shared.or((!tenants.is_empty()).then_some(SignedBy::Tenant)),

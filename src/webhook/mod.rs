@@ -1,8 +1,8 @@
 //! SuperOffice's webhook deliveries: signatures, tenants and events. No AWS.
 //!
-//! [`verifier`] authenticates a body: [`signature`] is the MAC, [`tenant`] has the secrets of each tenant, and
-//! [`authorization`] decides whether a secret may sign for the tenant in the body. Then [`metadata`] identifies the
-//! event. Consumers read [`event`], [`contact`], [`entity`] and [`field`].
+//! [`verifier`] authenticates a body: [`signature`] is the MAC, [`tenant`] has the secrets of each tenant, [`metadata`]
+//! identifies the event and its tenant, and [`authorization`] decides whether the secret may sign for this tenant.
+//! Consumers read [`event`], [`contact`], [`entity`] and [`field`].
 
 pub mod authorization;
 pub mod contact;

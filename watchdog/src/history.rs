@@ -1,4 +1,4 @@
-//! Earlier runs, as the watchdog's own log reports them. There is no other memory.
+//! Earlier runs, as the watchdog's own log reports them. No other store outlives the process.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -12,15 +12,15 @@ use crate::telemetry::MAX_LINE;
 
 /// Lets CloudWatch leave out the lines of Lambda itself. It only saves transfer: every line is checked here.
 const EVERY_LINE: &str = r#"{ ($.mode = "report") || ($.mode = "act") }"#;
-/// The line of a run that has carried the states on.
+/// Selects the line of each run that has repeated the older states.
 const RUN_LINES: &str = "{ $.remembered >= 0 }";
-/// The period that is read. Each run carries on what would leave it.
+/// The period that is read. A run repeats each state that would soon be older than this.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// The periods before [`RECENT`] that are searched for the latest run, the most likely one first.
 const EARLIER: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
-/// The time from a run's last line of a tenant to its own line at most.
-const RUN: SignedDuration = SignedDuration::from_mins(15);
-/// A state that was written longer ago is carried on.
+/// The longest time between a tenant's line and the line of its run.
+const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
+/// A run repeats a state that was written longer ago.
 const CARRIED: SignedDuration = SignedDuration::from_mins(20);
 /// The size of the carried states of a line at most, in bytes.
 const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
@@ -37,7 +37,7 @@ pub struct Carried {
 /// The fields of a line that concern earlier runs.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Memory {
+struct RememberedLine {
     tenant: Option<String>,
     state: Option<State>,
     remembered: Option<u64>,
@@ -72,7 +72,7 @@ impl History {
             runs.add_lines(logs, log_group, RUN_LINES, (before(period), until)).await?;
             if let Some(last) = runs.remembered {
                 let since = last.saturating_sub(RECENT).unwrap_or(last);
-                let until = last.saturating_add(RUN).unwrap_or(last);
+                let until = last.saturating_add(LONGEST_RUN).unwrap_or(last);
                 history.add_lines(logs, log_group, EVERY_LINE, (since, until)).await?;
                 break;
             }
@@ -102,7 +102,7 @@ impl History {
     /// Reads a line. The latest line of each tenant counts.
     fn add(&mut self, written: Timestamp, line: &str) {
         // A line of Lambda, or a broken one.
-        let Ok(memory) = serde_json::from_str::<Memory>(line) else {
+        let Ok(memory) = serde_json::from_str::<RememberedLine>(line) else {
             return;
         };
         if memory.remembered.is_some() {

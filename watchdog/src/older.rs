@@ -88,8 +88,8 @@ impl OlderWindows<'_> {
 
     /// Reads the oldest piece that is needed.
     async fn read_piece(&self, entries: &mut [Entry<'_>]) -> Result<(), LogError> {
-        for entry in entries.iter_mut().filter(|entry| !entry.is_done && entry.has_reached_the_present()) {
-            entry.compare_with_the_present().await?;
+        for entry in entries.iter_mut().filter(|entry| !entry.is_done && entry.has_reached_shared_log()) {
+            entry.compare_with_shared_log().await?;
         }
         let active = || entries.iter().filter(|entry| !entry.is_done);
         let Some(since) = active().map(|entry| entry.older.read_until).min() else {
@@ -132,13 +132,13 @@ impl<'a> Entry<'a> {
         &self.visit.report.tenant
     }
 
-    /// Returns the start of what was read for all tenants.
-    fn present(&self) -> Timestamp {
+    /// Returns the start of the log that was read for all tenants.
+    fn shared_since(&self) -> Timestamp {
         self.visit.coverage.as_ref().map_or(self.older.read_until, |coverage| coverage.since)
     }
 
-    fn has_reached_the_present(&self) -> bool {
-        self.older.read_until >= self.present()
+    fn has_reached_shared_log(&self) -> bool {
+        self.older.read_until >= self.shared_since()
     }
 
     /// Returns the time by which the log is read earlier than a change.
@@ -152,7 +152,7 @@ impl<'a> Entry<'a> {
         let subject = Arc::clone(&self.visit.subject);
         let started = Instant::now();
         let mut changes = Changes::since(&subject.client, self.older.since, self.older.after);
-        let opened_until = after(self.older.read_until, self.margin());
+        let comparable_since = after(self.older.read_until, self.margin());
         let mut last_key = None;
         while let Some(contact) = changes.next().await? {
             if self.older.last.is_some_and(|last| last < contact.primary_key) {
@@ -163,7 +163,7 @@ impl<'a> Entry<'a> {
                 break;
             }
             last_key = Some(contact.primary_key);
-            if contact.at >= opened_until && contact.at < self.older.until {
+            if contact.at >= comparable_since && contact.at < self.older.until {
                 self.waiting.insert((contact.at, contact.primary_key), found(&contact));
             }
         }
@@ -182,8 +182,8 @@ impl<'a> Entry<'a> {
     /// Compares the changes with a piece of the log.
     async fn compare(&mut self, log: &Arc<SharedLog>) -> Result<(), LogError> {
         let until = log.until();
-        let opened_until = after(until, self.margin());
-        let later = self.waiting.split_off(&(opened_until, i64::MIN));
+        let comparable_since = after(until, self.margin());
+        let later = self.waiting.split_off(&(comparable_since, i64::MIN));
         let opened = std::mem::replace(&mut self.waiting, later);
         let mut open: BTreeMap<i64, Missing> = self.older.open.drain(..).map(|missing| (missing.0, missing)).collect();
         open.extend(opened.into_values().map(|missing| (missing.0, missing)));
@@ -206,7 +206,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Compares the contacts that are left with what was read for all tenants, and ends the range.
-    async fn compare_with_the_present(&mut self) -> Result<(), LogError> {
+    async fn compare_with_shared_log(&mut self) -> Result<(), LogError> {
         self.is_done = true;
         let Some(coverage) = self.visit.coverage.clone() else {
             return Ok(());

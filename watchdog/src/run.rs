@@ -49,10 +49,10 @@ const VISIT_TIME: Duration = Duration::from_secs(40);
 /// A run did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The list of tenants.
+    /// The list of tenants cannot be read.
     #[error(transparent)]
     List(#[from] ListError),
-    /// A log.
+    /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
     /// A client cannot be set up.
@@ -89,7 +89,8 @@ pub struct Watchdog {
 /// Everything that a process keeps between runs. It only saves work.
 #[derive(Default)]
 struct Memory {
-    /// A client for each tenant, and with it the system user's ticket. The tenant is the same while its entry is unchanged.
+    /// A client for each tenant, and with it the system user's ticket. [`Arc::ptr_eq`] of the tenant shows that its
+    /// entry is unchanged.
     subjects: HashMap<String, (Arc<Tenant>, Arc<Subject>)>,
     /// The last reactivation of each tenant, which the log may not show yet.
     reactivated: HashMap<String, Timestamp>,
@@ -135,8 +136,8 @@ impl Watchdog {
         self
     }
 
-    /// Runs once, and passes each log line to `write`. The report tells how far the run got, whether or not it
-    /// completed.
+    /// Runs once, and passes each log line to `write`. The report contains the progress of the run,
+    /// even if it did not complete.
     pub async fn run(&self, deadline: Instant, invocation: Invocation<'_>, write: impl Fn(String)) -> RunReport {
         let mode = self.settings.mode.as_str().to_owned();
         let report = RunReport { request_id: invocation.request_id.to_owned(), mode, ..RunReport::default() };

@@ -136,7 +136,7 @@ pub struct RunReport {
     pub mode: String,
     /// The number of tenants that were visited.
     pub tenants: u64,
-    /// The number of tenants that were visited in vain, and of entries of the list that cannot be used.
+    /// The number of tenants whose visit did not complete, and of entries of the list that cannot be used.
     pub tenants_failed: u64,
     /// The number of tenants whose webhook for contacts is not Active.
     pub webhooks_inactive: u64,
@@ -153,7 +153,7 @@ pub struct RunReport {
     /// The number of due tenants that were not visited for lack of time.
     #[serde(skip_serializing_if = "is_zero")]
     pub waiting: u64,
-    /// Tenants that were visited in vain.
+    /// Tenants whose visit did not complete.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
     /// Entries of the list that cannot be used, with the reasons.

@@ -33,7 +33,7 @@ const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// A visit did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum VisitError {
-    /// SuperOffice.
+    /// SuperOffice did not respond as expected.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The function's log.
@@ -134,7 +134,7 @@ impl<'a> Visit<'a> {
         !self.chosen.is_empty()
     }
 
-    /// Returns the older window, if it is to be continued.
+    /// Returns `true` if the visit is to be continued with its older window.
     pub(crate) fn has_older(&self) -> bool {
         self.report.error.is_none() && self.report.tenant_state.is_none() && self.report.state.older.is_some()
     }
@@ -271,13 +271,17 @@ impl<'a> Visit<'a> {
             match subject.client.set_state(webhook, WebhookState::Active, subject.secret.as_ref()).await {
                 Ok(_) => self.report.note(format!("webhook {} was reactivated", webhook.id())),
                 // Someone was faster, or SuperOffice's own test failed.
-                Err(error) if error.is_refusal() => {
+                Err(error) if error.is_refusal() && error.is_specific() => {
                     self.report.note(format!("webhook {} was not reactivated: {error}", webhook.id()));
                     continue;
                 }
-                // It may be Active nevertheless.
                 Err(error) => {
-                    self.report.reactivated += 1;
+                    if !error.is_refusal() {
+                        // It may be Active nevertheless.
+                        self.report.reactivated += 1;
+                    } else if self.report.reactivated == 0 {
+                        self.report.state.reactivated = before;
+                    }
                     return Err(error);
                 }
             }

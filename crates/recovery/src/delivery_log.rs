@@ -41,7 +41,8 @@ impl Handled {
     /// A delivery that was repeated reports an old event, after which the contact may have changed again.
     pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
         let occurred = match self.delay {
-            // Otherwise, an event at the beginning of a second would seem to be of the second before.
+            // The line's time has whole milliseconds, and the delay has not. Without the added millisecond, an event at the
+            // start of a second would fall into the second before.
             Some(delay) => self.written.saturating_add(LINE_PRECISION - delay),
             // The event came from the future, so its line is older than the event.
             None if ahead >= NOTICEABLE_OFFSET => self.written.saturating_add(ahead + OFFSET_PRECISION),
@@ -64,7 +65,7 @@ enum Source {
 }
 
 impl DeliveryLog {
-    /// Reads the events of `tenant`, or those of every tenant if it is not known.
+    /// Creates the log of a tenant, or of every tenant if `tenant` is `None`. Nothing is read yet.
     pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
         Self(Source::Own { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) })
     }
@@ -99,7 +100,7 @@ impl DeliveryLog {
     }
 
     /// Passes the ids of the events that were forwarded or ignored since a point in time to `found`, until it breaks. A
-    /// shared log has none.
+    /// shared log keeps no ids, so it passes none.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl DeliveryLog {
         .await
     }
 
-    /// Removes the contacts with an event since their time that was handled. The log is read from `since`, and
+    /// Removes each contact whose event at or after the contact's time was handled. The log is read from `since`, and
     /// SuperOffice's clock is ahead of AWS's by `ahead`.
     ///
     /// # Errors

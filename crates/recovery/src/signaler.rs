@@ -24,14 +24,15 @@ use crate::logs::LogError;
 const MAX_UNCONFIRMED: u32 = 3;
 /// The number of signals whose events are on their way at most. One of them can be the first failed delivery.
 const WINDOW: usize = 25;
-/// The number of events that may get lost without a trace while others arrive.
+/// The number of lost events at which the signals stop, even if others arrive.
 const MAX_LOST: usize = 25;
 /// The log is read at least this often while events are on their way.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// The first wait for a missing event, as a part of the longest wait.
-const FIRST_WAIT: u32 = 8;
-/// The period before the first signal whose deliveries are no news. It also covers a local clock that is ahead of AWS's.
-const PRESENT: SignedDuration = SignedDuration::from_mins(10);
+/// The first wait for a missing event is this fraction of the longest wait: an eighth.
+const FIRST_WAIT_DIVISOR: u32 = 8;
+/// The log is read from this long before the first signal, because a local clock can be ahead of AWS's. Failures in this
+/// period do not stop the signals.
+const LOOKBACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// Waits for a while. Tests pass their own function.
 pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -48,7 +49,7 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// One signal after another, and three minutes for an event.
+    /// No pause between signals. 62 looks last about three minutes, because the first waits are shorter.
     fn default() -> Self {
         Self { interval: Duration::ZERO, look_every: Duration::from_secs(3), looks: 62 }
     }
@@ -67,7 +68,7 @@ impl Pace {
         let Some(doublings) = in_vain.checked_sub(1) else {
             return Duration::ZERO;
         };
-        (self.look_every / FIRST_WAIT).saturating_mul(1 << doublings.min(16)).min(self.look_every)
+        (self.look_every / FIRST_WAIT_DIVISOR).saturating_mul(1 << doublings.min(16)).min(self.look_every)
     }
 
     /// Returns the time after which an event counts as lost if later events have arrived.
@@ -233,7 +234,7 @@ impl<'a> Signaler<'a> {
     /// Reads the log before the first signal.
     async fn begin(&mut self) -> Result<(), LogError> {
         let now = self.client.now();
-        let before = |time: Timestamp| time.saturating_sub(PRESENT).unwrap_or(time);
+        let before = |time: Timestamp| time.saturating_sub(LOOKBACK).unwrap_or(time);
         let recent = before(now);
         let superoffice = now.saturating_add(self.client.clock_offset()).unwrap_or(now);
         let mut watch = Watch::since(before(now.min(superoffice)));

@@ -24,7 +24,7 @@ pub enum Change {
     Created,
     /// The contact was merged with another: it received the other's data, or it no longer exists.
     Merged,
-    /// The contact was deleted by a person, who can restore it for some days.
+    /// The contact was deleted. Someone can restore it for some days.
     SoftDeleted,
 }
 

@@ -123,9 +123,14 @@ impl ApiError {
         matches!(self.kind, ErrorKind::Unauthorized | ErrorKind::Ticket(TicketError::Rejected(_)))
     }
 
-    /// Returns `true` if SuperOffice has refused the call, so that it had no effect.
+    /// Returns `true` if SuperOffice has refused the call, or the call was not made, so that it had no effect.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, ErrorKind::Status { status: 400..=499, .. } | ErrorKind::Changed | ErrorKind::HiddenSecret)
+        match &self.kind {
+            ErrorKind::Unauthorized | ErrorKind::Forbidden(_) | ErrorKind::WrongHost => true,
+            ErrorKind::Status { status, .. } => (400..500).contains(status),
+            ErrorKind::Changed | ErrorKind::HiddenSecret => true,
+            _ => false,
+        }
     }
 }
 
@@ -163,7 +168,9 @@ mod tests {
             (ErrorKind::Changed, true, true),
             (ErrorKind::HiddenSecret, true, true),
             (ErrorKind::Unexpected(String::new()), true, false),
-            (ErrorKind::Unauthorized, false, false),
+            (ErrorKind::Unauthorized, false, true),
+            (ErrorKind::Forbidden(String::new()), false, true),
+            (ErrorKind::WrongHost, false, true),
             (ErrorKind::Unavailable { status: 429, message: String::new() }, false, false),
             (ErrorKind::Timeout(60), false, false),
         ] {

@@ -71,7 +71,7 @@ async fn audit_is_young(logs: &Logs, mirror: &Stack) -> Finding {
         Ok(Some((_, age))) => Finding::wrong(
             CHECK,
             format!("the oldest last audit of {name} was completed {age:.1} hours ago"),
-            "See `reason` in its log: docs/mirror.md",
+            "See `reasons` in its log: docs/mirror.md",
         ),
         Ok(None) => Finding::wrong(
             CHECK,

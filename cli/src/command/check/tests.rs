@@ -213,7 +213,7 @@ async fn watchdog_and_mirror_are_found_by_their_parameters() {
                     "dog has completed no run for 20 minutes",
                     "See `error` in its log: docs/runbooks/missed-events.md#the-watchdog-does-not-run",
                 ),
-                Finding::wrong("audit", format!("{audit} 48.5 hours ago"), "See `reason` in its log: docs/mirror.md"),
+                Finding::wrong("audit", format!("{audit} 48.5 hours ago"), "See `reasons` in its log: docs/mirror.md"),
             ],
         ),
     ] {

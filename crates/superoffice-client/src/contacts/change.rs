@@ -38,7 +38,7 @@ impl Client {
         self.send(Method::PUT, &path, Some(&Value::Object(contact))).await.map(drop)
     }
 
-    /// Deletes a contact, unless it is gone already. A person can restore it for some days.
+    /// Deletes a contact, unless it is gone already. Someone can restore it for some days.
     ///
     /// # Errors
     ///
