@@ -95,7 +95,7 @@ impl OlderWindows<'_> {
         let Some(since) = active().map(|entry| entry.older.read_until).min() else {
             return Ok(());
         };
-        let present = active().map(Entry::present).max().unwrap_or(since);
+        let present = active().map(Entry::shared_since).max().unwrap_or(since);
         let next = Timestamp::from_second((since.as_second().div_euclid(PIECE) + 1) * PIECE).unwrap_or(since);
         let until = next.min(present);
         let names = self.names.only(active().map(Entry::name));
