@@ -91,7 +91,9 @@ impl OlderWindows<'_> {
         for entry in entries.iter_mut().filter(|entry| !entry.is_done && entry.has_reached_shared_log()) {
             entry.compare_with_shared_log().await?;
         }
-        let active = || entries.iter().filter(|entry| !entry.is_done);
+        // A range that has just begun is listed first: a change that is listed later would not be compared with this piece.
+        let is_active = |entry: &Entry<'_>| entry.is_listed && !entry.is_done;
+        let active = || entries.iter().filter(|entry| is_active(entry));
         let Some(since) = active().map(|entry| entry.older.read_until).min() else {
             return Ok(());
         };
@@ -101,7 +103,7 @@ impl OlderWindows<'_> {
         let names = self.names.only(active().map(Entry::name));
         let window = (since, until);
         let log = SharedLog::read(self.logs.clone(), self.log_group, names, window, self.deadline).await?;
-        for entry in entries.iter_mut().filter(|entry| !entry.is_done && entry.older.read_until < log.until()) {
+        for entry in entries.iter_mut().filter(|entry| is_active(entry) && entry.older.read_until < log.until()) {
             entry.compare(&log).await?;
         }
         Ok(())

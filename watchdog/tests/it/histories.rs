@@ -389,3 +389,12 @@ fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
         })
         .unwrap();
 }
+
+/// A random history found that a range was compared with the log before its changes were listed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_range_that_begins_in_the_same_run_arrive() {
+    use Event::{Create, SoftDelete};
+    let of = |event| Step::Of(0, event);
+    let outage = [Step::Outage(Outage::Queue), of(Create), of(Create), of(SoftDelete(3)), Step::Pass(8684)];
+    check(vec![0], None, 3, [of(Create), of(Create)].into_iter().chain(outage).collect()).await;
+}
