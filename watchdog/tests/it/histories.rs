@@ -376,7 +376,7 @@ async fn check(slow_by: Vec<i64>, broken: Option<usize>, contacts: usize, steps:
 #[test]
 fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cases = std::env::var("HISTORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(20);
+    let cases = std::env::var("HISTORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
     let mut runner =
         TestRunner::new(Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() });
     let tenants = prop::collection::vec(slow_by(), 1..4);
