@@ -1,8 +1,9 @@
 """Serves MiniStack with TLS.
 
-MiniStack's own program would also listen on port 443, and it differs from AWS in four ways that matter here. Its
+MiniStack's own program would also listen on port 443, and it differs from AWS in five ways that matter here. Its
 CloudFormation does not know three kinds of resources of the template, an update ends functions in the middle of a
-request, and a log line that is late by milliseconds is not in the log.
+request, a log line that is late by milliseconds is not in the log, and no policy for a path of parameters has an
+effect.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import time
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
-from ministack.core import lambda_runtime
+from ministack.core import iam_actions, lambda_runtime
 from ministack.services.cloudformation import provisioners
 
 # No request takes longer: the function's own time limits are shorter.
@@ -82,7 +83,21 @@ def wait_for_log_lines() -> None:
     lambda_runtime.ProvidedWorker._drain_stderr_bounded = drain_json_line
 
 
+def authorize_paths_of_parameters() -> None:
+    """Compares a call of GetParametersByPath with the policies for its path, as AWS does."""
+    extract = iam_actions.extract_resource_arn
+
+    def resource_arn(service: str, method: str, path: str, headers: dict, body: bytes, query: dict, *place: str) -> str:
+        if service == "ssm" and (parameters := iam_actions._param(body, query, "Path")):
+            region, account = place
+            return f"arn:aws:ssm:{region}:{account}:parameter/{parameters.strip('/')}"
+        return extract(service, method, path, headers, body, query, *place)
+
+    iam_actions.extract_resource_arn = resource_arn
+
+
 def main() -> None:
+    authorize_paths_of_parameters()
     finish_requests_before_updates()
     wait_for_log_lines()
     record_resources()
