@@ -88,7 +88,7 @@ pub struct Report {
     pub missed: u64,
     /// The number of contacts that SuperOffice was asked to send again.
     pub resynced: u64,
-    /// The time up to which every change is known to have arrived.
+    /// Every change before this time is known to have arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_until: Option<Timestamp>,
     /// The last contact that was compared, if time did not suffice for all. The next visit continues here.
