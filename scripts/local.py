@@ -34,7 +34,8 @@ EVENTS = ROOT / "events"
 FUNCTION, CONSUMER = "superoffice-webhook", "consumer"
 CARGO_LAMBDA = Path(sys.executable).parent / "cargo-lambda"
 # A build of both programs has one set of features.
-PACKAGES = ("--package", FUNCTION, "--package", CONSUMER)
+# Without the SDK of DynamoDB, because the consumer of `make run` needs no table.
+PACKAGES = ("--package", FUNCTION, "--package", CONSUMER, "--no-default-features", "--features", f"{FUNCTION}/lambda")
 
 # The expected status and outcome of every file in events/, in sending order.
 EXPECTED = {

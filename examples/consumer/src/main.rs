@@ -2,7 +2,8 @@
 //! superoffice-webhook fills.
 //!
 //! A template to copy: your own work belongs in `handler.rs`. `IDEMPOTENCY_TABLE` is the DynamoDB table of handled
-//! events. Without it, for a local trial, the process remembers them itself.
+//! events. Without it, for a local trial, the process remembers them itself. A build without the feature `dynamodb`
+//! knows no table and is quicker.
 //!
 //! `SUPEROFFICE_WEBHOOK_SECRET` or `SUPEROFFICE_TENANT_MASTER_SECRET`, if set, makes the function verify every
 //! signature again. `FAIL_EVENT_ID` is the id of an event that fails on purpose, to show the effect on it and on later
@@ -12,9 +13,8 @@ mod handler;
 
 use std::time::SystemTime;
 
-use aws_sdk_dynamodb::Client;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use superoffice_consumer::{Batch, Consumer, DynamoDbStore, IdempotencyStore, InMemoryStore, Lease};
+use superoffice_consumer::{Batch, Consumer, IdempotencyStore, InMemoryStore, Lease};
 use superoffice_webhook::Verifier;
 use superoffice_webhook::env::Environment;
 
@@ -29,10 +29,14 @@ async fn main() -> Result<(), Error> {
     let verifier = Verifier::from_environment(&mut environment);
     let verifier = environment.finish(Some(verifier))?;
     match table {
+        #[cfg(feature = "dynamodb")]
         Some(table) => {
-            let store = DynamoDbStore::new(Client::new(&aws_setup::load().await?), table);
+            let client = aws_sdk_dynamodb::Client::new(&aws_setup::load().await?);
+            let store = superoffice_consumer::DynamoDbStore::new(client, table);
             serve(Consumer { verifier, store, handler }).await
         }
+        #[cfg(not(feature = "dynamodb"))]
+        Some(_) => Err("IDEMPOTENCY_TABLE needs a build with the feature `dynamodb`".into()),
         None => serve(Consumer { verifier, store: InMemoryStore::default(), handler }).await,
     }
 }
