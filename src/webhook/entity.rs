@@ -3,6 +3,8 @@
 //!
 //! Source: <https://docs.superoffice.com/en/automation/webhook/reference/index.html>
 
+use crate::env::Environment;
+
 /// An entity, as SuperOffice documents its events.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +25,8 @@ pub struct Entity {
     pub dates: &'static [&'static str],
     /// The columns in `Values` of an event that reports a deletion.
     pub values: &'static [&'static str],
+    /// The lists of its rows, if lost events are recovered and the mirror can keep its rows.
+    pub archive: Option<&'static Archive>,
 }
 
 impl Entity {
@@ -61,6 +65,110 @@ impl Entity {
 /// The entity of state events. The body of such an event has the name without the webhook's id, `webhook.errors`.
 const STATES: &str = "webhook{id}";
 
+/// The places from which the rows of an entity are read: its resource and its lists in SuperOffice's REST API.
+///
+/// Sources: the pages [`GET Contact/{id}`] and [`GET Person/{id}`], the archives [`RecycleContact`] and
+/// [`RecyclePerson`], and the [numbers of tables]. No published query reads persons from the archive `dynamic` or from
+/// the log of merges. Its columns are those of the database, so both are assumed to work for persons as for contacts.
+///
+/// [`GET Contact/{id}`]: https://docs.superoffice.com/en/api/reference/restful/rest/Contact/v1ContactEntity_GetContactEntity.html
+/// [`GET Person/{id}`]: https://docs.superoffice.com/en/api/reference/restful/rest/Person/v1PersonEntity_GetPersonEntity.html
+/// [`RecycleContact`]: https://docs.superoffice.com/en/api/archive-providers/reference/recyclecontact.html
+/// [`RecyclePerson`]: https://docs.superoffice.com/en/api/archive-providers/reference/recycleperson.html
+/// [numbers of tables]: https://docs.superoffice.com/en/database/tables/index.html
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Archive {
+    /// The entity's name, `contact`.
+    pub name: &'static str,
+    /// The resource of one row: `GET Contact/{id}`.
+    pub resource: &'static str,
+    /// The property of that resource that contains its id.
+    pub id: &'static str,
+    /// The key of the list of all rows, in the archive `dynamic`.
+    pub key: &'static str,
+    /// The date of creation in this list.
+    pub registered: &'static str,
+    /// The date of the last change in this list.
+    pub updated: &'static str,
+    /// The archive of deleted rows.
+    pub recycle: &'static str,
+    /// The key in the archive of deleted rows.
+    pub recycle_key: &'static str,
+    /// The date of the deletion in the archive of deleted rows.
+    pub recycle_date: &'static str,
+    /// The number of the table in the log of merges.
+    pub merge_table: u32,
+}
+
+impl Archive {
+    /// Contacts, which are companies.
+    pub const CONTACT: &'static Self = &Self {
+        name: "contact",
+        resource: "Contact",
+        id: "ContactId",
+        key: "contact.contact_id",
+        registered: "contact.registered",
+        updated: "contact.updated",
+        recycle: "RecycleContact",
+        recycle_key: "contactId",
+        recycle_date: "deletedDate",
+        merge_table: 5,
+    };
+    /// Persons, who are humans.
+    pub const PERSON: &'static Self = &Self {
+        name: "person",
+        resource: "Person",
+        id: "PersonId",
+        key: "person.person_id",
+        registered: "person.registered",
+        updated: "person.updated",
+        recycle: "RecyclePerson",
+        recycle_key: "personId",
+        recycle_date: "personDeletedDate",
+        merge_table: 6,
+    };
+    /// Every archive. Contacts come first.
+    pub const ALL: [&'static Self; 2] = [Self::CONTACT, Self::PERSON];
+
+    /// Finds the archive of an entity. Letter case is ignored.
+    pub fn of_entity(name: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|archive| archive.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the name of the private event that makes a consumer read a row: `contact.resync`.
+    pub fn resync(&self) -> String {
+        format!("{}.resync", self.name)
+    }
+
+    /// Parses the names of entities, separated by commas. Returns their archives without repetition, contacts first.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownArchive`] if a name is not that of an archive, or if the list has no name.
+    pub fn parse_list(list: &str) -> Result<Vec<&'static Self>, UnknownArchive> {
+        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let named: Vec<_> = names
+            .map(|name| Self::of_entity(name).ok_or_else(|| UnknownArchive(name.into())))
+            .collect::<Result<_, _>>()?;
+        if named.is_empty() {
+            return Err(UnknownArchive(list.trim().into()));
+        }
+        Ok(Self::ALL.into_iter().filter(|archive| named.contains(archive)).collect())
+    }
+
+    /// Reads `SYNC_ENTITIES`: the entities that are recovered and mirrored, contacts by default.
+    pub fn from_environment(env: &mut Environment<'_>) -> Option<Vec<&'static Self>> {
+        const VARIABLE: &str = "SYNC_ENTITIES";
+        if env.is_set(VARIABLE) { env.parse(VARIABLE, Self::parse_list) } else { Some(vec![Self::CONTACT]) }
+    }
+}
+
+/// A name in a list of entities for which lost events are not recovered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not accepted: expected `contact`, `person`, or both with a comma between them")]
+pub struct UnknownArchive(String);
+
 /// Every documented entity. Contacts come first.
 pub static ENTITIES: [Entity; 16] = [
     Entity {
@@ -83,6 +191,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["DeletedDate", "registered", "updated"],
         values: &["associate_id", "contact_id"],
+        archive: Some(Archive::CONTACT),
     },
     Entity {
         name: "person",
@@ -109,6 +218,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["DeletedDate", "registered", "updated"],
         values: &["associate_id", "contact_id", "person_id"],
+        archive: Some(Archive::PERSON),
     },
     Entity {
         name: "activity",
@@ -134,6 +244,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["activeDate", "do_by", "endDate", "updated"],
         values: &["appointment_id", "contact_id", "person_id", "project_id", "sale_id"],
+        archive: None,
     },
     Entity {
         name: "document",
@@ -152,6 +263,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &["document_id", "appointment_id"],
+        archive: None,
     },
     Entity {
         name: "sale",
@@ -186,6 +298,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "saledate", "updated"],
         values: &["associate_id", "contact_id", "person_id", "project_id"],
+        archive: None,
     },
     Entity {
         name: "salestakeholder",
@@ -203,6 +316,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &["sale_id"],
+        archive: None,
     },
     Entity {
         name: "project",
@@ -223,6 +337,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &["associate_id", "project_id"],
+        archive: None,
     },
     Entity {
         name: "projectmember",
@@ -241,6 +356,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &["associate_id", "project_id"],
+        archive: None,
     },
     Entity {
         name: "quote",
@@ -251,6 +367,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &[],
         values: &[],
+        archive: None,
     },
     Entity {
         name: "relation",
@@ -270,6 +387,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &["associate_id", "relation_id"],
+        archive: None,
     },
     Entity {
         name: "ticket",
@@ -294,6 +412,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["created_at", "last_changed"],
         values: &[],
+        archive: None,
     },
     Entity {
         name: "chatsession",
@@ -316,6 +435,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &["chatbotIsactive", "consented"],
         dates: &[],
         values: &[],
+        archive: None,
     },
     Entity {
         name: "associate",
@@ -334,6 +454,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["updated"],
         values: &["associate_id", "person_id"],
+        archive: None,
     },
     Entity {
         name: "list.{list}",
@@ -344,6 +465,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &[],
         values: &[],
+        archive: None,
     },
     Entity {
         name: "y_{table}",
@@ -354,6 +476,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["last_changed", "dbi_last_syncronized", "dbi_last_modified"],
         values: &[],
+        archive: None,
     },
     Entity {
         name: "webhook{id}",
@@ -364,6 +487,7 @@ pub static ENTITIES: [Entity; 16] = [
         booleans: &[],
         dates: &["registered", "updated"],
         values: &[],
+        archive: None,
     },
 ];
 
@@ -407,6 +531,48 @@ mod tests {
             }
             assert_eq!(entity.values, texts(&facts["values"]), "{}", entity.name);
         }
+    }
+
+    #[test]
+    fn archives_are_those_of_contacts_and_persons() {
+        let archived: Vec<_> = ENTITIES.iter().filter_map(|entity| Some((entity, entity.archive?))).collect();
+        assert_eq!(archived.iter().map(|(_, archive)| *archive).collect::<Vec<_>>(), Archive::ALL);
+        for (entity, archive) in archived {
+            let column = |name: &str| Some(format!("{}.{name}", entity.table?));
+            assert_eq!(archive.name, entity.name);
+            assert_eq!(Some(archive.key.to_owned()), entity.key.and_then(column));
+            for (found, name) in [(archive.registered, "registered"), (archive.updated, "updated")] {
+                assert_eq!(Some(found.to_owned()), column(name));
+                assert!(entity.dates.contains(&name), "{} {name}", entity.name);
+            }
+        }
+    }
+
+    #[test]
+    fn list_of_entities_is_parsed_in_any_order_and_letter_case() {
+        for (list, expected) in [
+            ("contact", vec![Archive::CONTACT]),
+            (" Person ,contact,person", vec![Archive::CONTACT, Archive::PERSON]),
+            ("PERSON,", vec![Archive::PERSON]),
+        ] {
+            assert_eq!(Archive::parse_list(list), Ok(expected), "{list}");
+        }
+        for (list, name) in [("contact,selection", "selection"), ("contact.*", "contact.*"), (" , ", ",")] {
+            let expected =
+                format!("`{name}` is not accepted: expected `contact`, `person`, or both with a comma between them");
+            assert_eq!(Archive::parse_list(list).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn contacts_are_synchronized_by_default() {
+        for (value, expected) in [("", Ok(vec![Archive::CONTACT])), ("person", Ok(vec![Archive::PERSON]))] {
+            let lookup = |name: &str| (name == "SYNC_ENTITIES").then(|| value.to_owned());
+            let mut env = Environment::new(&lookup);
+            let archives = Archive::from_environment(&mut env);
+            assert_eq!(env.finish(archives), expected);
+        }
+        assert_eq!(Archive::PERSON.resync(), "person.resync");
     }
 
     /// Samples print some columns in another spelling than the documentation's tables.
