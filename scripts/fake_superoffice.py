@@ -74,7 +74,7 @@ class FakeSuperOffice(Server):
         self._control("POST", f"contacts/{contact}/lose")
 
     def merge(self, source: int, destination: int) -> None:
-        self._control("POST", f"merge/{source}/{destination}")
+        self._control("POST", f"contacts/{source}/merge/{destination}")
 
     def set_network(self, up: bool) -> None:
         """Decides whether deliveries reach any host."""

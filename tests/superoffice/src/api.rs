@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::Refusal;
+use crate::record::Kind;
 use crate::shared::Shared;
 use crate::times::{Times, http_date};
-use crate::{agent, archive, contacts, control, webhooks};
+use crate::{agent, archive, control, records, webhooks};
 
 /// A fault of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,8 +193,9 @@ async fn route(call: &Call<'_>, path: &str) -> Result<Response, Refusal> {
             let page = archive::query(&call.shared.tenant(), provider, call)?;
             Ok(Json(page).into_response())
         }
-        (_, ["contact", rest @ ..]) => contacts::call(call, rest),
-        ("POST", ["agents", "contact", "merge"]) => contacts::merge(call),
+        (_, ["contact", rest @ ..]) => records::call(call, Kind::Contact, rest),
+        (_, ["person", rest @ ..]) => records::call(call, Kind::Person, rest),
+        ("POST", ["agents", "contact", "merge"]) => records::merge_contacts(call),
         (_, ["webhook", rest @ ..]) => webhooks::call(call, rest, &names[1..]).await,
         ("POST", ["agents", "webhook", operation]) => agent::call(call, operation).await,
         _ => Err(Refusal::not_found("There is no such call")),

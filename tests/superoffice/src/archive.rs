@@ -1,22 +1,20 @@
-//! The archives: contacts, deleted contacts, merges, webhooks and their counters, in pages.
-
-use std::ops::Bound;
+//! The archives: contacts and persons, those that were deleted, merges, webhooks and their counters, in pages.
 
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
-use crate::contact::Contact;
 use crate::error::Refusal;
 use crate::filter::{self, Condition};
 use crate::mode::Version;
+use crate::record::{Kind, Record};
 use crate::tenant::Tenant;
 use crate::times::Times;
 
 /// A table of the archives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Table {
-    Contacts,
-    DeletedContacts,
+    Records(Kind),
+    Deleted(Kind),
     Merges,
     Webhooks,
     WebhookUsage,
@@ -24,11 +22,18 @@ enum Table {
 
 impl Table {
     fn find(provider: &str, first_column: &str, version: Version) -> Option<Self> {
-        match (provider, first_column.split('.').next().unwrap_or_default()) {
-            ("dynamic", "contact") => Some(Self::Contacts),
+        let table = first_column.split('.').next().unwrap_or_default();
+        for kind in Kind::ALL {
+            if provider == "dynamic" && table == kind.names().entity {
+                return Some(Self::Records(kind));
+            }
+            if provider == kind.names().recycle {
+                return Some(Self::Deleted(kind));
+            }
+        }
+        match (provider, table) {
             ("dynamic", "mergemovelog") => Some(Self::Merges),
             ("dynamic", "webhook_usage") => Some(Self::WebhookUsage),
-            ("recyclecontact", _) => Some(Self::DeletedContacts),
             ("webhook", _) if version == Version::Current => Some(Self::Webhooks),
             _ => None,
         }
@@ -37,8 +42,8 @@ impl Table {
     /// Returns the column in whose order rows are returned.
     fn key(self, order: &str) -> &'static str {
         match self {
-            Self::Contacts => "contact.contact_id",
-            Self::DeletedContacts => "contactId",
+            Self::Records(kind) => kind.names().key,
+            Self::Deleted(kind) => kind.names().recycle_key,
             Self::Merges if order == "mergemovelog.destinationrecord" => "mergemovelog.destinationRecord",
             Self::Merges => "mergemovelog.sourceRecord",
             Self::Webhooks => "webhookId",
@@ -48,14 +53,11 @@ impl Table {
 
     /// Returns the rows whose key is greater than `after`, and perhaps some others.
     fn rows<'a>(self, tenant: &'a Tenant, key: &str, after: Option<i64>) -> Box<dyn Iterator<Item = Row> + 'a> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let contacts = tenant.contacts.range((start, Bound::Unbounded)).map(|(_, contact)| contact);
+        let records = |kind| tenant.records_after(kind, after);
         let webhooks = tenant.webhooks.values();
         match self {
-            Self::Contacts => Box::new(contacts.filter(|contact| contact.deleted.is_none()).map(contact_row)),
-            Self::DeletedContacts => {
-                Box::new(contacts.filter(|contact| contact.deleted.is_some()).map(deleted_contact_row))
-            }
+            Self::Records(kind) => Box::new(records(kind).filter(|record| record.deleted.is_none()).map(row)),
+            Self::Deleted(kind) => Box::new(records(kind).filter(|record| record.deleted.is_some()).map(deleted_row)),
             Self::Merges => {
                 let by_destination = key == "mergemovelog.destinationRecord";
                 let mut merges = tenant.merges.clone();
@@ -63,7 +65,7 @@ impl Table {
                 Box::new(merges.into_iter().map(|merge| {
                     Row::new("MergeMoveLog", merge.id)
                         .with("mergemovelog.operation", Cell::Number(1))
-                        .with("mergemovelog.tableNumber", Cell::Number(5))
+                        .with("mergemovelog.tableNumber", Cell::Number(merge.kind.names().table))
                         .with("mergemovelog.sourceRecord", Cell::Number(merge.source))
                         .with("mergemovelog.destinationRecord", Cell::Number(merge.destination))
                         .with("mergemovelog.registered", Cell::Time(Some(merge.at)))
@@ -96,19 +98,21 @@ impl Table {
     }
 }
 
-fn contact_row(contact: &Contact) -> Row {
-    Row::new("contact", contact.id)
-        .with("contact.contact_id", Cell::Number(contact.id))
-        .with("contact.name", Cell::text(&contact.name))
-        .with("contact.registered", Cell::Time(Some(contact.registered)))
-        .with("contact.updated", Cell::Time(contact.updated))
+fn row(record: &Record) -> Row {
+    let names = record.kind.names();
+    Row::new(names.entity, record.id)
+        .with(names.key, Cell::Number(record.id))
+        .with(names.name, Cell::text(&record.name))
+        .with(names.registered, Cell::Time(Some(record.registered)))
+        .with(names.updated, Cell::Time(record.updated))
 }
 
-fn deleted_contact_row(contact: &Contact) -> Row {
-    Row::new("contact", contact.id)
-        .with("contactId", Cell::Number(contact.id))
-        .with("name", Cell::text(&contact.name))
-        .with("deletedDate", Cell::Time(contact.deleted))
+fn deleted_row(record: &Record) -> Row {
+    let names = record.kind.names();
+    Row::new(names.entity, record.id)
+        .with(names.recycle_key, Cell::Number(record.id))
+        .with(names.recycle_name, Cell::text(&record.name))
+        .with(names.recycle_date, Cell::Time(record.deleted))
 }
 
 /// Responds to `GET Archive/{provider}`. Names of archives and columns are found in any letter case.
@@ -137,8 +141,11 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, call: &Call<'_>) -> Result<
         return Err(Refusal::argument(format!("This server does not order by {order}")));
     }
     let entities = call.parameter("$entities");
-    if table == Table::DeletedContacts && !entities.is_empty() && !entities.contains("contact") {
-        return Err(Refusal::argument("$entities does not contain contact"));
+    if let Table::Deleted(kind) = table {
+        let entity = kind.names().entity;
+        if !entities.is_empty() && !entities.contains(entity) {
+            return Err(Refusal::argument(format!("$entities does not contain {entity}")));
+        }
     }
     let top = match call.parameter("$top") {
         "" => tenant.paging.rows,

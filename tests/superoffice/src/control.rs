@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::api::Request;
+use crate::record::Kind;
 use crate::shared::Shared;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -16,34 +17,49 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/_control/state", get(state))
         .route("/_control/requests", get(requests))
         .route("/_control/idle", get(idle))
-        .route("/_control/contacts", post(create))
-        .route("/_control/contacts/{id}/{action}", post(act))
-        .route("/_control/merge/{source}/{destination}", post(merge))
+        .route("/_control/{kind}", post(create))
+        .route("/_control/{kind}/{id}/{action}", post(act))
+        .route("/_control/{kind}/{id}/merge/{destination}", post(merge))
         .route("/_control/network/{state}", post(network))
         .with_state(shared)
 }
 
-async fn create(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!({"id": shared.raise(|tenant| tenant.create_contact(None))}))
+/// Finds the kind with a name in the plural: `contacts`, `persons`.
+fn kind(name: &str) -> Result<Kind, StatusCode> {
+    let kind = Kind::ALL.into_iter().find(|kind| name.strip_suffix('s') == Some(kind.names().entity));
+    kind.ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn create(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<Value>, StatusCode> {
+    let kind = kind(&name)?;
+    Ok(Json(json!({"id": shared.raise(|tenant| tenant.create(kind, None))})))
 }
 
 /// `change`, `softdelete`, `restore`, `delete`, or a change or deletion whose event gets lost: `lose`, `vanish`.
-async fn act(State(shared): State<Arc<Shared>>, Path((id, action)): Path<(i64, String)>) -> StatusCode {
+async fn act(
+    State(shared): State<Arc<Shared>>,
+    Path((name, id, action)): Path<(String, i64, String)>,
+) -> Result<StatusCode, StatusCode> {
+    let kind = kind(&name)?;
     match action.as_str() {
-        "change" => shared.raise(|tenant| tenant.change_contact(id, None)),
-        "softdelete" => shared.raise(|tenant| tenant.soft_delete_contact(id)),
-        "restore" => shared.raise(|tenant| tenant.restore_contact(id)),
-        "delete" => shared.raise(|tenant| tenant.delete_contact(id)),
-        "lose" => shared.raise(|tenant| tenant.change_contact_silently(id)),
-        "vanish" => drop(shared.tenant().contacts.remove(&id)),
-        _ => return StatusCode::NOT_FOUND,
+        "change" => shared.raise(|tenant| tenant.change(kind, id, None)),
+        "softdelete" => shared.raise(|tenant| tenant.soft_delete(kind, id)),
+        "restore" => shared.raise(|tenant| tenant.restore(kind, id)),
+        "delete" => shared.raise(|tenant| tenant.delete(kind, id)),
+        "lose" => shared.raise(|tenant| tenant.change_silently(kind, id)),
+        "vanish" => drop(shared.tenant().records.remove(&(kind, id))),
+        _ => return Err(StatusCode::NOT_FOUND),
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
-async fn merge(State(shared): State<Arc<Shared>>, Path((source, destination)): Path<(i64, i64)>) -> StatusCode {
-    shared.raise(|tenant| tenant.merge_contacts(source, destination));
-    StatusCode::NO_CONTENT
+async fn merge(
+    State(shared): State<Arc<Shared>>,
+    Path((name, source, destination)): Path<(String, i64, i64)>,
+) -> Result<StatusCode, StatusCode> {
+    let kind = kind(&name)?;
+    shared.raise(|tenant| tenant.merge(kind, source, destination));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `up` or `down`: deliveries reach the webhook, or no host at all.
@@ -75,6 +91,9 @@ async fn state(State(shared): State<Arc<Shared>>) -> Json<Value> {
             })
         })
         .collect();
-    let signals = shared.requests().iter().filter(|request| request.path.contains("contact.resync")).count();
-    Json(json!({"contacts": tenant.contacts.keys().collect::<Vec<_>>(), "webhooks": webhooks, "signals": signals}))
+    let signals = shared.requests().iter().filter(|request| request.path.contains(".resync/")).count();
+    let ids = |kind| tenant.records_after(kind, None).map(|record| record.id).collect::<Vec<_>>();
+    Json(json!({
+        "contacts": ids(Kind::Contact), "persons": ids(Kind::Person), "webhooks": webhooks, "signals": signals,
+    }))
 }

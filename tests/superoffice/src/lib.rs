@@ -22,8 +22,6 @@ mod archive;
 mod auth;
 mod call;
 mod clock;
-mod contact;
-mod contacts;
 mod control;
 mod error;
 mod filter;
@@ -33,6 +31,8 @@ mod logs;
 mod mode;
 mod patch;
 mod people;
+mod record;
+mod records;
 mod sender;
 mod server;
 mod shared;
@@ -45,11 +45,11 @@ mod webhooks;
 pub use api::{Fault, Request};
 pub use auth::TICKET_CLAIM;
 pub use clock::Clock;
-pub use contact::Contact;
 pub use function::{Arrival, Function, Outage};
 pub use installation::{Installation, LOG_GROUP, SECRET, START, TOKEN, WEBHOOK_URL};
 pub use logs::Logs;
 pub use mode::{EmptyBody, Mode, States, Version, Zones};
+pub use record::{Kind, Record};
 pub use tenant::Paging;
 pub use transport::{Delivery, Reply, Transport, http_transport};
 pub use webhook::Webhook;
@@ -184,7 +184,7 @@ impl SuperOffice {
         self.tenant().access.forbidden.push(path.to_owned());
     }
 
-    /// Returns contacts as they were before changes that are younger.
+    /// Returns contacts and persons as they were before changes that are younger.
     pub fn set_read_lag(&self, lag: jiff::SignedDuration) {
         self.tenant().read_lag = lag;
     }

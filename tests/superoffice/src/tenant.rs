@@ -1,14 +1,15 @@
 //! The tenant's data, and the events that its changes raise.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Access;
 use crate::clock::Clock;
-use crate::contact::{Contact, Merge};
 use crate::mode::{Mode, Version};
+use crate::record::{Kind, Merge, Record};
 use crate::times::{Times, event_time};
 use crate::webhook::{self, Webhook};
 
@@ -49,15 +50,17 @@ pub(crate) struct Tenant {
     pub(crate) mode: Mode,
     pub(crate) paging: Paging,
     pub(crate) access: Access,
-    pub(crate) contacts: BTreeMap<i64, Contact>,
-    /// A contact is read as it was before a change that is younger.
+    pub(crate) records: BTreeMap<(Kind, i64), Record>,
+    /// A record is read as it was before a change that is younger.
     pub(crate) read_lag: SignedDuration,
-    /// The contacts before their last change, with the time of that change.
-    earlier: BTreeMap<i64, (Contact, Timestamp)>,
+    /// The records before their last change, with the time of that change.
+    earlier: BTreeMap<(Kind, i64), (Record, Timestamp)>,
     pub(crate) merges: Vec<Merge>,
     pub(crate) webhooks: BTreeMap<i64, Webhook>,
     pub(crate) waiting: VecDeque<Event>,
     last_id: i64,
+    /// Persons are counted on their own, so that they have the ids of contacts.
+    last_person: i64,
     last_event: u64,
 }
 
@@ -72,13 +75,14 @@ impl Tenant {
             mode: Mode::default(),
             paging: Paging::default(),
             access: Access::default(),
-            contacts: BTreeMap::new(),
+            records: BTreeMap::new(),
             read_lag: SignedDuration::ZERO,
             earlier: BTreeMap::new(),
             merges: Vec::new(),
             webhooks: BTreeMap::new(),
             waiting: VecDeque::new(),
             last_id: 0,
+            last_person: 0,
             last_event: 0,
         }
     }
@@ -93,96 +97,113 @@ impl Tenant {
         self.last_id
     }
 
-    /// Creates a contact. Without a name, it has one that contains its id.
-    pub(crate) fn create_contact(&mut self, name: Option<&str>) -> i64 {
-        let id = self.next_id();
-        let mut contact = Contact::new(id, self.stored_now());
-        if let Some(name) = name {
-            name.clone_into(&mut contact.name);
-        }
-        self.contacts.insert(id, contact.clone());
-        self.raise_for_contact("created", &contact, &["contact_id", "name", "registered"]);
-        id
+    /// Returns the records of a kind whose id is greater than `after`, in order of their ids.
+    pub(crate) fn records_after(&self, kind: Kind, after: Option<i64>) -> impl Iterator<Item = &Record> {
+        let start = after.map_or(Bound::Included((kind, i64::MIN)), |after| Bound::Excluded((kind, after)));
+        self.records.range((start, Bound::Included((kind, i64::MAX)))).map(|(_, record)| record)
     }
 
-    pub(crate) fn import_contacts(&mut self, count: i64, registered: Timestamp) {
-        for _ in 0..count {
-            let id = self.next_id();
-            self.contacts.insert(id, Contact::new(id, registered));
-        }
+    fn add(&mut self, kind: Kind, registered: Timestamp) -> &mut Record {
+        let (id, contact) = match kind {
+            Kind::Contact => (self.next_id(), None),
+            Kind::Person => {
+                self.last_person += 1;
+                let contact = self.records_after(Kind::Contact, None).next().map(|contact| contact.id);
+                (self.last_person, contact)
+            }
+        };
+        self.records.entry((kind, id)).insert_entry(Record::new(kind, id, contact, registered)).into_mut()
     }
 
-    pub(crate) fn change_contact(&mut self, id: i64, name: Option<&str>) {
+    /// Creates a record. Without a name, it has one that contains its id. A person belongs to the first contact.
+    pub(crate) fn create(&mut self, kind: Kind, name: Option<&str>) -> i64 {
         let now = self.stored_now();
-        let Some(contact) = self.contacts.get_mut(&id) else { return };
-        let before = contact.clone();
-        contact.change(name, now);
-        let contact = contact.clone();
-        self.earlier.insert(id, (before, self.clock.now()));
-        self.raise_for_contact("changed", &contact, &["name", "updated", "updated_associate_id", "updatedCount"]);
+        let record = self.add(kind, now);
+        if let Some(name) = name {
+            name.clone_into(&mut record.name);
+        }
+        let record = record.clone();
+        self.raise_for("created", &record, kind.changes("created"));
+        record.id
     }
 
-    /// Returns a contact as a read shows it.
-    pub(crate) fn read_contact(&self, id: i64) -> Option<&Contact> {
+    pub(crate) fn import(&mut self, kind: Kind, count: i64, registered: Timestamp) {
+        for _ in 0..count {
+            self.add(kind, registered);
+        }
+    }
+
+    pub(crate) fn change(&mut self, kind: Kind, id: i64, name: Option<&str>) {
+        let now = self.stored_now();
+        let Some(record) = self.records.get_mut(&(kind, id)) else { return };
+        let before = record.clone();
+        record.change(name, now);
+        let record = record.clone();
+        self.earlier.insert((kind, id), (before, self.clock.now()));
+        self.raise_for("changed", &record, kind.changes("changed"));
+    }
+
+    /// Returns a record as a read shows it.
+    pub(crate) fn read(&self, kind: Kind, id: i64) -> Option<&Record> {
         let is_late = |at: Timestamp| self.clock.now().duration_since(at) < self.read_lag;
-        let earlier = self.earlier.get(&id).filter(|(_, at)| is_late(*at)).map(|(before, _)| before);
-        self.contacts.get(&id).map(|contact| earlier.unwrap_or(contact))
+        let earlier = self.earlier.get(&(kind, id)).filter(|(_, at)| is_late(*at)).map(|(before, _)| before);
+        self.records.get(&(kind, id)).map(|record| earlier.unwrap_or(record))
     }
 
-    /// Changes a contact, and loses the event.
-    pub(crate) fn change_contact_silently(&mut self, id: i64) {
+    /// Changes a record, and loses the event.
+    pub(crate) fn change_silently(&mut self, kind: Kind, id: i64) {
         let waiting = self.waiting.len();
-        self.change_contact(id, None);
+        self.change(kind, id, None);
         self.waiting.truncate(waiting);
     }
 
-    pub(crate) fn soft_delete_contact(&mut self, id: i64) {
+    pub(crate) fn soft_delete(&mut self, kind: Kind, id: i64) {
         let now = self.stored_now();
-        let Some(contact) = self.contacts.get_mut(&id) else { return };
-        contact.deleted = Some(now);
-        let contact = contact.clone();
-        self.raise_for_contact("softdeleted", &contact, &["deleted", "deletedDate"]);
+        let Some(record) = self.records.get_mut(&(kind, id)) else { return };
+        record.deleted = Some(now);
+        let record = record.clone();
+        self.raise_for("softdeleted", &record, kind.changes("softdeleted"));
     }
 
-    /// Restores a contact that a person deleted.
-    pub(crate) fn restore_contact(&mut self, id: i64) {
+    /// Restores a record that a user deleted.
+    pub(crate) fn restore(&mut self, kind: Kind, id: i64) {
         let now = self.stored_now();
-        let Some(contact) = self.contacts.get_mut(&id) else { return };
-        (contact.deleted, contact.updated) = (None, Some(now));
-        let contact = contact.clone();
-        self.raise_for_contact("changed", &contact, &["deleted", "deletedDate"]);
+        let Some(record) = self.records.get_mut(&(kind, id)) else { return };
+        (record.deleted, record.updated) = (None, Some(now));
+        let record = record.clone();
+        self.raise_for("changed", &record, kind.changes("restored"));
     }
 
-    /// Deletes a contact for ever, as the system does.
-    pub(crate) fn delete_contact(&mut self, id: i64) {
-        if let Some(contact) = self.contacts.remove(&id) {
-            self.raise_for_contact("deleted", &contact, &[]);
+    /// Deletes a record for ever, as the system does.
+    pub(crate) fn delete(&mut self, kind: Kind, id: i64) {
+        if let Some(record) = self.records.remove(&(kind, id)) {
+            self.raise_for("deleted", &record, kind.changes("deleted"));
         }
     }
 
-    pub(crate) fn merge_contacts(&mut self, source: i64, destination: i64) {
-        let Some(name) = self.contacts.get(&destination).map(|contact| contact.name.clone()) else { return };
+    pub(crate) fn merge(&mut self, kind: Kind, source: i64, destination: i64) {
+        let Some(name) = self.records.get(&(kind, destination)).map(|record| record.name.clone()) else { return };
         if source == destination {
             return;
         }
-        let Some(removed) = self.contacts.remove(&source) else { return };
+        let Some(removed) = self.records.remove(&(kind, source)) else { return };
         let (id, at) = (self.next_id(), self.stored_now());
-        self.merges.push(Merge { id, source, destination, at });
-        self.raise_for_contact("deleted", &removed, &[]);
-        self.change_contact(destination, Some(&name));
+        self.merges.push(Merge { id, kind, source, destination, at });
+        self.raise_for("deleted", &removed, kind.changes("deleted"));
+        self.change(kind, destination, Some(&name));
     }
 
-    fn raise_for_contact(&mut self, verb: &str, contact: &Contact, changes: &[&str]) {
-        let mut body = json!({
-            "Changes": changes, "Event": format!("contact.{verb}"), "PrimaryKey": contact.id, "Entity": "contact",
-        });
+    fn raise_for(&mut self, verb: &str, record: &Record, changes: &[&str]) {
+        let entity = record.kind.names().entity;
+        let event = format!("{entity}.{verb}");
+        let mut body = json!({"Changes": changes, "Event": event, "PrimaryKey": record.id, "Entity": entity});
         if self.mode.version != Version::WithoutPatch {
-            body["FieldValues"] = contact.columns(&Times::base(&self.mode));
+            body["FieldValues"] = record.columns(&Times::base(&self.mode));
         }
         if verb == "deleted" {
-            body["Values"] = json!({"associate_id": 5, "contact_id": contact.id});
+            body["Values"] = record.values();
         }
-        self.raise(format!("contact.{verb}"), body);
+        self.raise(event, body);
     }
 
     /// Raises the event that a client signals. The documentation does not say where the body has the data.

@@ -1,6 +1,6 @@
 //! Archives, and the times in them.
 
-use fake_superoffice::{Mode, Version, Zones};
+use fake_superoffice::{Kind, Mode, Version, Zones};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -74,18 +74,37 @@ async fn archives_understand_every_operator_and_any_letter_case() {
 }
 
 #[tokio::test]
-async fn deleted_contacts_are_listed_with_and_without_entities() {
+async fn deleted_records_are_listed_with_and_without_entities() {
     let bed = TestBed::start().await;
-    let contact = bed.superoffice.create_contact();
-    bed.superoffice.create_contact();
-    bed.superoffice.soft_delete_contact(contact);
-    for entities in ["", "&$entities=contact,forAllUsers"] {
-        let page = bed.get(&format!("/api/v1/Archive/RecycleContact?$select=contactid,deletedDate{entities}")).await;
-        assert_eq!(page["value"][0]["contactid"], contact);
-        assert_eq!(
-            (&page["value"][0]["deletedDate"], &page["value"][1]),
-            (&json!("2026-11-24T10:00:00"), &Value::Null)
-        );
+    for (kind, entity, archive, id, date) in [
+        (Kind::Contact, "contact", "RecycleContact", "contactid", "deletedDate"),
+        (Kind::Person, "person", "RecyclePerson", "personid", "personDeletedDate"),
+    ] {
+        let deleted = bed.superoffice.create(kind);
+        bed.superoffice.create(kind);
+        bed.superoffice.soft_delete(kind, deleted);
+        for entities in [String::new(), format!("&$entities={entity},forAllUsers")] {
+            let page = bed.get(&format!("/api/v1/Archive/{archive}?$select={id},{date}{entities}")).await;
+            let row = json!({
+                "PrimaryKey": deleted.to_string(), "EntityName": entity, id: deleted, date: "2026-11-24T10:00:00",
+            });
+            assert_eq!(page["value"], json!([row]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn merges_have_the_number_of_their_table() {
+    let bed = TestBed::start().await;
+    for kind in Kind::ALL {
+        let [destination, source] = [(); 2].map(|()| bed.superoffice.create(kind));
+        bed.superoffice.merge(kind, source, destination);
+    }
+    let merges = "/api/v1/Archive/dynamic?$select=mergemovelog.tableNumber,mergemovelog.sourceRecord";
+    for table in [5, 6] {
+        let page = bed.get(&format!("{merges}&$filter=mergemovelog.tableNumber eq {table}")).await;
+        assert_eq!(page["value"].as_array().unwrap().len(), 1, "{table}");
+        assert_eq!(page["value"][0]["mergemovelog.tableNumber"], table);
     }
 }
 

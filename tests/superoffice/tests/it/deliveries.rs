@@ -1,6 +1,6 @@
 //! The requests of the webhook sender.
 
-use fake_superoffice::{Delivery, Version};
+use fake_superoffice::{Delivery, Kind, Version};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,6 +50,36 @@ async fn events_have_values_of_columns_and_two_ids() {
     bed.superoffice.set_version(Version::WithoutPatch);
     bed.superoffice.create_contact();
     assert_eq!(body(&bed.deliveries().await[0])["FieldValues"], Value::Null);
+}
+
+#[tokio::test]
+async fn events_of_a_person_have_its_columns() {
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    let webhook = bed.webhook("person.created").await;
+    let endings = ["created", "changed", "softdeleted", "deleted"];
+    bed.superoffice.set_property(webhook, "Events", json!(endings.map(|ending| format!("person.{ending}"))));
+    bed.deliveries().await;
+    let [destination, source] = [(); 2].map(|()| bed.superoffice.create(Kind::Person));
+    bed.superoffice.merge(Kind::Person, source, destination);
+    bed.superoffice.soft_delete(Kind::Person, destination);
+    let bodies: Vec<Value> = bed.deliveries().await.iter().map(body).collect();
+    let events = bodies.iter().map(|body| (body["Event"].as_str().unwrap(), body["PrimaryKey"].as_i64().unwrap()));
+    let expected = [
+        ("person.created", destination),
+        ("person.created", source),
+        ("person.deleted", source),
+        ("person.changed", destination),
+        ("person.softdeleted", destination),
+    ];
+    assert_eq!(events.collect::<Vec<_>>(), expected);
+    assert_eq!(bodies[2]["Values"], json!({"associate_id": 5, "contact_id": contact, "person_id": source}));
+    let columns = &bodies[4]["FieldValues"];
+    assert_eq!(
+        [&bodies[4]["Entity"], &columns["person_id"], &columns["contact_id"], &columns["deleted"]],
+        [&json!("person"), &json!(destination), &json!(contact), &Value::Null]
+    );
+    assert_eq!(columns["DeletedDate"], "2026-11-24T10:00:00");
 }
 
 #[tokio::test]

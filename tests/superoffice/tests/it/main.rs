@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
 mod archives;
-mod contacts;
 mod deliveries;
+mod records;
 mod support;
 mod webhooks;

@@ -1,6 +1,6 @@
-//! The calls of contacts.
+//! The calls of contacts and persons.
 
-use fake_superoffice::Version;
+use fake_superoffice::{Kind, Version};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -25,6 +25,33 @@ async fn contact_is_read_as_a_whole() {
     assert_eq!([&selected["Deleted"], &selected["Persons"]], [&json!(1), &Value::Null]);
     let unknown = bed.call(Method::GET, &format!("/api/v1/Contact/{gone}"), None, &[]).await;
     assert_eq!((unknown.0, &unknown.1["Error"]), (404, &json!(true)));
+}
+
+/// The documented entity has no property `Deleted`.
+#[tokio::test]
+async fn person_is_read_as_a_whole_until_it_is_deleted() {
+    let bed = TestBed::start().await;
+    let contact = bed.superoffice.create_contact();
+    let [person, gone] = [(); 2].map(|()| bed.superoffice.create(Kind::Person));
+    // Contacts and persons are counted on their own.
+    assert_eq!((contact, person), (1, 1));
+    let path = format!("/api/v1/person/{person}");
+    let entity = bed.get(&path).await;
+    assert_eq!(
+        [&entity["PersonId"], &entity["Lastname"], &entity["Contact"]["ContactId"], &entity["Deleted"]],
+        [&json!(person), &json!("Nordmann 1"), &json!(contact), &Value::Null]
+    );
+    bed.superoffice.change(Kind::Person, person);
+    assert_eq!(bed.get(&path).await["FullName"], "Kari Nordmann 1, version 2");
+    bed.superoffice.merge(Kind::Person, gone, person);
+    bed.superoffice.soft_delete(Kind::Person, person);
+    for id in [person, gone] {
+        let unknown = bed.call(Method::GET, &format!("/api/v1/Person/{id}"), None, &[]).await;
+        assert_eq!((unknown.0, &unknown.1["Message"]), (404, &json!("There is no such person")));
+    }
+    bed.superoffice.restore(Kind::Person, person);
+    assert_eq!(bed.get(&path).await["PersonId"], person);
+    assert_eq!(bed.get(&format!("/api/v1/Contact/{contact}")).await["Name"], "Company 1");
 }
 
 #[tokio::test]
