@@ -7,7 +7,7 @@ use std::time::Duration;
 use recovery::delivery_log::DeliveryLog;
 use recovery::signaler::{Halt, Pace, Signaler, Sleep};
 use superoffice_client::webhooks::{RESYNC_EVENT, State};
-use superoffice_client::{ApiError, Client};
+use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::{Instant, timeout_at};
 
 use crate::exit::{CommandResult, Failure, Status};
@@ -50,8 +50,10 @@ pub(crate) async fn can_arrive(client: &Client, url: Option<&str>, label: &Label
         return Ok(true);
     };
     let webhooks = client.webhooks(url).await?;
-    let is_received =
-        webhooks.contacts.iter().any(|webhook| webhook.state() == State::Active && webhook.receives_resync());
+    let is_received = webhooks
+        .contacts
+        .iter()
+        .any(|webhook| webhook.state() == State::Active && webhook.receives_resync(Archive::CONTACT));
     if !is_received {
         let problem = format!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive");
         label.message(problem);

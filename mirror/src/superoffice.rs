@@ -1,8 +1,8 @@
 //! SuperOffice as the mirror sees it.
 
 use jiff::Timestamp;
-use superoffice_client::Client;
-use superoffice_client::contacts::ContactPage;
+use superoffice_client::records::RecordPage;
+use superoffice_client::{Archive, Client};
 
 use crate::failure::Failure;
 
@@ -27,7 +27,7 @@ pub trait SuperOffice {
     /// # Errors
     ///
     /// [`Failure`] unless the answer is a list.
-    fn page(&self, after: i64, rows: usize) -> impl Future<Output = Result<ContactPage, Failure>>;
+    fn page(&self, after: i64, rows: usize) -> impl Future<Output = Result<RecordPage, Failure>>;
 
     /// Returns the time.
     fn now(&self) -> Timestamp;
@@ -39,11 +39,11 @@ impl SuperOffice for Client {
     }
 
     async fn lists(&self, id: i64) -> Result<bool, Failure> {
-        Ok(self.lists_contact(id).await?)
+        Ok(self.lists(Archive::CONTACT, id).await?)
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
-        Ok(self.contact_page(after, rows).await?)
+    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
+        Ok(self.page(Archive::CONTACT, after, rows).await?)
     }
 
     fn now(&self) -> Timestamp {

@@ -13,8 +13,8 @@ use recovery::comparison::LOG_MARGIN;
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::{LogError, Logs};
 use recovery::shared_log::{SharedLog, TenantNames};
-use superoffice_client::ApiError;
 use superoffice_client::changes::Changes;
+use superoffice_client::{ApiError, Archive};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
@@ -153,7 +153,7 @@ impl<'a> Entry<'a> {
     async fn list(&mut self, most: usize) -> Result<bool, ApiError> {
         let subject = Arc::clone(&self.visit.subject);
         let started = Instant::now();
-        let mut changes = Changes::since(&subject.client, self.older.since, self.older.after);
+        let mut changes = Changes::since(&subject.client, Archive::CONTACT, self.older.since, self.older.after);
         let comparable_since = after(self.older.read_until, self.margin());
         let mut last_key = None;
         while let Some(contact) = changes.next().await? {

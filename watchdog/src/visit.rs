@@ -9,10 +9,10 @@ use recovery::comparison::{Comparison, ComparisonError, LOG_MARGIN, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::LogError;
 use recovery::signaler::{self, Halt, Signaler, Sleep};
-use superoffice_client::changes::{Change, ChangedContact};
+use superoffice_client::changes::{Change, ChangedRecord};
 use superoffice_client::registration::ManagedWebhooks;
 use superoffice_client::webhooks::{RESYNC_EVENT, State as WebhookState, Webhook};
-use superoffice_client::{ApiError, Client, SecretString};
+use superoffice_client::{ApiError, Archive, Client, SecretString};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Mode;
@@ -384,7 +384,7 @@ impl<'a> Visit<'a> {
             self.report.note("missed contacts are not signaled while the webhook is not Active");
             return Ok(false);
         }
-        if !managed.contacts.iter().any(Webhook::receives_resync) {
+        if !managed.contacts.iter().any(|webhook| webhook.receives_resync(Archive::CONTACT)) {
             self.report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
             return Ok(false);
         }
@@ -472,7 +472,7 @@ pub(crate) async fn without_arrived(
 }
 
 /// Returns the entry of a contact whose change did not arrive.
-pub(crate) fn found(contact: &ChangedContact) -> Missing {
+pub(crate) fn found(contact: &ChangedRecord) -> Missing {
     // A signal for a contact that no longer exists may fail. Such contacts must not keep others waiting.
     let may_be_gone = matches!(contact.change, Change::Merged | Change::SoftDeleted);
     Missing(contact.primary_key, contact.at.as_second(), may_be_gone.into())

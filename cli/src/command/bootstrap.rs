@@ -1,7 +1,7 @@
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
-use superoffice_client::Client;
 use superoffice_client::settings::WebhookSettings;
+use superoffice_client::{Archive, Client};
 use tenants::TenantSource;
 
 use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
@@ -72,15 +72,15 @@ impl Bootstrap {
     ) -> Result<(), Stop> {
         let mut last = None;
         loop {
-            let page = interrupt.or(client.contact_page(*after, PAGE)).await.ok_or(Stop::Interrupt)??;
-            if page.contacts.is_empty() {
+            let page = interrupt.or(client.page(Archive::CONTACT, *after, PAGE)).await.ok_or(Stop::Interrupt)??;
+            if page.records.is_empty() {
                 return signals.settle().await;
             }
             // Only the remaining time depends on it.
             if last.is_none() {
-                last = interrupt.or(client.last_contact()).await.ok_or(Stop::Interrupt)?.ok().flatten();
+                last = interrupt.or(client.last_id(Archive::CONTACT)).await.ok_or(Stop::Interrupt)?.ok().flatten();
             }
-            for contact in page.contacts {
+            for contact in page.records {
                 signals.ready(last.and_then(|last| part_left(self.after, *after, last))).await?;
                 signals.signal(contact.id).await?;
                 *after = contact.id;

@@ -12,7 +12,7 @@ use recovery::logs::Logs;
 use recovery::shared_log::TenantNames;
 use serde_json::json;
 use superoffice_client::Client;
-use superoffice_client::changes::ChangedContact;
+use superoffice_client::changes::ChangedRecord;
 use superoffice_client::settings::WebhookSettings;
 use tenants::{Tenant, TenantSource};
 
@@ -191,7 +191,7 @@ impl Missed {
         if self.until.is_none() { changes.with_settling(SETTLING) } else { changes }
     }
 
-    fn print(&self, contact: &ChangedContact, label: &Label, output: &mut Output<impl Write>) {
+    fn print(&self, contact: &ChangedRecord, label: &Label, output: &mut Output<impl Write>) {
         let (key, change, at) = (contact.primary_key, contact.change.as_str(), contact.at);
         if self.format.json {
             label.object(output, json!({"primaryKey": key, "change": change, "at": at}));

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::delivery_log::{DeliveryLog, Handled};
 use crate::logs::LogError;
-use superoffice_client::changes::{ChangedContact, Changes};
-use superoffice_client::{ApiError, Client};
+use superoffice_client::changes::{ChangedRecord, Changes};
+use superoffice_client::{ApiError, Archive, Client};
 
 pub use together::{Listing, compare};
 
@@ -94,7 +94,7 @@ impl<'a> Comparison<'a> {
         let since = whole_seconds(window.since);
         Self {
             client,
-            changes: Changes::since(client, since, after),
+            changes: Changes::since(client, Archive::CONTACT, since, after),
             log,
             window,
             batch: BATCH,
@@ -157,7 +157,7 @@ impl<'a> Comparison<'a> {
     /// # Errors
     ///
     /// [`ComparisonError`] if SuperOffice or the log cannot be read.
-    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedContact>>, ComparisonError> {
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedRecord>>, ComparisonError> {
         let Some(mut batch) = self.next_changes().await? else {
             return Ok(None);
         };
@@ -174,7 +174,7 @@ impl<'a> Comparison<'a> {
 
     /// Lists the changed contacts of the next batch; `None` after the last batch, or when the comparison has stopped.
     async fn next_changes(&mut self) -> Result<Option<Batch>, ApiError> {
-        let mut open: HashMap<i64, ChangedContact> = HashMap::new();
+        let mut open: HashMap<i64, ChangedRecord> = HashMap::new();
         let mut oldest: Option<Timestamp> = None;
         while open.len() < self.batch {
             if self.last_key.is_some() && self.pause_at.is_some_and(|time| time <= Instant::now()) {
@@ -216,7 +216,7 @@ impl<'a> Comparison<'a> {
 #[derive(Debug)]
 struct Batch {
     /// The contacts without an event in the log, as far as it was read.
-    open: HashMap<i64, ChangedContact>,
+    open: HashMap<i64, ChangedRecord>,
     /// The start of the lines that can report the changes.
     from: Timestamp,
     /// The time by which SuperOffice's clock is ahead of AWS's.
@@ -233,7 +233,7 @@ impl Batch {
     }
 
     /// Returns the remaining contacts, in the order of their keys.
-    fn into_missed(self) -> Vec<ChangedContact> {
+    fn into_missed(self) -> Vec<ChangedRecord> {
         let mut missed: Vec<_> = self.open.into_values().collect();
         missed.sort_unstable_by_key(|contact| contact.primary_key);
         missed

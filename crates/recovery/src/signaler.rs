@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use superoffice_client::webhooks::RESYNC_EVENT;
-use superoffice_client::{ApiError, Client};
+use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use self::watch::Watch;
@@ -198,7 +198,7 @@ impl<'a> Signaler<'a> {
     /// signaled.
     pub async fn signal(&mut self, contact: i64) -> Result<(), ApiError> {
         self.last_signal = Some(Instant::now());
-        let result = self.client.signal_resync(contact).await;
+        let result = self.client.signal_resync(Archive::CONTACT, contact).await;
         let has_effect = result.as_ref().err().is_none_or(|error| !error.is_refusal());
         self.unconfirmed += u32::from(has_effect && !self.is_confirmed);
         result?;

@@ -1,14 +1,15 @@
-//! The contacts that changed in SuperOffice since a point in time.
+//! The records that changed in SuperOffice since a point in time: contacts, or persons.
 //!
-//! Created, changed, deleted and merged contacts are in different lists. Each list is read in the order of its keys,
-//! page by page, and the lists are merged like sorted streams. So a contact that is in several lists is returned once,
-//! and memory does not grow with the number of contacts.
+//! Created, changed, deleted and merged records are in different lists. Each list is read in the order of its keys,
+//! page by page, and the lists are merged like sorted streams. So a record that is in several lists is returned once,
+//! and memory does not grow with the number of records.
 
 mod source;
 
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use superoffice_webhook::webhook::entity::Archive;
 
 use self::source::{PAGE, Source};
 use crate::client::Client;
@@ -18,13 +19,13 @@ use crate::error::ApiError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Change {
-    /// The contact was changed.
+    /// The record was changed.
     Changed,
-    /// The contact was created.
+    /// The record was created.
     Created,
-    /// The contact was merged with another: it received the other's data, or it no longer exists.
+    /// The record was merged with another: it received the other's data, or it no longer exists.
     Merged,
-    /// The contact was deleted. Someone can restore it for some days.
+    /// The record was deleted. Someone can restore it for some days.
     SoftDeleted,
 }
 
@@ -40,10 +41,10 @@ impl Change {
     }
 }
 
-/// A contact, and its latest change.
+/// A record, and its latest change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangedContact {
-    /// The contact id.
+pub struct ChangedRecord {
+    /// The id.
     pub primary_key: i64,
     /// The kind of the latest change.
     pub change: Change,
@@ -54,7 +55,7 @@ pub struct ChangedContact {
 /// A list that is being read.
 struct Reader {
     source: Source,
-    rows: VecDeque<ChangedContact>,
+    rows: VecDeque<ChangedRecord>,
     /// The greatest key of the pages so far.
     last_key: Option<i64>,
     complete: bool,
@@ -64,7 +65,7 @@ struct Reader {
 
 impl Reader {
     /// Returns the first row that was not taken.
-    async fn first(&mut self, client: &Client, since: Timestamp) -> Result<Option<ChangedContact>, ApiError> {
+    async fn first(&mut self, client: &Client, since: Timestamp) -> Result<Option<ChangedRecord>, ApiError> {
         while self.rows.is_empty() && !self.complete {
             self.read_page(client, since).await?;
         }
@@ -73,7 +74,7 @@ impl Reader {
 
     async fn read_page(&mut self, client: &Client, since: Timestamp) -> Result<(), ApiError> {
         let query = self.source.query(since, self.last_key);
-        let page = client.archive(self.source.archive, &query).await?;
+        let page = client.archive(self.source.list, &query).await?;
         let mut rows = page.rows.iter().map(|row| self.source.read(row)).collect::<Result<Vec<_>, _>>()?;
         // A link after an empty page would lead to the same page for ever.
         self.complete = rows.is_empty() || (rows.len() < PAGE && !page.has_next);
@@ -91,21 +92,21 @@ impl Reader {
             rows.retain(|(key, _)| *key < last);
         }
         let change = self.source.change;
-        let mut contacts = Vec::new();
+        let mut records = Vec::new();
         for (primary_key, time) in rows {
             let Some(time) = time else { continue };
             self.without_offset += u64::from(!time.has_offset);
             if time.at >= since {
-                contacts.push(ChangedContact { primary_key, change, at: time.at });
+                records.push(ChangedRecord { primary_key, change, at: time.at });
             }
         }
-        contacts.sort_by_key(|contact| contact.primary_key);
-        self.rows = contacts.into();
+        records.sort_by_key(|record| record.primary_key);
+        self.rows = records.into();
         Ok(())
     }
 }
 
-/// The contacts that changed since a point in time, in the order of their keys.
+/// The records of an entity that changed since a point in time, in the order of their keys.
 pub struct Changes<'a> {
     client: &'a Client,
     since: Timestamp,
@@ -120,10 +121,10 @@ impl std::fmt::Debug for Changes<'_> {
 
 impl<'a> Changes<'a> {
     /// Begins to read with the key that follows `after`, or with the first key.
-    pub fn since(client: &'a Client, since: Timestamp, after: Option<i64>) -> Self {
+    pub fn since(client: &'a Client, archive: &Archive, since: Timestamp, after: Option<i64>) -> Self {
         let reader =
             |source| Reader { source, rows: VecDeque::new(), last_key: after, complete: false, without_offset: 0 };
-        Self { client, since, readers: Source::all().map(reader).into() }
+        Self { client, since, readers: Source::all(archive).map(reader).into() }
     }
 
     /// Returns the number of times so far that SuperOffice sent without an offset, and that were read as UTC.
@@ -131,12 +132,12 @@ impl<'a> Changes<'a> {
         self.readers.iter().map(|reader| reader.without_offset).sum()
     }
 
-    /// Returns the next contact with its latest change.
+    /// Returns the next record with its latest change.
     ///
     /// # Errors
     ///
     /// [`ApiError`] if a page cannot be read.
-    pub async fn next(&mut self) -> Result<Option<ChangedContact>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<ChangedRecord>, ApiError> {
         let mut smallest: Option<i64> = None;
         for reader in &mut self.readers {
             if let Some(row) = reader.first(self.client, self.since).await? {

@@ -29,12 +29,13 @@
 //!
 //! Each resource of the API has a module with its calls. A new call belongs to the module of its resource:
 //!
-//! - [`contacts`]: a contact, the list of all contacts, and changes of contacts
+//! - [`records`]: a contact or a person, and the list of all contacts or persons
+//! - `contacts`: contacts that a program creates, changes and deletes
 //! - [`webhooks`]: the webhooks, their tests, states and counters
 //! - `archives`: pages of rows
 //!
 //! Two modules above combine calls: [`registration`] manages the webhooks that post to one URL, and [`changes`] lists the
-//! contacts that changed.
+//! contacts or persons that changed.
 //!
 //! A call passes through `call` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
 
@@ -50,7 +51,8 @@ mod session;
 mod system_user;
 
 mod archives;
-pub mod contacts;
+mod contacts;
+pub mod records;
 pub mod webhooks;
 
 pub mod changes;
@@ -67,4 +69,5 @@ pub use reqwest::{Certificate, Url};
 pub use retry::Limits;
 pub use secrecy::{self, ExposeSecret, SecretString};
 pub use session::TenantState;
+pub use superoffice_webhook::webhook::entity::Archive;
 pub use system_user::{KeyError, SystemApp, SystemUser, TicketError};

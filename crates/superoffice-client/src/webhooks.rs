@@ -8,6 +8,7 @@ use std::fmt;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
+use superoffice_webhook::webhook::entity::Archive;
 
 use crate::archives::{lookup, set};
 use crate::client::Client;
@@ -113,9 +114,10 @@ impl Webhook {
         self.events().any(is_contact_event)
     }
 
-    /// Returns `true` if it subscribes to `contact.resync`.
-    pub fn receives_resync(&self) -> bool {
-        self.events().any(|event| event.eq_ignore_ascii_case(RESYNC_EVENT))
+    /// Returns `true` if it subscribes to the private event of an entity: `contact.resync`.
+    pub fn receives_resync(&self, archive: &Archive) -> bool {
+        let resync = archive.resync();
+        self.events().any(|event| event.eq_ignore_ascii_case(&resync))
     }
 
     /// Returns `true` if it only subscribes to the state of webhooks.
@@ -224,14 +226,14 @@ impl Client {
         Ok(TestResult { success, message })
     }
 
-    /// Makes SuperOffice send `contact.resync` for a contact.
+    /// Makes SuperOffice send the private event of an entity for a record: `contact.resync`.
     ///
     /// # Errors
     ///
     /// [`ApiError`] if the call fails.
-    pub async fn signal_resync(&self, contact: i64) -> Result<(), ApiError> {
+    pub async fn signal_resync(&self, archive: &Archive, id: i64) -> Result<(), ApiError> {
         // The documentation requires a body; without one, servers may respond with 400 or 415.
-        self.post_once(&format!("Webhook/{RESYNC_EVENT}/{contact}"), &json!({})).await.map(drop)
+        self.post_once(&format!("Webhook/{}/{id}", archive.resync()), &json!({})).await.map(drop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_client::contacts::{ContactPage, ListedContact};
+use superoffice_client::records::{ListedRecord, RecordPage};
 
 use crate::table::RowHead;
 use crate::visit::Evidence;
@@ -54,7 +54,7 @@ pub enum Brake {
 /// A page that is being compared with the rows of its range.
 #[derive(Debug)]
 pub struct Comparison {
-    contacts: Peekable<IntoIter<ListedContact>>,
+    contacts: Peekable<IntoIter<ListedRecord>>,
     /// The time of the page by SuperOffice's clock.
     date: Timestamp,
     /// Rows that were read earlier are read again.
@@ -77,12 +77,12 @@ pub struct Compared {
 
 impl Comparison {
     /// Begins the comparison of a page. Its date is `now` if the response had none.
-    pub fn new(page: ContactPage, now: Timestamp, refresh_days: u32, brake: Brake) -> Self {
+    pub fn new(page: RecordPage, now: Timestamp, refresh_days: u32, brake: Brake) -> Self {
         let lifetime = SignedDuration::from_hours(24 * i64::from(refresh_days));
         Self {
             // More surplus rows than this are more than the page has contacts, so the brake is certain to be applied.
-            max_surplus: page.contacts.len().max(MAX_SURPLUS),
-            contacts: page.contacts.into_iter().peekable(),
+            max_surplus: page.records.len().max(MAX_SURPLUS),
+            contacts: page.records.into_iter().peekable(),
             date: page.date.unwrap_or(now),
             refresh_before: now.saturating_sub(lifetime).unwrap_or(Timestamp::MIN),
             brake,
@@ -124,13 +124,13 @@ impl Comparison {
     }
 
     /// Adds a contact without a living row.
-    fn add_missing(&mut self, contact: &ListedContact) {
+    fn add_missing(&mut self, contact: &ListedRecord) {
         let counts = !self.is_recent(contact);
         self.differences.push_back(Difference { id: contact.id, stamp: Some(stamp(contact)), counts });
     }
 
     /// Adds a contact with a living row, unless they agree.
-    fn add_row(&mut self, contact: &ListedContact, row: &RowHead) {
+    fn add_row(&mut self, contact: &ListedRecord, row: &RowHead) {
         let stamp = stamp(contact);
         let is_current = row.stamp.as_ref() == Some(&stamp);
         if !is_current || row.read_at <= self.refresh_before {
@@ -147,13 +147,13 @@ impl Comparison {
     }
 
     /// Returns `true` if the event of the contact's last change may still be on its way.
-    fn is_recent(&self, contact: &ListedContact) -> bool {
+    fn is_recent(&self, contact: &ListedRecord) -> bool {
         contact.latest().is_some_and(|latest| self.date.duration_since(latest) < EVENT_MAY_ARRIVE)
     }
 }
 
 /// Returns the stamp of a contact: the list's own texts.
-pub fn stamp(contact: &ListedContact) -> String {
+pub fn stamp(contact: &ListedRecord) -> String {
     format!("{}/{}", contact.registered, contact.updated)
 }
 
@@ -168,8 +168,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn contact(id: i64, updated: &str) -> ListedContact {
-        ListedContact { id, registered: OLD.into(), updated: updated.into() }
+    fn contact(id: i64, updated: &str) -> ListedRecord {
+        ListedRecord { id, registered: OLD.into(), updated: updated.into() }
     }
 
     fn row(id: i64, updated: Option<&str>) -> RowHead {
@@ -180,8 +180,8 @@ mod tests {
         RowHead { is_living: false, ..row(id, None) }
     }
 
-    fn compare(contacts: Vec<ListedContact>, rows: &[RowHead], brake: Brake) -> Compared {
-        let page = ContactPage { contacts, date: Some(at(NOW)) };
+    fn compare(contacts: Vec<ListedRecord>, rows: &[RowHead], brake: Brake) -> Compared {
+        let page = RecordPage { records: contacts, date: Some(at(NOW)) };
         let mut comparison = Comparison::new(page, at(NOW), 30, brake);
         rows.iter().for_each(|row| comparison.add(row));
         comparison.finish(true)
@@ -254,11 +254,11 @@ mod tests {
             }
         }
         // The date of the page counts, and not the clock of this machine.
-        let page = ContactPage { contacts: vec![contact(7, "2026-11-24T08:50:00Z")], date: Some(at(NOW)) };
+        let page = RecordPage { records: vec![contact(7, "2026-11-24T08:50:00Z")], date: Some(at(NOW)) };
         let late = at("2026-11-24T19:00:00Z");
         let compared = Comparison::new(page.clone(), late, 30, Brake::On).finish(true);
         assert_eq!(differences(&compared), [(7, Some("2026-11-24T08:50:00Z"), false)]);
-        let compared = Comparison::new(ContactPage { date: None, ..page }, late, 30, Brake::On).finish(true);
+        let compared = Comparison::new(RecordPage { date: None, ..page }, late, 30, Brake::On).finish(true);
         assert_eq!(differences(&compared), [(7, Some("2026-11-24T08:50:00Z"), true)]);
     }
 
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_however_many_rows_are_surplus() {
         let collect = |brake| {
-            let page = ContactPage { contacts: vec![contact(9_000, "a"), contact(200_000, "a")], date: None };
+            let page = RecordPage { records: vec![contact(9_000, "a"), contact(200_000, "a")], date: None };
             let mut comparison = Comparison::new(page, at(NOW), 30, brake);
             let added = (1..100_000).take_while(|id| {
                 comparison.add(&row(*id, None));

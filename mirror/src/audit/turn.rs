@@ -236,7 +236,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             }
         };
         let fetched = Instant::now();
-        let end = page.contacts.last().map(|contact| contact.id);
+        let end = page.records.last().map(|contact| contact.id);
         let mut comparison = Comparison::new(page, self.now(), self.settings.refresh_days, brake);
         let entity = visit::entity(&self.tenant.name);
         let mut is_complete = false;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use fake_superoffice::Clock;
 use jiff::Timestamp;
-use superoffice_client::contacts::{ContactPage, ListedContact};
+use superoffice_client::records::{ListedRecord, RecordPage};
 use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::superoffice::SuperOffice;
 
@@ -155,10 +155,10 @@ impl Crm {
         fault
     }
 
-    fn listed(&self, after: i64, rows: usize) -> Vec<ListedContact> {
+    fn listed(&self, after: i64, rows: usize) -> Vec<ListedRecord> {
         let contacts = self.contacts.lock().unwrap();
         let living = contacts.range(after + 1..).filter(|(_, company)| !company.is_deleted);
-        let row = |(id, company): (&i64, &Company)| ListedContact {
+        let row = |(id, company): (&i64, &Company)| ListedRecord {
             id: *id,
             registered: company.registered.clone(),
             updated: company.updated.clone(),
@@ -200,10 +200,10 @@ impl SuperOffice for Crm {
         }
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
+    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         match self.fault(format!("page {after} {rows}")) {
             Some(Fault::Failure(failure)) => Err(failure),
-            _ => Ok(ContactPage { contacts: self.listed(after, rows), date: Some(self.clock.now()) }),
+            _ => Ok(RecordPage { records: self.listed(after, rows), date: Some(self.clock.now()) }),
         }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
-use superoffice_client::contacts::ContactPage;
+use superoffice_client::records::RecordPage;
 use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::row::{Content, Row};
 use superoffice_webhook_mirror::superoffice::SuperOffice;
@@ -93,7 +93,7 @@ impl SuperOffice for SteppedCrm<'_> {
         self.0.lists(id).await
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
+    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         step().await;
         self.0.page(after, rows).await
     }

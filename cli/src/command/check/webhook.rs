@@ -2,7 +2,7 @@
 
 use superoffice_client::registration::ManagedWebhooks;
 use superoffice_client::webhooks::{State, Webhook};
-use superoffice_client::{Client, Connection};
+use superoffice_client::{Archive, Client, Connection};
 
 use super::finding::Finding;
 use super::targets::Target;
@@ -60,7 +60,7 @@ fn registration(webhooks: &ManagedWebhooks, url: &str) -> Option<Finding> {
             (states.join(", "), "Run `so-webhook activate`: docs/runbooks/reactivate-webhook.md")
         }
         (_, []) => ("no webhook reports the state of the webhook for contacts".to_owned(), REGISTER),
-        ([webhook], _) if !webhook.receives_resync() => (
+        ([webhook], _) if !webhook.receives_resync(Archive::CONTACT) => (
             format!(
                 "webhook {} does not subscribe to contact.resync, so lost events cannot be recovered",
                 webhook.id()

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
 use serde_json::Value;
-use superoffice_client::ErrorKind;
 use superoffice_client::changes::{Change, Changes};
+use superoffice_client::{Archive, ErrorKind};
 
 use super::arrivals::Arrival;
 use super::assumptions::{Answer, Assumption};
@@ -64,7 +64,7 @@ impl Run<'_> {
         self.proceed("reading the lists of changes")?;
         let before = self.exchanges.count();
         let since = contacts.since(self.client.clock_offset());
-        let mut changes = Changes::since(self.client, since, Some(contacts.before()));
+        let mut changes = Changes::since(self.client, Archive::CONTACT, since, Some(contacts.before()));
         let mut listed = BTreeMap::new();
         let complete = loop {
             match specific(changes.next().await)? {
@@ -107,10 +107,10 @@ impl Run<'_> {
 
     async fn list_of_all(&mut self, contacts: &Contacts) -> Result<(), Stop> {
         let [.., last] = contacts.renamed;
-        let (answer, evidence) = match self.client.contact_page(last, 1000).await {
+        let (answer, evidence) = match self.client.page(Archive::CONTACT, last, 1000).await {
             Ok(page) => {
-                let is_listed = page.contacts.iter().any(|contact| contact.id == contacts.destination);
-                (Answer::yes_if(is_listed), format!("{} contacts in a page", page.contacts.len()))
+                let is_listed = page.records.iter().any(|contact| contact.id == contacts.destination);
+                (Answer::yes_if(is_listed), format!("{} contacts in a page", page.records.len()))
             }
             Err(error) if *error.kind() == ErrorKind::NotAscending => (Answer::No, error.to_string()),
             result => (Answer::CouldNotTell, specific(result.map(drop))?.err().unwrap_or_default()),
@@ -118,7 +118,7 @@ impl Run<'_> {
         self.findings.set(Assumption::ListOrder, answer, evidence);
         let mut listed = Vec::new();
         for contact in [contacts.created, contacts.deleted, contacts.source] {
-            listed.push(specific(self.client.lists_contact(contact).await)?);
+            listed.push(specific(self.client.lists(Archive::CONTACT, contact).await)?);
         }
         let deletion = contacts.calls.get(&Assumption::EventSoftDeleted);
         let (answer, evidence) = match listed.as_slice() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use superoffice_client::{ApiError, Client};
+use superoffice_client::{ApiError, Archive, Client};
 
 use crate::output::message;
 
@@ -30,7 +30,7 @@ pub(super) async fn clean_up(client: &Client, url: &str, created: &[i64]) -> Res
 async fn delete_contacts(client: &Client, created: &[i64]) -> Result<usize, ApiError> {
     let mut contacts: BTreeSet<i64> = client.contacts_named(MARK).await?.into_iter().map(|(id, _)| id).collect();
     for id in created {
-        if client.lists_contact(*id).await? {
+        if client.lists(Archive::CONTACT, *id).await? {
             contacts.insert(*id);
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use superoffice_client::registration::{CONTACT_EVENTS, Desired, ManagedWebhooks};
 use superoffice_client::webhooks::{State, Usage, Webhook};
-use superoffice_client::{ApiError, Client, ExposeSecret, SecretString};
+use superoffice_client::{ApiError, Archive, Client, ExposeSecret, SecretString};
 use superoffice_webhook::webhook::field::get_ignore_case;
 use tokio::time::Instant;
 
@@ -283,10 +283,10 @@ impl Run<'_> {
         contacts.calls.insert(Assumption::EventMergedSource, merge.clone());
         contacts.calls.insert(Assumption::EventMergedDestination, merge.clone());
         self.proceed("signaling contacts")?;
-        let signal = specific(self.client.signal_resync(created).await)?;
+        let signal = specific(self.client.signal_resync(Archive::CONTACT, created).await)?;
         contacts.calls.insert(Assumption::EventResync, signal);
         let signal = match merge {
-            Ok(()) => specific(self.client.signal_resync(source).await)?,
+            Ok(()) => specific(self.client.signal_resync(Archive::CONTACT, source).await)?,
             Err(error) => Err(error),
         };
         contacts.calls.insert(Assumption::EventResyncGone, signal);

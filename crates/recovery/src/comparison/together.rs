@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use superoffice_client::ApiError;
-use superoffice_client::changes::ChangedContact;
+use superoffice_client::changes::ChangedRecord;
 
 use super::{Batch, Comparison, Progress};
 use crate::delivery_log::read_line;
@@ -68,7 +68,7 @@ impl Listing {
     }
 
     /// Returns the contacts that no line of the log reports, in the order of their keys.
-    pub fn into_missed(self) -> Vec<ChangedContact> {
+    pub fn into_missed(self) -> Vec<ChangedRecord> {
         self.batch.map(Batch::into_missed).unwrap_or_default()
     }
 

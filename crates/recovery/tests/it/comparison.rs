@@ -3,6 +3,7 @@
 use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
 use recovery::comparison::{Comparison, Window};
 use serde_json::json;
+use superoffice_client::Archive;
 use superoffice_client::changes::{Change, Changes};
 
 use crate::support::TestBed;
@@ -60,7 +61,7 @@ async fn signaled_contacts_are_no_longer_missed() {
     bed.superoffice.idle().await;
     assert_eq!(bed.missed().await, [(contact, Change::Changed)]);
     bed.pass(60);
-    bed.client().signal_resync(contact).await.unwrap();
+    bed.client().signal_resync(Archive::CONTACT, contact).await.unwrap();
     bed.superoffice.idle().await;
     assert_eq!(bed.missed().await, []);
     assert_eq!(bed.function.events().last(), Some(&("contact.resync".to_owned(), contact)));
@@ -195,7 +196,7 @@ async fn rows_of_one_contact_may_be_on_two_pages() {
         bed.superoffice.merge_contacts(*source, *destination);
     }
     let client = bed.client();
-    let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+    let mut changes = Changes::since(&client, Archive::CONTACT, START.parse().unwrap(), None);
     assert_eq!(changes.next().await.unwrap().unwrap().primary_key, *first);
     let contact = changes.next().await.unwrap().unwrap();
     assert_eq!((contact.primary_key, contact.change, contact.at), (*second, Change::Merged, bed.now()));
@@ -217,7 +218,7 @@ async fn condition_on_the_key_that_has_no_effect_is_an_error() {
     bed.superoffice.set_paging(Paging { filters_keys: false, ..Paging::default() });
     bed.superoffice.import_contacts(1000, bed.clock.now());
     let client = bed.client();
-    let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+    let mut changes = Changes::since(&client, Archive::CONTACT, START.parse().unwrap(), None);
     let mut found = 0;
     let error = loop {
         match changes.next().await {

@@ -2,15 +2,18 @@
 
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
+use superoffice_webhook::webhook::entity::Archive;
 
 use super::Change;
 use crate::archives::{Row, RowTime};
 use crate::error::ApiError;
+use crate::records::{DYNAMIC, columns};
 
 /// The number of rows of a page.
 pub(super) const PAGE: usize = 1000;
-/// The number of the contact table in the log of merges.
-const CONTACT_TABLE: u32 = 5;
+/// The columns of the log of merges.
+const MERGES: &str =
+    "mergemovelog.operation,mergemovelog.sourceRecord,mergemovelog.destinationRecord,mergemovelog.registered";
 /// A condition on a time begins this much earlier, because the server's time zone is not certain, and the documentation
 /// does not say if the boundary is included. Rows are checked afterwards.
 const EARLIER: SignedDuration = SignedDuration::from_hours(24);
@@ -18,9 +21,10 @@ const EARLIER: SignedDuration = SignedDuration::from_hours(24);
 /// One of the lists.
 pub(super) struct Source {
     pub(super) change: Change,
-    pub(super) archive: &'static str,
-    select: &'static str,
-    entities: Option<&'static str>,
+    /// The name of the list in the resource `Archive`.
+    pub(super) list: &'static str,
+    select: String,
+    entities: Option<String>,
     /// A condition besides those on time and key.
     condition: Option<String>,
     pub(super) key: &'static str,
@@ -28,36 +32,37 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn all() -> [Self; 5] {
-        let contacts = |change, time| Self {
+    /// Describes the lists of an entity's changes.
+    pub(super) fn all(archive: &Archive) -> [Self; 5] {
+        let rows = |change, time| Self {
             change,
-            archive: "dynamic",
-            select: "contact.contact_id,contact.registered,contact.updated",
+            list: DYNAMIC,
+            select: columns(archive),
             entities: None,
             condition: None,
-            key: "contact.contact_id",
+            key: archive.key,
             time,
         };
         let merges = |key| Self {
             change: Change::Merged,
-            archive: "dynamic",
-            select: "mergemovelog.operation,mergemovelog.sourceRecord,mergemovelog.destinationRecord,mergemovelog.registered",
+            list: DYNAMIC,
+            select: MERGES.to_owned(),
             entities: None,
-            condition: Some(format!("mergemovelog.tableNumber eq {CONTACT_TABLE}")),
+            condition: Some(format!("mergemovelog.tableNumber eq {}", archive.merge_table)),
             key,
             time: "mergemovelog.registered",
         };
         [
-            contacts(Change::Created, "contact.registered"),
-            contacts(Change::Changed, "contact.updated"),
+            rows(Change::Created, archive.registered),
+            rows(Change::Changed, archive.updated),
             Self {
                 change: Change::SoftDeleted,
-                archive: "RecycleContact",
-                select: "contactId,deletedDate",
-                entities: Some("contact,forAllUsers"),
+                list: archive.recycle,
+                select: [archive.recycle_key, archive.recycle_date].join(","),
+                entities: Some(format!("{},forAllUsers", archive.name)),
                 condition: None,
-                key: "contactId",
-                time: "deletedDate",
+                key: archive.recycle_key,
+                time: archive.recycle_date,
             },
             merges("mergemovelog.sourceRecord"),
             merges("mergemovelog.destinationRecord"),
@@ -75,23 +80,23 @@ impl Source {
             filter = format!("{filter} and {} gt {after}", self.key);
         }
         let mut query = vec![
-            ("$select", self.select.to_owned()),
+            ("$select", self.select.clone()),
             ("$filter", filter),
             ("$orderby", self.key.to_owned()),
             ("$top", PAGE.to_string()),
         ];
-        query.extend(self.entities.map(|entities| ("$entities", entities.to_owned())));
+        query.extend(self.entities.iter().map(|entities| ("$entities", entities.clone())));
         query
     }
 
     pub(super) fn unexpected(&self, problem: &str) -> ApiError {
-        ApiError::unexpected(format!("GET Archive/{}", self.archive), problem)
+        ApiError::unexpected(format!("GET Archive/{}", self.list), problem)
     }
 
     /// Reads the key and the time of a row. A row without a time reports a change that never happened.
     pub(super) fn read(&self, row: &Row) -> Result<(i64, Option<RowTime>), ApiError> {
         let key = match self.change {
-            // The primary key of a merge is not a contact.
+            // The primary key of a merge is not the key of a record.
             Change::Merged => row.integer(self.key),
             _ => row.integer(self.key).or_else(|| row.integer("PrimaryKey")),
         };
@@ -108,40 +113,49 @@ mod tests {
     #[test]
     fn queries_are_those_of_the_documentation() {
         let since = "2026-11-24T09:05:07.5Z".parse().unwrap();
-        let queries: Vec<String> = Source::all()
-            .iter()
-            .map(|source| {
+        let lists = |[all, recycle]: [&str; 2], [table, id, deleted_id, deleted_date, number]: [&str; 5]| {
+            let after = "afterTime '2026-11-23T09:05:07'";
+            let rows = |column: &str| {
+                format!(
+                    "{all} $select={table}.{id},{table}.registered,{table}.updated\
+                     &$filter={table}.{column} {after} and {table}.{id} gt 41&$orderby={table}.{id}&$top=1000"
+                )
+            };
+            let merges = |key: &str| {
+                format!(
+                    "{all} $select=mergemovelog.operation,mergemovelog.sourceRecord,mergemovelog.destinationRecord,\
+                     mergemovelog.registered&$filter=mergemovelog.tableNumber eq {number} and mergemovelog.registered \
+                     {after} and mergemovelog.{key} gt 41&$orderby=mergemovelog.{key}&$top=1000"
+                )
+            };
+            let deleted = format!(
+                "{recycle} $select={deleted_id},{deleted_date}&$filter={deleted_date} {after} and {deleted_id} gt 41\
+                 &$orderby={deleted_id}&$top=1000&$entities={table},forAllUsers"
+            );
+            [rows("registered"), rows("updated"), deleted, merges("sourceRecord"), merges("destinationRecord")]
+        };
+        for (archive, expected) in [
+            (
+                Archive::CONTACT,
+                lists(["dynamic", "RecycleContact"], ["contact", "contact_id", "contactId", "deletedDate", "5"]),
+            ),
+            (
+                Archive::PERSON,
+                lists(["dynamic", "RecyclePerson"], ["person", "person_id", "personId", "personDeletedDate", "6"]),
+            ),
+        ] {
+            let queries = Source::all(archive).map(|source| {
                 let query = source.query(since, Some(41));
                 let parts: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                format!("{} {}", source.archive, parts.join("&"))
-            })
-            .collect();
-        assert_eq!(
-            queries,
-            [
-                "dynamic $select=contact.contact_id,contact.registered,contact.updated\
-                 &$filter=contact.registered afterTime '2026-11-23T09:05:07' and contact.contact_id gt 41\
-                 &$orderby=contact.contact_id&$top=1000",
-                "dynamic $select=contact.contact_id,contact.registered,contact.updated\
-                 &$filter=contact.updated afterTime '2026-11-23T09:05:07' and contact.contact_id gt 41\
-                 &$orderby=contact.contact_id&$top=1000",
-                "RecycleContact $select=contactId,deletedDate\
-                 &$filter=deletedDate afterTime '2026-11-23T09:05:07' and contactId gt 41\
-                 &$orderby=contactId&$top=1000&$entities=contact,forAllUsers",
-                "dynamic $select=mergemovelog.operation,mergemovelog.sourceRecord,mergemovelog.destinationRecord,\
-                 mergemovelog.registered&$filter=mergemovelog.tableNumber eq 5 and mergemovelog.registered afterTime \
-                 '2026-11-23T09:05:07' and mergemovelog.sourceRecord gt 41&$orderby=mergemovelog.sourceRecord&$top=1000",
-                "dynamic $select=mergemovelog.operation,mergemovelog.sourceRecord,mergemovelog.destinationRecord,\
-                 mergemovelog.registered&$filter=mergemovelog.tableNumber eq 5 and mergemovelog.registered afterTime \
-                 '2026-11-23T09:05:07' and mergemovelog.destinationRecord gt 41\
-                 &$orderby=mergemovelog.destinationRecord&$top=1000",
-            ]
-        );
+                format!("{} {}", source.list, parts.join("&"))
+            });
+            assert_eq!(queries, expected);
+        }
     }
 
     #[test]
     fn rows_are_read_with_numbers_or_strings_as_keys() {
-        let [created, _, deleted, merged, _] = Source::all();
+        let [created, _, deleted, merged, _] = Source::all(Archive::CONTACT);
         let read = |source: &Source, row: Value| {
             let Value::Object(row) = row else { unreachable!("a row is an object") };
             let row = source.read(&row.into()).map_err(|error| error.to_string());

@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use superoffice_webhook::webhook::entity::Archive;
 
 use super::{CONTACT_EVENTS, Desired};
 use crate::webhooks::{PropertyChange, RESYNC_EVENT, State, Webhook};
@@ -15,7 +16,7 @@ pub(super) fn contact_events(existing: Option<&Webhook>, desired: &Desired) -> V
         (Some(events), _) => events.clone(),
         (None, None) => CONTACT_EVENTS.map(str::to_owned).into(),
         (None, Some(webhook)) => {
-            let missing = if webhook.receives_resync() { None } else { Some(RESYNC_EVENT) };
+            let missing = if webhook.receives_resync(Archive::CONTACT) { None } else { Some(RESYNC_EVENT) };
             webhook.events().chain(missing).map(str::to_owned).collect()
         }
     }

@@ -1,12 +1,13 @@
 //! The list of changes on servers that differ in offsets and pages.
 
-use fake_superoffice::{Mode, START, Zones};
+use fake_superoffice::{Kind, Mode, START, Zones};
 use jiff::{SignedDuration, Timestamp};
-use superoffice_client::changes::Changes;
+use superoffice_client::Archive;
+use superoffice_client::changes::{Change, Changes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::TestBed;
+use crate::support::{ENTITIES, TestBed};
 
 #[tokio::test]
 async fn times_without_an_offset_are_counted_inside_and_outside_the_window() {
@@ -22,9 +23,47 @@ async fn times_without_an_offset_are_counted_inside_and_outside_the_window() {
         bed.superoffice.set_mode(Mode { zones, base_zone, ..Mode::DOCUMENTED });
         bed.superoffice.create_contact();
         let client = bed.client();
-        let mut changes = Changes::since(&client, START.parse().unwrap(), None);
+        let mut changes = Changes::since(&client, Archive::CONTACT, START.parse().unwrap(), None);
         let found = changes.next().await.unwrap().map(|contact| contact.at.duration_since(bed.now()));
         assert_eq!((found, changes.without_offset()), (shift, without_offset), "{zones:?} {base_zone}");
+    }
+}
+
+/// The other entity has rows with the same ids, whose changes are not listed.
+#[tokio::test]
+async fn changes_are_those_of_one_entity() {
+    for (archive, kind) in ENTITIES {
+        let bed = TestBed::start().await;
+        for _ in 0..6 {
+            for kind in Kind::ALL {
+                bed.superoffice.create(kind);
+            }
+        }
+        bed.pass(3 * 24 * 3600);
+        let since = bed.now();
+        let (source, destination) = (2, 4);
+        bed.superoffice.merge(kind, source, destination);
+        bed.superoffice.soft_delete(kind, 5);
+        bed.superoffice.change(kind, 6);
+        bed.superoffice.create(kind);
+        let other = Kind::ALL.into_iter().find(|other| *other != kind).unwrap();
+        bed.superoffice.merge(other, 1, 3);
+        let client = bed.client();
+        let mut changes = Changes::since(&client, archive, since, None);
+        let mut found = Vec::new();
+        while let Some(record) = changes.next().await.unwrap() {
+            assert_eq!(record.at, since);
+            found.push((record.primary_key, record.change));
+        }
+        let created = bed.superoffice.records(kind).last().unwrap().id;
+        let expected = [
+            (source, Change::Merged),
+            (destination, Change::Merged),
+            (5, Change::SoftDeleted),
+            (6, Change::Changed),
+            (created, Change::Created),
+        ];
+        assert_eq!(found, expected, "{}", archive.name);
     }
 }
 
@@ -44,7 +83,7 @@ async fn list_endless(rows: &str) -> Result<Vec<i64>, String> {
         }
     });
     let client = bed.client_with(&variables);
-    let mut changes = Changes::since(&client, Timestamp::UNIX_EPOCH, None);
+    let mut changes = Changes::since(&client, Archive::CONTACT, Timestamp::UNIX_EPOCH, None);
     let mut keys = Vec::new();
     let result = loop {
         match changes.next().await {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fake_superoffice::{Fault, TENANT, TOKEN, WEBHOOK_URL};
 use jiff::SignedDuration;
-use superoffice_client::{ApiError, Client, ErrorKind, Limits};
+use superoffice_client::{ApiError, Archive, Client, ErrorKind, Limits};
 use test_support::{ClosedPort, SqsServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -273,7 +273,7 @@ async fn connections_of_a_signal(bed: &TestBed, scheme: &str) -> usize {
             let _ = connection.shutdown().await;
         }
     });
-    client.signal_resync(7).await.unwrap_err();
+    client.signal_resync(Archive::CONTACT, 7).await.unwrap_err();
     server.abort();
     connections.load(Ordering::SeqCst)
 }
@@ -290,13 +290,17 @@ async fn signal_is_repeated_only_if_the_connection_failed() {
 #[tokio::test]
 async fn signal_has_an_empty_object_as_its_body() {
     let bed = TestBed::start().await;
-    bed.client().signal_resync(7).await.unwrap();
-    let request = bed.superoffice.requests().pop().unwrap();
-    assert_eq!((request.path.as_str(), request.body), ("Webhook/contact.resync/7", serde_json::json!({})));
-    assert_eq!(
-        ["content-type", "content-length"].map(|name| request.headers[name].as_str()),
-        ["application/json", "2"]
-    );
+    for (archive, path) in
+        [(Archive::CONTACT, "Webhook/contact.resync/7"), (Archive::PERSON, "Webhook/person.resync/7")]
+    {
+        bed.client().signal_resync(archive, 7).await.unwrap();
+        let request = bed.superoffice.requests().pop().unwrap();
+        assert_eq!((request.path.as_str(), request.body), (path, serde_json::json!({})));
+        assert_eq!(
+            ["content-type", "content-length"].map(|name| request.headers[name].as_str()),
+            ["application/json", "2"]
+        );
+    }
 }
 
 #[tokio::test]
@@ -315,7 +319,7 @@ async fn signal_is_not_repeated_if_superoffice_may_have_acted_on_it() {
     bed.register().await;
     bed.superoffice.clear_requests();
     bed.superoffice.script("POST Webhook/contact.resync", [Fault::StatusAfterEffect(502)]);
-    let error = bed.client().signal_resync(7).await.unwrap_err();
+    let error = bed.client().signal_resync(Archive::CONTACT, 7).await.unwrap_err();
     assert_eq!(error.to_string(), "POST Webhook/contact.resync/7: status 502: This call fails in this test");
     assert_eq!(bed.calls(), ["POST Webhook/contact.resync/7"]);
     bed.superoffice.idle().await;
@@ -327,7 +331,7 @@ async fn throttled_signal_is_repeated() {
     let bed = TestBed::start().await;
     bed.register().await;
     bed.superoffice.script("POST Webhook/contact.resync", [Fault::Throttle(0), Fault::Status(429)]);
-    bed.client().signal_resync(7).await.unwrap();
+    bed.client().signal_resync(Archive::CONTACT, 7).await.unwrap();
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events(), [("contact.resync".to_owned(), 7)]);
 }

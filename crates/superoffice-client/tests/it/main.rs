@@ -5,7 +5,7 @@
 mod changes;
 mod client;
 mod contact_changes;
-mod contacts;
+mod records;
 mod registration;
 mod support;
 mod webhooks;

@@ -5,12 +5,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_superoffice::{Installation, SECRET, START, Version, WEBHOOK_URL, Webhook};
+use fake_superoffice::{Installation, Kind, SECRET, START, Version, WEBHOOK_URL, Webhook};
 use jiff::Timestamp;
 use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
-use superoffice_client::{Client, Limits};
+use superoffice_client::{Archive, Client, Limits};
 use superoffice_webhook::env::Environment;
+
+/// The entities with an archive, and their kinds in the fake.
+pub(crate) const ENTITIES: [(&Archive, Kind); 2] = [(Archive::CONTACT, Kind::Contact), (Archive::PERSON, Kind::Person)];
 
 /// Short waits, so that tests of retries are fast.
 pub(crate) fn limits() -> Limits {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use superoffice_client::contacts::ContactPage;
+use superoffice_client::records::RecordPage;
 use superoffice_webhook_mirror::audit::state::{self, State};
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::failure::Failure;
@@ -79,12 +79,12 @@ impl SuperOffice for Office {
         Ok(self.crm.lists(id).await? && !self.hidden.borrow().contains(&id))
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
+    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         self.call().await;
         let mut page = self.crm.page(after, rows).await?;
-        page.contacts.retain(|contact| !self.hidden.borrow().contains(&contact.id));
-        page.contacts.truncate(self.rows.get());
-        for contact in &mut page.contacts {
+        page.records.retain(|contact| !self.hidden.borrow().contains(&contact.id));
+        page.records.truncate(self.rows.get());
+        for contact in &mut page.records {
             contact.registered = self.dates.get()(&contact.registered);
             contact.updated = self.dates.get()(&contact.updated);
         }

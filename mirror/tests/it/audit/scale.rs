@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use superoffice_client::contacts::{ContactPage, ListedContact};
+use superoffice_client::records::{ListedRecord, RecordPage};
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::row::Row;
@@ -42,11 +42,11 @@ impl SuperOffice for Contacts {
         panic!("no contact is looked up")
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<ContactPage, Failure> {
+    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         self.pages.set(self.pages.get() + 1);
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let contact = |id| ListedContact { id, registered: REGISTERED.into(), updated: format!("{REGISTERED}{id}") };
-        Ok(ContactPage { contacts: ids(after, self.count, rows).map(contact).collect(), date: None })
+        let contact = |id| ListedRecord { id, registered: REGISTERED.into(), updated: format!("{REGISTERED}{id}") };
+        Ok(RecordPage { records: ids(after, self.count, rows).map(contact).collect(), date: None })
     }
 
     fn now(&self) -> Timestamp {
