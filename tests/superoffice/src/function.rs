@@ -36,7 +36,7 @@ pub struct Arrival {
     pub tenant: String,
     /// The event's name.
     pub event: String,
-    /// The contact.
+    /// The id of the contact or person.
     pub primary_key: i64,
     /// The time of the event, from its body.
     pub occurred: Timestamp,
@@ -72,7 +72,8 @@ impl Queue for FakeQueue {
     }
 }
 
-/// A function whose log lines go to a log group, with the times of a test's clock.
+/// A function that forwards the events of contacts and persons. Its log lines go to a log group, with the times of a
+/// test's clock.
 pub struct Function {
     adapter: Arc<LambdaAdapter<FakeQueue>>,
     queue: FakeQueue,
@@ -90,7 +91,7 @@ impl Function {
             FakeQueue { arrivals: Arc::default(), clock: clock.clone(), outage: Arc::new(Mutex::new(Outage::None)) };
         let handler = Handler {
             verifier: Verifier::new(Secret::new(secret).expect("a secret that is not empty")),
-            filter: Default::default(),
+            filter: "contact.*,person.*".parse().expect("a valid list"),
             format: MessageFormat::default(),
             events: WithFallback::new(queue.clone(), None),
             quarantine: None,
@@ -138,7 +139,7 @@ impl Function {
         lock(&self.queue.arrivals).clone()
     }
 
-    /// Returns the names and contacts of the events in the queue, oldest first.
+    /// Returns the names and ids of the events in the queue, oldest first.
     pub fn events(&self) -> Vec<(String, i64)> {
         lock(&self.queue.arrivals).iter().map(|arrival| (arrival.event.clone(), arrival.primary_key)).collect()
     }
