@@ -26,7 +26,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version 2>/dev/null)
 RUST_TESTS = $(if $(HAS_NEXTEST),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send redrive events check lint advisories test build dist test-dist deploy-local outage
+.PHONY: help setup run watch send redrive events check lint advisories test build dist test-dist deploy-local demo
 .PHONY: bench soak fuzz mutants clean
 
 help: ## list the targets
@@ -94,8 +94,8 @@ test-dist: $(DEV_TOOLS) ## deploy the files in dist/ into a local AWS, from the 
 deploy-local: $(DEV_TOOLS) ## deploy the template into a local AWS and run until Ctrl-C; ARGS=--dev builds faster
 	@$(BIN)/python scripts/local.py deploy $(ARGS)
 
-outage: $(DEV_TOOLS) ## show in a local AWS how the watchdog recovers the events that outages lost
-	@$(BIN)/python scripts/local.py outage
+demo: $(DEV_TOOLS) ## show in a local AWS that the mirror's table equals SuperOffice after outages
+	@$(BIN)/python scripts/local.py demo
 
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench

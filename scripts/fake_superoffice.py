@@ -26,12 +26,17 @@ class FakeSuperOffice(Server):
         slow_clock: int = 0,
         pace: float = 0.02,
         tenant: str = "Cust12345",
+        contacts: int = 0,
     ) -> None:
-        """Starts it with its log in `folder`. Its clock is behind by `slow_clock` seconds: changes look older."""
+        """Starts it with its log in `folder`, and with old contacts.
+
+        Its clock is behind by `slow_clock` seconds: changes look older.
+        """
         (binary,) = build("fake-superoffice")
         command = [str(binary), "--user", f"{USER}:{PASSWORD}"]
         command += ["--certificates", str(ca_file)] if ca_file else []
         command += ["--slow-clock", str(slow_clock), "--pace", str(pace), "--tenant", tenant]
+        command += ["--contacts", str(contacts)]
         super().__init__(command, base_environment(), folder / "superoffice.log")
         self.url = self.wait_until(lambda: self.log().splitlines(), START_TIMEOUT)[0]
 

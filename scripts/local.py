@@ -1,11 +1,11 @@
-"""The function on this machine, with a local AWS: `make run`, `watch`, `send`, `deploy-local` and `outage`.
+"""The function on this machine, with a local AWS: `make run`, `watch`, `send`, `deploy-local` and `demo`.
 
 run     sends every file in events/ through the function to a queue, prints the messages, passes them to the consumer of
         examples/consumer, and exits
 watch   runs the function under `cargo lambda watch`, which rebuilds it when its code changes
 send    sends one file of events/ to the function of `watch`
 deploy  deploys the template, prints how to use it, and runs until Ctrl-C
-outage  deploys the watchdog as well, and shows how it recovers the events that outages lost
+demo    deploys mirror and watchdog as well, and compares the table with SuperOffice during and after outages
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def stop(number: int, _frame: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "watch", "outage"):
+    for name in ("run", "watch", "demo"):
         commands.add_parser(name)
     commands.add_parser("send").add_argument("name", metavar="event")
     deployment = commands.add_parser("deploy")
@@ -285,7 +285,7 @@ def main() -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
     try:
-        if command in ("deploy", "outage"):
+        if command in ("deploy", "demo"):
             # They need more packages than `run`.
             return importlib.import_module(command).main(**arguments)
         return {"run": run, "watch": watch, "send": send}[command](**arguments)

@@ -58,12 +58,11 @@ class Mirror:
         rows = {key: json.loads(row["data"]) for key, row in self.rows().items() if not row.get("deleted")}
         return list(differences(rows, self.superoffice.documents()))
 
-    def audit(self, request: str = "audit") -> dict:
-        """Begins an audit and lets it run to its end. Returns the sums of its metrics."""
+    def audit(self, is_due: bool = False) -> dict:
+        """Lets an audit run to its end, and begins it unless it is due. Returns the sums of its metrics."""
         lambda_, function = self.stack.aws.client("lambda"), self.stack.outputs["FunctionName"]
         before = len(self.stack.log_lines())
-        payloads = [{request: TENANT}, *[{}] * 9]
-        for payload in payloads:
+        for payload in [{} if is_due else {"audit": TENANT}, *[{}] * 9]:
             response = lambda_.invoke(FunctionName=function, Payload=json.dumps(payload))
             if response.get("FunctionError"):
                 raise AuditFailed(f"the mirror failed: {response['Payload'].read().decode()}")

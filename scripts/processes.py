@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -109,19 +110,30 @@ class Server(Child):
 
 
 def build(*names: str, selection: tuple[str, ...] = ("--workspace",), output: IO | None = None) -> list[Path]:
-    """Builds programs of the workspace without optimization and returns their paths.
+    """Builds programs of the workspace without optimization, once in each process, and returns their paths.
 
     The selected packages decide on the features of their dependencies. For the tests it is the whole workspace, so that
     all programs share their dependencies.
     """
-    command = [CARGO, "build", "--locked", *selection, *(part for name in names for part in ("--bin", name))]
-    with Child(command, base_environment(), output) as cargo:
-        if status := cargo.wait():
-            raise StackError(f"{', '.join(names)}: cargo build ended with status {status}")
-    metadata = subprocess.run(
-        [CARGO, "metadata", "--format-version", "1", "--no-deps"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return [Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / name for name in names]
+    new = [name for name in names if (name, selection) not in _built]
+    if new:
+        command = [CARGO, "build", "--locked", *selection, *(part for name in new for part in ("--bin", name))]
+        with Child(command, base_environment(), output) as cargo:
+            if status := cargo.wait():
+                raise StackError(f"{', '.join(new)}: cargo build ended with status {status}")
+        _built.update((name, selection) for name in new)
+    return [target_directory() / "debug" / name for name in names]
+
+
+_built: set[tuple[str, tuple[str, ...]]] = set()
+
+
+@functools.cache
+def target_directory() -> Path:
+    """Returns the folder in which cargo builds."""
+    command = [CARGO, "metadata", "--format-version", "1", "--no-deps"]
+    metadata = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return Path(json.loads(metadata.stdout)["target_directory"])
 
 
 def base_environment() -> dict[str, str]:

@@ -27,3 +27,14 @@ def make_due(watchdog: SamStack) -> None:
         now = time.time_ns() // 1_000_000
         events = [{"timestamp": now, "message": json.dumps(line)} for line in last.values()]
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+def forget(watchdog: SamStack) -> None:
+    """Lets the watchdog forget its runs, so that it reactivates a webhook that it has reactivated in the last hour."""
+    logs, group = watchdog.aws.client("logs"), watchdog.outputs["LogGroupName"]
+    for stream in logs.describe_log_streams(logGroupName=group)["logStreams"]:
+        logs.delete_log_stream(logGroupName=group, logStreamName=stream["logStreamName"])
+    # An update ends the process, which remembers reactivations as well.
+    lambda_, function = watchdog.aws.client("lambda"), watchdog.outputs["FunctionName"]
+    environment = lambda_.get_function_configuration(FunctionName=function)["Environment"]
+    lambda_.update_function_configuration(FunctionName=function, Environment=environment)

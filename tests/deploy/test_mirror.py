@@ -21,10 +21,7 @@ def source(aws, template) -> Webhook:
 
 @pytest.fixture(scope="module")
 def superoffice(aws, source, tmp_path_factory):
-    with FakeSuperOffice(tmp_path_factory.mktemp("superoffice"), aws.ca_file) as superoffice:
-        # Nothing is registered, so no event is sent for these contacts.
-        for _ in range(12):
-            superoffice.create()
+    with FakeSuperOffice(tmp_path_factory.mktemp("superoffice"), aws.ca_file, contacts=12) as superoffice:
         superoffice.register(source.outputs["WebhookUrl"])
         yield superoffice
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use fake_superoffice::{Clock, SuperOffice, TENANT, http_transport};
+use jiff::SignedDuration;
 
 /// Plays a SuperOffice tenant until it is interrupted. The first line of its output is the tenant's base URL.
 #[derive(Parser)]
@@ -29,7 +30,13 @@ struct Options {
     /// The number of seconds by which the tenant's clock is slow
     #[arg(long, default_value_t = 0)]
     slow_clock: i64,
+    /// The number of contacts that are a year old
+    #[arg(long, default_value_t = 0)]
+    contacts: i64,
 }
+
+/// The age of the first contacts.
+const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +44,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let certificates = options.certificates.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
     let clock = Clock::system().slowed(options.slow_clock);
     let (address, transport) = (&options.address, http_transport(&certificates));
+    let registered = clock.now() - YEAR;
     let superoffice = SuperOffice::start_named(&options.tenant, address, clock, transport, options.pace).await;
+    superoffice.import_contacts(options.contacts, registered);
     if let Some(token) = &options.token {
         superoffice.accept_token(token);
     }
