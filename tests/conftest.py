@@ -6,14 +6,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import emf
 import pytest
 from local_aws import LocalAws, stripped
 from processes import build
 
 
+class CheckedAws(LocalAws):
+    """A local AWS that validates the metrics in every log line that a test reads."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._checked: dict[str, int] = {}
+
+    def log_lines(self, group: str) -> list[dict]:
+        lines = super().log_lines(group)
+        for line in lines[self._checked.get(group, 0) :]:
+            if "_aws" in line:
+                emf.validate(line)
+        self._checked[group] = len(lines)
+        return lines
+
+
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with LocalAws(tmp_path_factory.mktemp("aws")) as aws, pytest.MonkeyPatch.context() as patch:
+    with CheckedAws(tmp_path_factory.mktemp("aws")) as aws, pytest.MonkeyPatch.context() as patch:
         # Clients in this process trust the local AWS's certificate.
         patch.setitem(os.environ, "SSL_CERT_FILE", str(aws.ca_file))
         # An operator's secret would replace that of the samples.

@@ -13,6 +13,7 @@ mod environment;
 mod exit;
 mod interrupt;
 mod output;
+mod shell;
 mod signals;
 mod stack;
 mod tenants;

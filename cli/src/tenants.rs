@@ -12,6 +12,7 @@ use tenants::{Tenant, TenantSource, UnusableEntry};
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{Format, Output, message};
+use crate::shell;
 
 /// One tenant, or all.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -51,7 +52,7 @@ impl OneTenant {
 
     /// Returns the option, for a command that continues.
     pub(crate) fn option(&self) -> String {
-        self.tenant.as_ref().map_or(String::new(), |tenant| format!(" --tenant {tenant}"))
+        self.tenant.as_ref().map_or(String::new(), |tenant| shell::option("--tenant", tenant))
     }
 }
 

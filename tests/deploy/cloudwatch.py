@@ -52,14 +52,46 @@ class Metrics:
         return [_statistic(alarm, found[index]) if index in found else None for index in range(-count, 0)]
 
 
-def state(alarm: dict, metrics: Metrics, now: float, extra_periods: int = 2) -> str:
+def state(alarm: dict, metrics: Metrics, now: float, extra_periods: int = 2, previous: str = "OK") -> str:
     """Returns the alarm's state, `OK` or `ALARM`, from what has arrived until `now`."""
-    return state_of(alarm, metrics.periods(alarm, now, alarm["EvaluationPeriods"] + extra_periods))
+    count = int(alarm["EvaluationPeriods"]) + extra_periods
+    if "Metrics" not in alarm:
+        return state_of(alarm, metrics.periods(alarm, now, count), previous)
+    # The only expression is FILL(metric, 0).
+    expression, query = alarm["Metrics"]
+    assert expression["Expression"] == f"FILL({query['Id']}, 0)"
+    stat = query["MetricStat"]
+    metric = {**stat["Metric"], "Statistic": stat["Stat"], "Period": stat["Period"]}
+    return state_of(alarm, fill(metrics.periods(metric, now, count), 0), previous)
+
+
+@dataclass
+class Evaluator:
+    """The alarms of a stack, with their states. Composite alarms have a rule."""
+
+    alarms: dict[str, dict]
+    extra_periods: int = 2
+    states: dict[str, str] = field(default_factory=dict)
+
+    def raised(self, metrics: Metrics, start: float, end: float, step: float = 60) -> dict[str, list[float]]:
+        """Returns the times at which each alarm that notifies someone is raised."""
+        times: dict[str, list[float]] = {}
+        for now in range(int(start), int(end), int(step)):
+            for name, alarm in self.alarms.items():
+                if "AlarmRule" not in alarm:
+                    previous = self.states.get(name, "INSUFFICIENT_DATA")
+                    self.states[name] = state(alarm, metrics, now, self.extra_periods, previous)
+            for name, alarm in self.alarms.items():
+                if "AlarmRule" in alarm:
+                    self.states[name] = composite_state(alarm["AlarmRule"], self.states)
+                if self.states[name] == "ALARM" and alarm.get("AlarmActions"):
+                    times.setdefault(name, []).append(now)
+        return times
 
 
 def composite_state(rule: str, states: dict[str, str]) -> str:
-    """Returns the state of a composite alarm whose rule is a conjunction, from the states of its alarms by resource."""
-    parts = [re.fullmatch(r'ALARM\("\$\{(\w+)\}"\)', part) for part in rule.split(" AND ")]
+    """Returns the state of a composite alarm whose rule is a conjunction, from the states of its alarms by name."""
+    parts = [re.fullmatch(r'ALARM\("([\w-]+)"\)', part) for part in rule.split(" AND ")]
     assert all(parts), rule
     return "ALARM" if all(states[part[1]] == "ALARM" for part in parts) else "OK"
 
@@ -70,14 +102,19 @@ def fill(periods: list[float | None], value: float) -> list[float | None]:
     return [value if period is None and has_data else period for period in periods]
 
 
-def state_of(alarm: dict, periods: list[float | None]) -> str:
-    """Returns the alarm's state for the statistics of its evaluation range."""
+def state_of(alarm: dict, periods: list[float | None], previous: str = "OK") -> str:
+    """Returns the alarm's state for the statistics of its evaluation range. `previous` remains without enough data."""
     compare = COMPARISONS[alarm["ComparisonOperator"]]
-    wanted = alarm["EvaluationPeriods"]
+    wanted, datapoints = (
+        int(alarm["EvaluationPeriods"]),
+        int(alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])),
+    )
     breaching = [compare(value, alarm["Threshold"]) for value in periods if value is not None][-wanted:]
-    filled = {"breaching": True, "notBreaching": False}[alarm["TreatMissingData"]]
+    if alarm["TreatMissingData"] == "ignore" and all(breaching) and sum(breaching) < datapoints:
+        return previous
+    filled = {"breaching": True, "notBreaching": False, "ignore": False}[alarm["TreatMissingData"]]
     breaching += [filled] * (wanted - len(breaching))
-    return "ALARM" if sum(breaching) >= alarm.get("DatapointsToAlarm", wanted) else "OK"
+    return "ALARM" if sum(breaching) >= datapoints else "OK"
 
 
 def _statistic(alarm: dict, values: list[float]) -> float:

@@ -167,7 +167,7 @@ def test_documents_list_every_parameter():
 def test_documented_deployment_with_cargo_lambda(aws, binary, tmp_path):
     """Creates the role with the documented policy and runs the documented commands, without the build."""
     (environment,) = blocks(DEPLOYMENT, "ini")
-    (policy,) = blocks(DEPLOYMENT, "json")
+    _key_policy, policy = blocks(DEPLOYMENT, "json")
     (tmp_path / "webhook.env").write_text(environment)
     first, change = [code for code in blocks(DEPLOYMENT, "sh") if "cargo lambda deploy" in code]
     lambda_, iam = aws.client("lambda"), aws.client("iam")

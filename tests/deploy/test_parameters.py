@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from processes import ROOT
 from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
 from samtranslator.yaml_helper import yaml_parse
 from signing import SAMPLE_SECRET
@@ -189,7 +190,7 @@ def test_pattern_agrees_with_the_function(binary, name, value, expected):
 @pytest.mark.skipif(shutil.which("java") is None, reason="java is not installed")
 def test_java_agrees_with_python():
     cases = [(PARAMETERS[name]["AllowedPattern"], value) for name, value, _ in CASES if name != "MessageFormat"]
-    for path in (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE):
+    for path in (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE, MIRROR_TEMPLATE, ROOT / "fallback/template.yaml"):
         parameters = yaml_parse(path.read_text())["Parameters"].values()
         cases += [(item["AllowedPattern"], item.get("Default", "")) for item in parameters if "AllowedPattern" in item]
     encoded = [" ".join(base64.b64encode(text.encode()).decode() for text in case) for case in cases]

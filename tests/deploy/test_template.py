@@ -90,7 +90,23 @@ def test_alarms_notify_both_kinds_of_recipients(template):
 
 
 @pytest.mark.parametrize(
-    "template", [TEMPLATE_YAML, WATCHDOG_YAML, FALLBACK_YAML], ids=["function", "watchdog", "fallback"]
+    "template",
+    [TEMPLATE_YAML, WATCHDOG_YAML, MIRROR_YAML, FALLBACK_YAML],
+    ids=["function", "watchdog", "mirror", "fallback"],
+)
+def test_alarm_topic_can_be_encrypted_and_is_named_for_the_check(template):
+    # The local AWS ignores the key.
+    (topic,) = [item for item in template["Resources"].values() if item["Type"] == "AWS::SNS::Topic"]
+    key = {"Fn::If": ["HasAlarmKmsKey", {"Ref": "AlarmKmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
+    assert topic["Properties"]["KmsMasterKeyId"] == key
+    both = {"Fn::Sub": "${AlarmTopic},${AlarmTopicArn}"}
+    assert template["Outputs"]["AlarmTopics"]["Value"] == {"Fn::If": ["HasAlarmTopicArn", both, {"Ref": "AlarmTopic"}]}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [TEMPLATE_YAML, WATCHDOG_YAML, MIRROR_YAML, FALLBACK_YAML],
+    ids=["function", "watchdog", "mirror", "fallback"],
 )
 def test_every_alarm_that_notifies_names_a_runbook_that_names_the_alarm(template):
     for resource in template["Resources"].values():

@@ -19,7 +19,7 @@ use crate::environment::{self, AWS, LOG, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Failure};
 use crate::output::{Format, Output};
 use crate::stack::Stack;
-use deployment::Clients;
+use deployment::{Clients, region_of};
 use endpoint::Endpoint;
 use finding::{Finding, Report};
 use log::FunctionLog;
@@ -29,8 +29,8 @@ use targets::{Target, Targets};
 ///
 /// Posts an unsigned request, a signed probe and a signed event of contact 0 to the function. With LOG_GROUP_NAME or
 /// --stack, the log line of this event must be found within three minutes. With a list, all tenants are
-/// checked. With --stack, the queues, the consumer, the recipients of alarms, the webhook, the watchdog and the mirror
-/// are checked, too. Each check is one line: ok, or what is wrong and what mends it. The exit status is 0 if all is well.
+/// checked. With --stack, the queues, the consumer, the recipients of all stacks' alarms, the webhook, the watchdog and
+/// the mirror are checked, too. Each check is one line: ok, or what is wrong and what mends it. The exit status is 0 if all is well.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&WEBHOOK, &SIGNING, &LOG, &SUPEROFFICE, &AWS]))]
 pub(crate) struct Check {
@@ -107,27 +107,42 @@ impl Deployed {
         Ok(Self { stack, aws, stacks, logs })
     }
 
+    fn clients(&self, region: &str) -> Clients {
+        Clients::new(&self.aws, region)
+    }
+
     async fn check(&self) -> Vec<Finding> {
-        let clients = |region: &str| Clients::new(&self.aws, region);
+        let clients = |region: &str| self.clients(region);
         clients(&self.stack.region).check(&self.stack, clients).await
     }
 
     async fn check_companions(&self) -> Vec<Finding> {
-        match Stack::all(&self.stacks).await {
-            Ok(all) => companions::check(&self.logs, &self.stack, &all).await,
-            Err(error) => {
-                let action = "Allow cloudformation:DescribeStacks on all stacks of the region";
-                vec![Finding::wrong("watchdog", error.to_string(), action)]
+        let unreadable = |check, error: Failure| {
+            let action = "Allow cloudformation:DescribeStacks on all stacks of the region";
+            Finding::wrong(check, error.to_string(), action)
+        };
+        let clients = |region: &str| self.clients(region);
+        let mut findings = match Stack::all(&self.stacks).await {
+            Ok(all) => companions::check(&self.logs, &self.stack, &all, clients).await,
+            Err(error) => vec![unreadable("watchdog", error)],
+        };
+        if let Some(arn) = self.stack.output("FallbackQueueArn") {
+            match Stack::all(&aws_sdk_cloudformation::Client::new(&aws_setup::in_region(&self.aws, region_of(arn))))
+                .await
+            {
+                Ok(all) => findings.extend(companions::check_fallback(arn, &all, clients).await),
+                Err(error) => findings.push(unreadable("fallback-alarms", error)),
             }
         }
+        findings
     }
 }
 
 /// Posts the requests of all tenants, and finds the lines of their events in the log.
 async fn check_requests(targets: &Targets, log: Option<&FunctionLog>, report: &mut Report<'_, impl Write>) {
     let (mut accepted, mut event_ids) = (Vec::new(), Vec::new());
-    for (label, target) in targets.endpoints() {
-        let Target { url, secret, context_identifier, .. } = target;
+    for Target { label, url, secret, context_identifier, .. } in &targets.tenants {
+        let label = label.as_deref();
         let endpoint = Endpoint { url, secret, context_identifier };
         report.add(label, endpoint.reject_unsigned().await);
         report.add(label, endpoint.accept_probe().await);

@@ -33,6 +33,7 @@ use crate::environment::{self, AWS, LOG, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{Format, Output, message};
+use crate::shell::option;
 use crate::tenants::OneTenant;
 
 /// Check every assumption about SuperOffice on this installation
@@ -110,7 +111,7 @@ impl Conformance {
 
     /// Returns the command that repeats the run.
     fn continuation(&self) -> String {
-        let record = self.record.as_ref().map(|directory| format!(" --record {}", directory.display()));
+        let record = self.record.as_ref().map(|directory| option("--record", &directory.to_string_lossy()));
         let json = if self.format.json { " --json" } else { "" };
         let (tenant, record) = (self.tenant.option(), record.unwrap_or_default());
         format!("conformance{tenant} --log-wait {}{record}{json}", self.log_wait)

@@ -4,6 +4,7 @@ use std::io::Write;
 use crate::environment::{self, AWS};
 use crate::exit::{CommandResult, Failure, Status};
 use crate::output::{Output, message};
+use crate::shell::quoted;
 use crate::stack::Stack;
 
 /// Print the shell assignments that all other commands need for a stack
@@ -73,11 +74,6 @@ fn assignments(stack: &Stack) -> Result<String, Failure> {
         };
     }
     Ok(lines)
-}
-
-/// Returns a text as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::environment::{self, AWS, SUPEROFFICE};
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{Output, is_confirmed, message};
+use crate::shell::option;
 
 /// The number of rows that DynamoDB deletes in one call.
 const BATCH: i32 = 25;
@@ -73,7 +74,8 @@ impl Purge {
     /// Returns the command that continues.
     fn command(&self) -> String {
         let yes = if self.yes { " --yes" } else { "" };
-        format!("purge --tenant {} --table {}{yes}", self.tenant, self.table)
+        let (tenant, table) = (option("--tenant", &self.tenant), option("--table", &self.table));
+        format!("purge{tenant}{table}{yes}")
     }
 }
 

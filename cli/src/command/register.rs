@@ -10,6 +10,7 @@ use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
+use crate::shell;
 use crate::tenants::{Mode, Selection};
 
 /// Create or update the webhook for contacts and its state webhook
@@ -87,7 +88,7 @@ impl Register {
     /// is unchanged.
     fn command(&self) -> String {
         let mut command = "register".to_owned() + &self.selection.options();
-        let mut option = |name: &str, value: &str| command += &format!(" {name} {}", quoted(value));
+        let mut option = |name, value: &str| command += &shell::option(name, value);
         if let Some(name) = &self.name {
             option("--name", name);
         }
@@ -105,15 +106,6 @@ impl Register {
         }
         command
     }
-}
-
-/// Quotes a word for the shell if that is necessary.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:@/+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

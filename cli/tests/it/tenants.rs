@@ -7,8 +7,8 @@ use std::time::Duration;
 use fake_superoffice::{Clock, Fault, LOG_GROUP, Logs, Reply, SECRET, START, SuperOffice, TOKEN, Transport};
 use serde_json::{Value, json};
 use superoffice_webhook::MasterSecret;
-use test_support::Process;
 use test_support::ssm::{KEY_DENIED, ParameterStore};
+use test_support::{ClosedPort, Process};
 
 use crate::{Run, run_with};
 
@@ -294,4 +294,20 @@ async fn missed_contacts_of_all_tenants_are_found_with_one_reading_of_the_log() 
     assert_eq!((&missed[1]["tenant"], missed[1]["error"].is_string(), missed.len()), (&json!("Cust3"), true, 2));
     let one = bed.run(&["missed", "--tenant", "cust2", "--since", START, "--until", START]).await;
     assert_eq!((one.status, one.stdout.as_str(), one.stderr.as_str()), (0, "", "2 contacts changed, 0 missed\n"));
+}
+
+#[tokio::test]
+async fn check_posts_for_every_tenant_even_to_one_url() {
+    let bed = TestBed::start(&["Cust1", "Cust2"]).await;
+    let port = ClosedPort::bind();
+    let mut variables = bed.variables();
+    variables.remove("LOG_GROUP_NAME");
+    variables.remove("SUPEROFFICE_TENANT_MASTER_SECRET");
+    variables.insert("SUPEROFFICE_WEBHOOK_SECRET", SECRET.to_owned());
+    let check = run_with(variables, &["check", &format!("{}/webhook", port.url()), "--json"]).await;
+    let lines = check.lines();
+    let found: Vec<_> =
+        lines.iter().map(|line| (line["tenant"].as_str().unwrap(), line["check"].as_str().unwrap())).collect();
+    let expected = ["Cust1", "Cust2"].map(|tenant| ["unsigned", "probe", "event"].map(|check| (tenant, check)));
+    assert_eq!((check.status, found), (1, expected.concat()));
 }

@@ -17,6 +17,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 pub use aws_types::SdkConfig;
+use aws_types::region::Region;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 pub use https::{HttpsSettings, InvalidSettings};
@@ -69,6 +70,17 @@ pub async fn load_with(limits: Limits) -> Result<SdkConfig, InvalidSettings> {
     Ok(without_empty_endpoints(config))
 }
 
+/// Returns the region in an ARN, or `None` for a text that is no ARN.
+pub fn region_of(arn: &str) -> Option<&str> {
+    let mut parts = arn.split(':');
+    (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten().filter(|region| !region.is_empty())
+}
+
+/// Returns the configuration for another region.
+pub fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
+    config.clone().into_builder().region(Region::new(region.to_owned())).build()
+}
+
 /// Returns the endpoint of a service: `AWS_ENDPOINT_URL_` with the service's id, `AWS_ENDPOINT_URL`, or the same
 /// settings of a profile. An empty value counts as unset, although the SDK would try to use it.
 pub fn endpoint(config: &SdkConfig, service_id: &str) -> Option<String> {
@@ -116,6 +128,13 @@ impl LoadServiceConfig for NonEmpty {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn region_is_read_from_an_arn() {
+        assert_eq!(region_of("arn:aws:dynamodb:eu-west-1:123456789012:table/events"), Some("eu-west-1"));
+        assert_eq!(region_of("arn:aws:iam::123456789012:role/events"), None);
+        assert_eq!(region_of("events"), None);
+    }
 
     /// The environment's settings: `AWS_ENDPOINT_URL_CLOUDWATCH_LOGS` and `AWS_ENDPOINT_URL`.
     #[derive(Debug)]

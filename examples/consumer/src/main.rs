@@ -2,8 +2,8 @@
 //! superoffice-webhook fills.
 //!
 //! A template to copy: your own work belongs in `handler.rs`. `IDEMPOTENCY_TABLE` is the DynamoDB table of handled
-//! events. Without it, for a local trial, the process remembers them itself. A build without the feature `dynamodb`
-//! knows no table and is quicker.
+//! events: a name, or the ARN of a table in another region. Without it, for a local trial, the process remembers them
+//! itself. A build without the feature `dynamodb` knows no table and is quicker.
 //!
 //! `SUPEROFFICE_WEBHOOK_SECRET` or `SUPEROFFICE_TENANT_MASTER_SECRET`, if set, makes the function verify every
 //! signature again. `FAIL_EVENT_ID` is the id of an event that fails on purpose, to show the effect on it and on later
@@ -31,7 +31,11 @@ async fn main() -> Result<(), Error> {
     match table {
         #[cfg(feature = "dynamodb")]
         Some(table) => {
-            let client = aws_sdk_dynamodb::Client::new(&aws_setup::load().await?);
+            let mut config = aws_setup::load().await?;
+            if let Some(region) = aws_setup::region_of(&table) {
+                config = aws_setup::in_region(&config, region);
+            }
+            let client = aws_sdk_dynamodb::Client::new(&config);
             let store = superoffice_consumer::DynamoDbStore::new(client, table);
             serve(Consumer { verifier, store, handler }).await
         }

@@ -1,4 +1,5 @@
-//! The optional stacks beside the function's: watchdogs and mirrors. Their parameters name the function's log or queue.
+//! The optional stacks beside the function's: watchdogs, mirrors and a fallback queue. The parameters of watchdogs and
+//! mirrors name the function's log or queue.
 
 use std::ops::ControlFlow;
 
@@ -6,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::logs::Logs;
 use serde_json::Value;
 
+use super::deployment::{Clients, recipients};
 use super::finding::Finding;
 use crate::stack::Stack;
 
@@ -14,8 +16,13 @@ const MAX_SILENCE: SignedDuration = SignedDuration::from_mins(20);
 /// The default of the mirror's `AuditHours`.
 const AUDIT_HOURS: f64 = 24.0;
 
-/// Checks the watchdogs and mirrors of a stack.
-pub(super) async fn check(logs: &Logs, stack: &Stack, all: &[Stack]) -> Vec<Finding> {
+/// Checks the watchdogs and mirrors of a stack. `clients` returns the clients of a region.
+pub(super) async fn check(
+    logs: &Logs,
+    stack: &Stack,
+    all: &[Stack],
+    clients: impl Fn(&str) -> Clients,
+) -> Vec<Finding> {
     let uses = |parameter: &'static str, output: &str| {
         let value = stack.output(output);
         all.iter().filter(move |other| other.parameter(parameter).is_some() && other.parameter(parameter) == value)
@@ -23,6 +30,7 @@ pub(super) async fn check(logs: &Logs, stack: &Stack, all: &[Stack]) -> Vec<Find
     let mut findings = Vec::new();
     for watchdog in uses("LogGroupName", "LogGroupName") {
         findings.push(watchdog_runs(logs, watchdog).await);
+        findings.push(recipients("watchdog-alarms", &prefix(watchdog), watchdog, &clients).await);
     }
     if findings.is_empty() {
         findings.push(Finding::ok("watchdog", "not deployed; lost events are only found by `so-webhook missed`"));
@@ -33,8 +41,20 @@ pub(super) async fn check(logs: &Logs, stack: &Stack, all: &[Stack]) -> Vec<Find
     }
     for mirror in mirrors {
         findings.push(audit_is_young(logs, mirror).await);
+        findings.push(recipients("mirror-alarms", &prefix(mirror), mirror, &clients).await);
     }
     findings
+}
+
+/// Checks the recipients of a fallback queue's alarms, if a stack of its region has the queue.
+pub(super) async fn check_fallback(arn: &str, all: &[Stack], clients: impl Fn(&str) -> Clients) -> Option<Finding> {
+    let fallback = all.iter().find(|other| other.output("QueueArn") == Some(arn))?;
+    Some(recipients("fallback-alarms", &prefix(fallback), fallback, clients).await)
+}
+
+/// Returns the beginning of a message about a stack.
+fn prefix(stack: &Stack) -> String {
+    format!("{}: ", stack.name)
 }
 
 async fn watchdog_runs(logs: &Logs, watchdog: &Stack) -> Finding {
@@ -71,12 +91,12 @@ async fn audit_is_young(logs: &Logs, mirror: &Stack) -> Finding {
         Ok(Some((_, age))) => Finding::wrong(
             CHECK,
             format!("the oldest last audit of {name} was completed {age:.1} hours ago"),
-            "See `reasons` in its log: docs/mirror.md",
+            "See `reasons` in its log: docs/runbooks/mirror.md",
         ),
         Ok(None) => Finding::wrong(
             CHECK,
             format!("{name} has reported no audit for {} minutes", MAX_SILENCE.as_mins()),
-            "Check its schedule and its function's errors: docs/mirror.md",
+            "Check its schedule and its function's errors: docs/runbooks/mirror.md",
         ),
     }
 }

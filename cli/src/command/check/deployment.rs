@@ -8,7 +8,6 @@ use aws_sdk_cloudwatch::types::{Dimension, Statistic};
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::SdkConfig;
-use aws_types::region::Region;
 use recovery::logs::aws_reason;
 use serde_json::Value;
 
@@ -33,7 +32,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(config: &SdkConfig, region: &str) -> Self {
-        let config = config.clone().into_builder().region(Region::new(region.to_owned())).build();
+        let config = aws_setup::in_region(config, region);
         Self {
             sqs: aws_sdk_sqs::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
@@ -61,15 +60,7 @@ impl Clients {
             findings.push(clients.events("fallback-queue", url).await);
             findings.push(clients.consumer("fallback-consumer", arn).await);
         }
-        let topics = stack.output("AlarmTopics").unwrap_or_default();
-        let mut recipients = Recipients::default();
-        for topic in topics.split(',').filter(|topic| !topic.is_empty()) {
-            match other(region_of(topic)).recipients(topic, &mut recipients).await {
-                Ok(()) => {}
-                Err(reason) => recipients.unknown.push(format!("{topic}: {reason}")),
-            }
-        }
-        findings.push(recipients.finding());
+        findings.push(recipients("alarms", "", stack, other).await);
         findings
     }
 
@@ -274,9 +265,27 @@ impl Mapping {
     }
 }
 
-/// Returns the region of an ARN.
-fn region_of(arn: &str) -> &str {
-    arn.split(':').nth(3).unwrap_or_default()
+/// Checks the recipients of a stack's alarms. The message begins with `prefix`. `clients` returns the clients of a region.
+pub(super) async fn recipients(
+    check: &'static str,
+    prefix: &str,
+    stack: &Stack,
+    clients: impl Fn(&str) -> Clients,
+) -> Finding {
+    let topics = stack.output("AlarmTopics").unwrap_or_default();
+    let mut recipients = Recipients::default();
+    for topic in topics.split(',').filter(|topic| !topic.is_empty()) {
+        match clients(region_of(topic)).recipients(topic, &mut recipients).await {
+            Ok(()) => {}
+            Err(reason) => recipients.unknown.push(format!("{topic}: {reason}")),
+        }
+    }
+    recipients.finding(check, prefix)
+}
+
+/// Returns the region of an ARN. AWS's client reports a region that is empty.
+pub(super) fn region_of(arn: &str) -> &str {
+    aws_setup::region_of(arn).unwrap_or_default()
 }
 
 /// Those who are notified of alarms.
@@ -289,24 +298,21 @@ struct Recipients {
 }
 
 impl Recipients {
-    fn finding(&self) -> Finding {
-        const CHECK: &str = "alarms";
+    fn finding(&self, check: &'static str, prefix: &str) -> Finding {
         if !self.unknown.is_empty() {
             let action = "Correct AlarmTopicArn, or allow sns:ListSubscriptionsByTopic";
-            return Finding::wrong(CHECK, format!("the recipients are unknown: {}", self.unknown.join(", ")), action);
+            let message = format!("{prefix}the recipients are unknown: {}", self.unknown.join(", "));
+            return Finding::wrong(check, message, action);
         }
         if !self.pending.is_empty() {
             let action = "Open the link in AWS's mail, or subscribe the address again";
-            return Finding::wrong(CHECK, format!("not confirmed: {}", self.pending.join(", ")), action);
+            return Finding::wrong(check, format!("{prefix}not confirmed: {}", self.pending.join(", ")), action);
         }
         if self.confirmed.is_empty() {
-            return Finding::wrong(
-                CHECK,
-                "nobody is notified",
-                "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md",
-            );
+            let action = "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md";
+            return Finding::wrong(check, format!("{prefix}nobody is notified"), action);
         }
-        Finding::ok(CHECK, format!("notified: {}", self.confirmed.join(", ")))
+        Finding::ok(check, format!("{prefix}notified: {}", self.confirmed.join(", ")))
     }
 }
 

@@ -14,8 +14,6 @@ pub(super) struct Targets {
     pub(super) tenants: Vec<Target>,
     pub(super) unusable: Vec<UnusableEntry>,
     pub(super) log_group: Option<String>,
-    /// Each tenant posts to a URL of its own. Otherwise, one URL serves all of them.
-    pub(super) has_own_urls: bool,
 }
 
 /// A tenant, or an installation that nobody names.
@@ -71,14 +69,7 @@ impl Targets {
                 tenants.push(target(None, name.as_deref(), Err(error.to_string()), false)?);
             }
         }
-        Ok(Self { tenants, unusable, log_group, has_own_urls: webhooks.has_placeholder() })
-    }
-
-    /// Returns the tenants to whose URLs requests are posted.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = (Option<&str>, &Target)> {
-        let is_one = !self.has_own_urls;
-        let labeled = self.tenants.iter().map(move |tenant| (tenant.label.as_deref().filter(|_| !is_one), tenant));
-        labeled.take(if is_one { 1 } else { usize::MAX })
+        Ok(Self { tenants, unusable, log_group })
     }
 }
 

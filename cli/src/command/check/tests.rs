@@ -15,6 +15,7 @@ use serde_json::json;
 use super::*;
 
 const TOPIC: &str = "arn:aws:sns:eu-north-1:123456789012:alarms";
+const DEPLOY_WITH_RECIPIENTS: &str = "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md";
 
 /// The answers of AWS.
 #[derive(Clone, Copy)]
@@ -139,8 +140,8 @@ async fn one_enabled_consumer_is_expected() {
 #[tokio::test]
 async fn recipients_are_expected_to_be_confirmed() {
     for (subscriptions, message, action) in [
-        (&[][..], "nobody is notified", "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md"),
-        (&["Deleted"], "nobody is notified", "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md"),
+        (&[][..], "nobody is notified", DEPLOY_WITH_RECIPIENTS),
+        (&["Deleted"], "nobody is notified", DEPLOY_WITH_RECIPIENTS),
         (
             &["arn:aws:sns:1", "PendingConfirmation"],
             "not confirmed: ops@example.com",
@@ -168,13 +169,14 @@ async fn companions(all: &[Stack], lines: &[(&str, i64, serde_json::Value)]) -> 
         .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
         .http_client(aws_smithy_http_client::Builder::new().build_http());
     let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-    companions::check(&logs, &stack(), all).await
+    companions::check(&logs, &stack(), all, |_| clients(WELL)).await
 }
 
 #[tokio::test]
 async fn watchdog_and_mirror_are_found_by_their_parameters() {
-    let watchdog =
-        Stack::with_outputs("dog", &[("LogGroupName", "watchdog")]).with_parameter("LogGroupName", "function");
+    let watchdog = Stack::with_outputs("dog", &[("LogGroupName", "watchdog"), ("AlarmTopics", TOPIC)])
+        .with_parameter("LogGroupName", "function");
+    // Without a topic, nobody is notified.
     let mirror = Stack::with_outputs("mirror", &[("LogGroupName", "mirror"), ("TableName", "contacts")])
         .with_parameter("QueueArn", "arn:aws:sqs:eu-north-1:123456789012:events");
     let others = [
@@ -191,6 +193,8 @@ async fn watchdog_and_mirror_are_found_by_their_parameters() {
     );
     let all = [&others[..], &[watchdog, mirror]].concat();
     let audit = "the oldest last audit of mirror was completed";
+    let notified = Finding::ok("watchdog-alarms", "dog: notified: ops@example.com");
+    let nobody = Finding::wrong("mirror-alarms", "mirror: nobody is notified", DEPLOY_WITH_RECIPIENTS);
     for (lines, findings) in [
         (
             vec![
@@ -202,7 +206,9 @@ async fn watchdog_and_mirror_are_found_by_their_parameters() {
             ],
             [
                 Finding::ok("watchdog", "dog completed a run 9 min ago"),
+                notified.clone(),
                 Finding::ok("audit", format!("{audit} 0.0 hours ago")),
+                nobody.clone(),
             ],
         ),
         (
@@ -213,10 +219,28 @@ async fn watchdog_and_mirror_are_found_by_their_parameters() {
                     "dog has completed no run for 20 minutes",
                     "See `error` in its log: docs/runbooks/missed-events.md#the-watchdog-does-not-run",
                 ),
-                Finding::wrong("audit", format!("{audit} 48.5 hours ago"), "See `reasons` in its log: docs/mirror.md"),
+                notified,
+                Finding::wrong(
+                    "audit",
+                    format!("{audit} 48.5 hours ago"),
+                    "See `reasons` in its log: docs/runbooks/mirror.md",
+                ),
+                nobody,
             ],
         ),
     ] {
         assert_eq!(companions(&all, &lines).await, findings);
     }
+}
+
+#[tokio::test]
+async fn recipients_of_a_fallback_queue_are_found_by_its_arn() {
+    let arn = "arn:aws:sqs:eu-west-1:123456789012:fallback";
+    let all = [stack(), Stack::with_outputs("fallback", &[("QueueArn", arn), ("AlarmTopics", TOPIC)])];
+    assert_eq!(
+        companions::check_fallback(arn, &all, |_| clients(WELL)).await,
+        Some(Finding::ok("fallback-alarms", "fallback: notified: ops@example.com"))
+    );
+    // Its stack can be in another account.
+    assert_eq!(companions::check_fallback(arn, &all[..1], |_| clients(WELL)).await, None);
 }
