@@ -69,6 +69,7 @@ class LocalAws(Server):
             "AWS_ENDPOINT_URL": self.url,
             "AWS_CA_BUNDLE": str(self.ca_file),
             "SSL_CERT_FILE": str(self.ca_file),
+            "NODE_EXTRA_CA_CERTS": str(self.ca_file),
         }
         command = [sys.executable, str(Path(__file__).with_name("ministack_server.py"))]
         super().__init__(command, environment, folder / "ministack.log")

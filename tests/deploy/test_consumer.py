@@ -1,8 +1,11 @@
-"""The example consumer in its own stack, on the events queue of the webhook's stack."""
+"""The example consumers in their own stacks: in Rust on the events queue of the webhook's stack, in Python and in Node."""
+
+import shutil
 
 import pytest
 from cloud import Webhook, wait_for
 from deliveries import encode, event
+from processes import ROOT
 from sam_stack import ARCHITECTURE, SamStack
 from signing import SAMPLE_SECRET
 
@@ -69,3 +72,30 @@ def test_role_allows_exactly_the_calls_of_an_event_source_mapping(source, consum
     assert set(table["Action"]) == {"dynamodb:PutItem", "dynamodb:DeleteItem"}
     assert table["Resource"].endswith(f":table/{consumer.resources['HandledEvents']}")
     assert set(logs["Action"]) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_script_handles_a_repeated_message_once(aws, language, tmp_path):
+    """The examples with their templates, without `sam build`, which would install their packages."""
+    modules = ROOT / "examples/node/node_modules"
+    if language == "node" and not (shutil.which("node") and modules.is_dir()):
+        pytest.skip("Node and npm are not installed: see `make test`")
+    folder = shutil.copytree(ROOT / "examples" / language, tmp_path / language)
+    queue = aws.create_queue(f"for-{language}.fifo")
+    # No shorter than the consumer's timeout: Lambda would reject the event source mapping.
+    queue.client.set_queue_attributes(QueueUrl=queue.url, Attributes={"VisibilityTimeout": "30"})
+    stack = SamStack(aws, f"consumer-{language}", folder / "template.yaml")
+    stack.deploy(QueueArn=queue.attributes["QueueArn"])
+    first, second = event(PrimaryKey=1), event(PrimaryKey=2)
+    for number, document in enumerate([first, first, second, first]):
+        queue.client.send_message(
+            QueueUrl=queue.url,
+            MessageBody=encode(document).decode(),
+            MessageGroupId="1",
+            MessageDeduplicationId=str(number),
+        )
+    wait_for(lambda: queue.count == 0)
+    handled = [line["eventId"] for line in stack.log_lines() if "eventId" in line]
+    assert handled == [first["EventId"], second["EventId"]]
+    items = aws.client("dynamodb").scan(TableName=stack.resources["HandledEvents"])["Items"]
+    assert [item["status"]["S"] for item in items] == ["COMPLETED", "COMPLETED"]
