@@ -109,11 +109,15 @@ class Server(Child):
         return "\n".join([f"{self.log_file.stem} does not start:", *self.log().splitlines()[-30:]])
 
 
-def build(*names: str, selection: tuple[str, ...] = ("--workspace",), output: IO | None = None) -> list[Path]:
-    """Builds programs of the workspace without optimization, once in each process, and returns their paths.
+# The profile and the features of `cargo nextest run --workspace`, so that the programs use the dependencies that it
+# built. Only with a target for development, here the examples, does Cargo add the features that tests need.
+AS_FOR_TESTS = ("--workspace", "--profile", "test", "--examples")
 
-    The selected packages decide on the features of their dependencies. For the tests it is the whole workspace, so that
-    all programs share their dependencies.
+
+def build(*names: str, selection: tuple[str, ...] = AS_FOR_TESTS, output: IO | None = None) -> list[Path]:
+    """Builds programs of the workspace for development, once in each process, and returns their paths.
+
+    The selected packages decide on the features of their dependencies.
     """
     new = [name for name in names if (name, selection) not in _built]
     if new:

@@ -125,7 +125,7 @@ def test_documented_invocations_are_not_repeated_by_the_cli():
 GLOBAL_OPTIONS = {"query", "output", "region", "cli-read-timeout", "cli-binary-format"}
 
 
-def aws_commands() -> list[tuple[str, str, set[str]]]:
+def aws_commands() -> list[tuple[str, str, list[str]]]:
     """Returns the service, the operation and the options of every command of the AWS CLI in the documents."""
     found = []
     for document in DOCUMENTS:
@@ -134,7 +134,7 @@ def aws_commands() -> list[tuple[str, str, set[str]]]:
         code = [*blocks_of(text, "sh"), *(span.replace("\n", " ") for span in re.findall(r"(?<!`)`(aws [^`]+)`", text))]
         for service, operation, rest in re.findall(r"\baws ([a-z0-9]+) ([a-z][a-z-]+)(.*)", "\n".join(code)):
             options = set(re.findall(r" --([a-z][a-z-]+)", re.split(r"\)\"?$| \|", rest)[0]))
-            found.append((service, operation, options - GLOBAL_OPTIONS))
+            found.append((service, operation, sorted(options - GLOBAL_OPTIONS)))
     return found
 
 
@@ -144,7 +144,7 @@ def test_documented_command_of_the_aws_cli_exists_with_its_options(service, oper
     names = {xform_name(name, "-"): name for name in model.operation_names}
     members = model.operation_model(names[operation]).input_shape.members
     known = {xform_name(member, "-") for member in members}
-    assert options <= known | {f"no-{name}" for name in known}
+    assert set(options) <= known | {f"no-{name}" for name in known}
 
 
 def test_every_runbook_begins_with_the_check():
