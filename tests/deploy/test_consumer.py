@@ -1,4 +1,4 @@
-"""The example consumers in their own stacks: in Rust on the events queue of the webhook's stack, in Python and in Node."""
+"""The example consumers in their own stacks: in Rust on the queue of the webhook's stack, in Python, and in Node."""
 
 import shutil
 
