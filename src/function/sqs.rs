@@ -1,6 +1,6 @@
 //! The SQS client: endpoints, credentials, timeouts and retries. The only user of the AWS SDK in the function.
 //!
-//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries each refusal that can pass,
+//! SuperOffice does not document its timeout, so every wait is bounded. The SDK retries each transient refusal,
 //! broken connections and hanging attempts.
 
 use std::error::Error;
@@ -47,10 +47,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest pause before any attempt.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Parts of the error codes that AWS documents as passing, for SQS, for KMS, and for all services.
+/// Parts of the error codes that AWS documents as transient, for SQS, for KMS, and for all services.
 ///
-/// SQS documents `KmsDisabled` as throttling. A key's state can pass, too: `Unavailable` and `Creating`, for example.
-const PASSING_CODES: [&str; 12] = [
+/// SQS documents `KmsDisabled` as throttling. A key's state can be transient, too: `Unavailable` and `Creating`, for example.
+const TRANSIENT_CODES: [&str; 12] = [
     "Throttl",
     "TooManyRequests",
     "SlowDown",
@@ -66,28 +66,30 @@ const PASSING_CODES: [&str; 12] = [
 ];
 
 /// Returns `true` if a later attempt can succeed: after throttling, by SQS, KMS or a proxy, or after a server error.
-fn is_passing(status: StatusCode, code: Option<&str>) -> bool {
+fn is_transient(status: StatusCode, code: Option<&str>) -> bool {
     status.is_server_error()
         || matches!(status.as_u16(), 408 | 429)
-        || code.is_some_and(|code| PASSING_CODES.iter().any(|part| code.contains(part)))
+        || code.is_some_and(|code| TRANSIENT_CODES.iter().any(|part| code.contains(part)))
 }
 
-/// Makes the SDK retry each refusal that can pass. By itself, the SDK retries neither throttling by KMS nor 429.
+/// Makes the SDK retry each transient refusal. By itself, the SDK retries neither throttling by KMS nor 429.
 #[derive(Debug)]
-struct PassingRefusals<E>(PhantomData<E>);
+struct TransientRefusals<E>(PhantomData<E>);
 
-impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> ClassifyRetry for PassingRefusals<E> {
+impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> ClassifyRetry for TransientRefusals<E> {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error = context.output_or_error().and_then(|result| result.err());
         let error = error.and_then(OrchestratorError::as_operation_error).and_then(|error| error.downcast_ref::<E>());
         match context.response() {
-            Some(response) if is_passing(response.status(), error.and_then(E::code)) => RetryAction::transient_error(),
+            Some(response) if is_transient(response.status(), error.and_then(E::code)) => {
+                RetryAction::transient_error()
+            }
             _ => RetryAction::NoActionIndicated,
         }
     }
 
     fn name(&self) -> &'static str {
-        "passing refusals"
+        "transient refusals"
     }
 }
 
@@ -101,7 +103,7 @@ impl<E: ProvideErrorMetadata> From<&SdkError<E>> for QueueError {
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => Self::Unreachable,
             SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
                 match (code, error.raw_response().map(|response| response.status())) {
-                    (code, Some(status)) if is_passing(status, code.as_deref()) => {
+                    (code, Some(status)) if is_transient(status, code.as_deref()) => {
                         Self::Unavailable(code.unwrap_or_else(|| format!("HTTP {status}")))
                     }
                     (Some(code), _) => Self::Rejected(code),
@@ -231,9 +233,9 @@ impl SqsClients {
         let unlimited = RetryPartition::custom("unlimited").token_bucket(TokenBucket::unlimited()).build();
         let builder = aws_sdk_sqs::config::Builder::from(&config)
             .retry_partition(unlimited)
-            .retry_classifier(PassingRefusals::<SendMessageError>(PhantomData))
-            .retry_classifier(PassingRefusals::<ReceiveMessageError>(PhantomData))
-            .retry_classifier(PassingRefusals::<DeleteMessageError>(PhantomData))
+            .retry_classifier(TransientRefusals::<SendMessageError>(PhantomData))
+            .retry_classifier(TransientRefusals::<ReceiveMessageError>(PhantomData))
+            .retry_classifier(TransientRefusals::<DeleteMessageError>(PhantomData))
             // The SDK rejects these settings if an endpoint is set.
             .use_fips(false)
             .use_dual_stack(false);
@@ -383,7 +385,7 @@ mod tests {
         });
         let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&rule], |config| {
             let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
-            config.retry_config(retries).retry_classifier(PassingRefusals::<SendMessageError>(PhantomData))
+            config.retry_config(retries).retry_classifier(TransientRefusals::<SendMessageError>(PhantomData))
         });
         let queue = SqsQueue { client, url: QueueUrl::parse(STANDARD, None).unwrap() };
         (queue.send(&message(), None).await.unwrap_err(), rule.num_calls())
@@ -391,7 +393,7 @@ mod tests {
 
     /// The codes that AWS documents for SQS, for its use of KMS, for all services, and the codes of KMS itself.
     #[tokio::test]
-    async fn passing_refusal_is_retried_and_counts_as_an_outage() {
+    async fn transient_refusal_is_retried_and_counts_as_an_outage() {
         for (status, query_error, body, code) in [
             (400, "KMS.ThrottlingException;Sender", KMS_THROTTLED, "KMS.ThrottlingException"),
             (400, "", KMS_THROTTLED, "KmsThrottled"),
