@@ -10,7 +10,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 
 const NAMESPACE: &str = "SuperOfficeWebhook";
 
@@ -103,6 +103,16 @@ fn definitions(metrics: &impl Serialize) -> Vec<Definition> {
 pub fn write(mut line: String) {
     line.push('\n');
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
+}
+
+/// Writes the error that ends a function's start to standard error, in the format of `AWS_LAMBDA_LOG_FORMAT`. In JSON, it
+/// is one line with a level, so that it is found and counted as an error. Otherwise, its lines are for people.
+pub fn write_start_error(error: &dyn std::fmt::Display, format: Option<&str>) {
+    if format.is_some_and(|format| format.eq_ignore_ascii_case("json")) {
+        eprintln!("{}", json!({"level": "ERROR", "message": error.to_string()}));
+    } else {
+        eprintln!("{error}");
+    }
 }
 
 /// Returns `true` if a metric is zero. Zeros are omitted: they cost money, skew statistics, and hide late data points
@@ -214,8 +224,6 @@ pub const FAILED: &str = "failed";
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn now() -> Timestamp {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
-use serde_json::{Value, json};
+use serde_json::Value;
 use superoffice_client::Limits;
 use superoffice_consumer::Batch;
 use superoffice_webhook::{Verifier, log_line};
@@ -48,12 +48,7 @@ async fn main() -> ExitCode {
     match start().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // In JSON, one line with a level, so that it is found and counted as an error. Otherwise in readable lines.
-            if std::env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
-                eprintln!("{}", json!({"level": "ERROR", "message": error.to_string()}));
-            } else {
-                eprintln!("{error}");
-            }
+            log_line::write_start_error(&error, std::env::var("AWS_LAMBDA_LOG_FORMAT").ok().as_deref());
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::function::queue::{FallbackReason, SendError};
 use crate::function::request::InvalidEvent;
+use crate::log_line::{FAILED, FORWARDED, IGNORED};
 use crate::message::{MAX_MESSAGE_BYTES, TooLarge};
 use crate::webhook::authorization::SignedBy;
 use crate::webhook::metadata::{EventMetadata, ParseError};
@@ -40,9 +41,9 @@ impl Outcome {
     /// `forwarded`, `test`, `ignored` or `quarantined`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Forwarded { .. } => "forwarded",
+            Self::Forwarded { .. } => FORWARDED,
             Self::Test { .. } => "test",
-            Self::Ignored { .. } => "ignored",
+            Self::Ignored { .. } => IGNORED,
             Self::Quarantined { .. } => "quarantined",
         }
     }
@@ -88,7 +89,7 @@ impl HandleError {
         match self {
             Self::MethodNotAllowed | Self::BodyTooLarge(_) | Self::Unauthorized(_) | Self::EmptyBody => "rejected",
             Self::Malformed(_) | Self::TooLarge(_) | Self::NotEnqueued(_) | Self::InvalidEvent(_) | Self::Panic => {
-                "failed"
+                FAILED
             }
         }
     }
