@@ -178,7 +178,7 @@ impl<'a> Signals<'a> {
     /// Returns the contact after which the command continues, if the contacts are in the order of their ids, and
     /// `signaled` was the last one.
     pub(crate) fn continue_after(&self, signaled: i64) -> i64 {
-        self.signaler.first_open().map_or(signaled, |open| open - 1)
+        self.signaler.first_awaited().map_or(signaled, |contact| contact - 1)
     }
 
     fn progress(&self, left: Option<f64>) -> String {

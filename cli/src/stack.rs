@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types;
-use recovery::logs::aws_reason;
 
 use crate::exit::Failure;
 
@@ -26,8 +25,8 @@ impl Stack {
     pub(crate) async fn load(client: &Client, name: &str) -> Result<Self, Failure> {
         let described = client.describe_stacks().stack_name(name).send().await;
         let region = client.config().region().map_or("no region", |region| region.as_ref());
-        let described =
-            described.map_err(|error| format!("the stack {name} ({region}) cannot be read: {}", aws_reason(&error)))?;
+        let described = described
+            .map_err(|error| format!("the stack {name} ({region}) cannot be read: {}", aws_setup::reason(&error)))?;
         let stack = described.stacks().first().and_then(Self::read);
         Ok(stack.ok_or_else(|| format!("the stack {name} ({region}) has no id"))?)
     }
@@ -37,7 +36,7 @@ impl Stack {
         let mut pages = client.describe_stacks().into_paginator().send();
         let mut stacks = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| format!("the stacks cannot be listed: {}", aws_reason(&error)))?;
+            let page = page.map_err(|error| format!("the stacks cannot be listed: {}", aws_setup::reason(&error)))?;
             stacks.extend(page.stacks().iter().filter_map(Self::read));
         }
         Ok(stacks)

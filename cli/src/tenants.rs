@@ -129,14 +129,6 @@ fn name(tenant: &Result<Arc<Tenant>, UnusableEntry>) -> &str {
     }
 }
 
-/// The number of tenants by result.
-#[derive(Default)]
-struct Summary {
-    well: usize,
-    needs_attention: usize,
-    failed: usize,
-}
-
 impl Selected<'_> {
     /// Returns `true` if the command works on all tenants of a list.
     pub(crate) fn is_all(&self) -> bool {
@@ -154,65 +146,69 @@ impl Selected<'_> {
     }
 
     /// Runs a command for each tenant, and reports each tenant that fails. Returns the worst status.
-    ///
-    /// It ends early after SIGINT or SIGTERM, and without a reader of a command that only reads.
     pub(crate) async fn for_each<W: Write>(
         self,
         format: Format,
         output: &mut Output<W>,
-        mode: Mode<'_>,
+        early_end: EarlyEnd<'_>,
         mut run: impl AsyncFnMut(&Tenant, Label, &mut Output<W>) -> CommandResult,
     ) -> CommandResult {
-        let count = self.tenants.len();
-        let mut summary = Summary::default();
-        let mut worst = Status::Well;
+        let mut summary = Summary::new(self.tenants.len());
         for (number, tenant) in self.tenants.iter().enumerate() {
-            match mode {
-                Mode::Until(interrupt, command) if interrupt.is_requested() => {
-                    if self.is_all {
-                        summary.report(count);
-                    }
-                    return Ok(interrupted(command));
+            match early_end {
+                EarlyEnd::OnInterrupt(interrupt, rest) if interrupt.is_requested() => {
+                    return Ok(self.interrupted(&summary, rest));
                 }
-                Mode::Read if !output.is_open() => return Ok(worst),
+                EarlyEnd::WithoutReader if !output.is_open() => return Ok(summary.worst),
                 _ => {}
             }
             if self.is_all && io::stderr().is_terminal() {
-                message(format_args!("tenant {} ({} of {count})", name(tenant), number + 1));
+                message(format_args!("tenant {} ({} of {})", name(tenant), number + 1, self.tenants.len()));
             }
             let label = Label { name: self.source.path().map(|_| name(tenant).to_owned()), is_prefixed: self.is_all };
             let result = match tenant {
                 Ok(tenant) => self.run_one(tenant, &label, output, &mut run).await,
                 Err(entry) => Err(entry.clone().into()),
             };
-            let status = match result {
-                Ok(status) => status,
-                Err(failure) if failure.is::<Interrupted>() => {
-                    if self.is_all {
-                        summary.report(count);
-                    }
-                    let Mode::Until(_, command) = mode else { return Err(failure) };
-                    return Ok(interrupted(command));
+            let status = match (result, early_end) {
+                (Ok(status), _) => status,
+                (Err(failure), EarlyEnd::OnInterrupt(_, rest)) if failure.is::<Interrupted>() => {
+                    return Ok(self.interrupted(&summary, rest));
                 }
-                Err(failure) if self.source.path().is_none() => return Err(failure),
-                Err(failure) => {
-                    if format.json {
-                        label.object(output, json!({"error": failure.to_string()}));
-                    }
-                    if !self.is_all {
-                        return Err(failure);
-                    }
-                    label.message(failure);
-                    Status::Failed
-                }
+                (Err(failure), _) => self.report_failure(failure, format, &label, output)?,
             };
             summary.count(status);
-            worst = worst.max(status);
         }
         if self.is_all {
-            summary.report(count);
+            summary.report();
         }
-        Ok(worst)
+        Ok(summary.worst)
+    }
+
+    /// Reports that SIGINT or SIGTERM ended the command, and that `rest` continues it.
+    fn interrupted(&self, summary: &Summary, rest: &str) -> Status {
+        if self.is_all {
+            summary.report();
+        }
+        interrupted(rest)
+    }
+
+    /// Reports the failure of a tenant, and ends the command if no other tenant follows.
+    fn report_failure(
+        &self,
+        failure: Failure,
+        format: Format,
+        label: &Label,
+        output: &mut Output<impl Write>,
+    ) -> CommandResult {
+        if format.json && self.source.path().is_some() {
+            label.object(output, json!({"error": failure.to_string()}));
+        }
+        if !self.is_all {
+            return Err(failure);
+        }
+        label.message(failure);
+        Ok(Status::Failed)
     }
 
     /// Runs a command for a tenant, and again if its entry has changed since its credentials were refused.
@@ -240,30 +236,44 @@ impl Selected<'_> {
 #[error("interrupted")]
 pub(crate) struct Interrupted;
 
-/// The reason why a command for several tenants ends early.
+/// The reason for which a command for several tenants ends before the last tenant.
 #[derive(Clone, Copy)]
-pub(crate) enum Mode<'a> {
-    /// The command only reads, so it ends when nobody reads its results.
-    Read,
-    /// The command does not end early.
-    All,
-    /// The command ends after SIGINT or SIGTERM, and this command continues it.
-    Until(&'a Interrupt, &'a str),
+pub(crate) enum EarlyEnd<'a> {
+    /// Nobody reads the results, and the command does nothing else.
+    WithoutReader,
+    /// SIGINT or SIGTERM. The command in the text continues.
+    OnInterrupt(&'a Interrupt, &'a str),
+    /// None: the command reaches the last tenant.
+    Never,
+}
+
+/// The number of tenants by result, and the worst result.
+struct Summary {
+    total: usize,
+    well: usize,
+    needs_attention: usize,
+    failed: usize,
+    worst: Status,
 }
 
 impl Summary {
+    fn new(total: usize) -> Self {
+        Self { total, well: 0, needs_attention: 0, failed: 0, worst: Status::Well }
+    }
+
     fn count(&mut self, status: Status) {
         match status {
             Status::Well => self.well += 1,
             Status::NeedsAttention => self.needs_attention += 1,
             Status::Failed => self.failed += 1,
         }
+        self.worst = self.worst.max(status);
     }
 
-    fn report(&self, count: usize) {
-        let Self { well, needs_attention, failed } = self;
-        let left = count - well - needs_attention - failed;
+    fn report(&self) {
+        let Self { total, well, needs_attention, failed, worst: _ } = self;
+        let left = total - well - needs_attention - failed;
         let left = if left > 0 { format!(", {left} left") } else { String::new() };
-        message(format_args!("{count} tenants: {well} well, {needs_attention} need attention, {failed} failed{left}"));
+        message(format_args!("{total} tenants: {well} well, {needs_attention} need attention, {failed} failed{left}"));
     }
 }

@@ -2,24 +2,29 @@
 //!
 //! After the visits, the log is read from the start of the oldest window to the present, in pieces of an hour. Each
 //! piece serves every tenant whose window has reached it. The next run continues where time ended.
+//!
+//! For a tenant, this is: list the changes in its window, compare them with one piece after another, and then with the
+//! log that was read for all tenants. Contacts that remain are missing. If a window has too many changes, this is
+//! repeated for one range of keys after another.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use recovery::comparison::LOG_MARGIN;
-use recovery::delivery_log::DeliveryLog;
-use recovery::logs::{LogError, Logs};
-use recovery::shared_log::{SharedLog, TenantNames};
+use recovery::comparison::log_margin;
+use recovery::function_log::FunctionLog;
+use recovery::logs::LogError;
+use recovery::shared_log::SharedLog;
 use superoffice_client::changes::Changes;
 use superoffice_client::{ApiError, Archive};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
-use crate::state::{Missing, Older};
-use crate::visit::{Visit, VisitError, after, before, found, without_arrived};
+use crate::state::{Missing, Older, after, before, by_key};
+use crate::visit::{Visit, still_missing};
 
 /// The length of a piece, in seconds. Pieces begin at whole hours, so that tenants share them.
 const PIECE: i64 = 3600;
@@ -36,101 +41,130 @@ const FEWEST_CHANGES: usize = 100;
 
 /// The windows of several tenants.
 pub(crate) struct OlderWindows<'a> {
-    pub(crate) logs: &'a Logs,
-    pub(crate) log_group: &'a str,
-    pub(crate) names: &'a TenantNames,
+    pub(crate) log: &'a FunctionLog,
     pub(crate) deadline: Instant,
-}
-
-/// A tenant with its window.
-struct Entry<'a> {
-    visit: Visit<'a>,
-    older: Older,
-    /// The changes in the window whose time in the log was not reached, as keys in the order of time.
-    waiting: BTreeMap<(Timestamp, i64), Missing>,
-    is_listed: bool,
-    is_done: bool,
 }
 
 impl OlderWindows<'_> {
     /// Continues each window, and passes each visit on that is done.
     pub(crate) async fn advance<'v>(&self, mut visits: UnboundedReceiver<Visit<'v>>, mut done: impl FnMut(Visit<'v>)) {
-        let mut entries: Vec<Entry<'v>> = Vec::new();
-        loop {
-            while let Ok(visit) = visits.try_recv() {
-                entries.extend(Entry::new(visit));
-            }
-            if entries.is_empty() {
-                match visits.recv().await {
-                    Some(visit) => entries.extend(Entry::new(visit)),
-                    None => return,
-                }
-                continue;
-            }
+        let mut windows: Vec<WindowOfVisit<'v>> = Vec::new();
+        while receive(&mut visits, &mut windows).await {
             if Instant::now() < self.deadline {
-                list(&mut entries, self.deadline.min(Instant::now() + LIST_TIMEOUT)).await;
-                let piece = timeout_at(self.deadline, self.read_piece(&mut entries)).await;
-                if let Ok(Err(error)) = piece {
-                    // Every window is where it was before this piece.
-                    for entry in &mut entries {
-                        entry.visit.report.note(format!("older changes were not compared: {error}"));
-                        entry.is_done = true;
-                    }
-                }
+                self.list_changes(&mut windows).await;
+                self.compare_until_deadline(&mut windows).await;
             } else {
-                entries.iter_mut().for_each(|entry| entry.is_done = true);
+                leave_to_next_run(&mut windows);
             }
-            for entry in entries.extract_if(.., |entry| entry.is_done) {
-                done(entry.finish());
+            for window in windows.extract_if(.., |window| window.stage == Stage::Done) {
+                done(window.finish());
             }
         }
     }
 
-    /// Reads the oldest piece that is needed.
-    async fn read_piece(&self, entries: &mut [Entry<'_>]) -> Result<(), LogError> {
-        for entry in entries.iter_mut().filter(|entry| !entry.is_done && entry.has_reached_shared_log()) {
-            entry.compare_with_shared_log().await?;
+    /// Lists the changes of each range that begins, for several tenants at the same time.
+    async fn list_changes(&self, windows: &mut [WindowOfVisit<'_>]) {
+        let deadline = self.deadline.min(Instant::now() + LIST_TIMEOUT);
+        let most = (MAX_CHANGES / windows.len().max(1)).max(FEWEST_CHANGES);
+        let begin = windows.iter_mut().filter(|window| window.stage == Stage::NotListed);
+        let lists = stream::iter(begin).for_each_concurrent(LISTS, async |window| {
+            match timeout_at(deadline, window.list(most)).await {
+                Ok(Ok(())) => window.stage = Stage::Listed,
+                Ok(Err(error)) => {
+                    window.visit.fail(Some(error.into()));
+                    window.stage = Stage::Done;
+                }
+                // The tenant does not respond.
+                Err(_) => window.stage = Stage::Done,
+            }
+        });
+        lists.await;
+    }
+
+    /// Compares the windows with the next piece of the log, unless time ends.
+    async fn compare_until_deadline(&self, windows: &mut [WindowOfVisit<'_>]) {
+        // Without a result, the state of each visit is the one before this piece.
+        if let Ok(Err(error)) = timeout_at(self.deadline, self.compare_next_piece(windows)).await {
+            for window in &mut *windows {
+                window.visit.report.note(format!("older changes were not compared: {error}"));
+            }
+            leave_to_next_run(windows);
         }
-        // A range that has just begun is listed first: a change that is listed later would not be compared with this piece.
-        let is_active = |entry: &Entry<'_>| entry.is_listed && !entry.is_done;
-        let active = || entries.iter().filter(|entry| is_active(entry));
-        let Some(since) = active().map(|entry| entry.older.read_until).min() else {
+    }
+
+    /// Ends the ranges that have reached the log that was read for all tenants, and compares the others with the oldest
+    /// piece that is needed.
+    async fn compare_next_piece(&self, windows: &mut [WindowOfVisit<'_>]) -> Result<(), LogError> {
+        for window in windows.iter_mut().filter(|window| window.stage == Stage::Listed) {
+            if window.has_reached_shared_log() {
+                window.end_range().await?;
+            }
+        }
+        let listed = || windows.iter().filter(|window| window.stage == Stage::Listed);
+        let Some(since) = listed().map(|window| window.older.read_until).min() else {
             return Ok(());
         };
-        let present = active().map(Entry::shared_since).max().unwrap_or(since);
-        let next = Timestamp::from_second((since.as_second().div_euclid(PIECE) + 1) * PIECE).unwrap_or(since);
-        let until = next.min(present);
-        let names = self.names.only(active().map(Entry::name));
-        let window = (since, until);
-        let log = SharedLog::read(self.logs.clone(), self.log_group, names, window, self.deadline).await?;
-        for entry in entries.iter_mut().filter(|entry| is_active(entry) && entry.older.read_until < log.until()) {
-            entry.compare(&log).await?;
+        let present = listed().map(WindowOfVisit::shared_since).max().unwrap_or(since);
+        let log = self.log.only(listed().map(WindowOfVisit::tenant));
+        let piece = SharedLog::read(log, (since, end_of_piece(since).min(present)), self.deadline).await?;
+        for window in windows.iter_mut().filter(|window| window.stage == Stage::Listed) {
+            if window.older.read_until < piece.until() {
+                window.compare(&piece).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// Lists the changes of the windows that are new, at the same time. A tenant that does not respond in time is left to the
-/// next run.
-async fn list(entries: &mut [Entry<'_>], deadline: Instant) {
-    let most = (MAX_CHANGES / entries.len()).max(FEWEST_CHANGES);
-    let new = entries.iter_mut().filter(|entry| !entry.is_listed && !entry.is_done);
-    let lists = stream::iter(new).for_each_concurrent(LISTS, async |entry| {
-        entry.is_listed = true;
-        let result = timeout_at(deadline, entry.list(most)).await.unwrap_or(Ok(false));
-        entry.is_done = !matches!(result, Ok(true));
-        entry.visit.fail(result.err().map(VisitError::from));
-    });
-    lists.await;
+/// Accepts the visits that wait, or waits for the next one if there is no work. Returns `false` if none can follow.
+async fn receive<'v>(visits: &mut UnboundedReceiver<Visit<'v>>, windows: &mut Vec<WindowOfVisit<'v>>) -> bool {
+    while let Ok(visit) = visits.try_recv() {
+        windows.extend(WindowOfVisit::new(visit));
+    }
+    while windows.is_empty() {
+        match visits.recv().await {
+            Some(visit) => windows.extend(WindowOfVisit::new(visit)),
+            None => return false,
+        }
+    }
+    true
 }
 
-impl<'a> Entry<'a> {
+fn leave_to_next_run(windows: &mut [WindowOfVisit<'_>]) {
+    windows.iter_mut().for_each(|window| window.stage = Stage::Done);
+}
+
+/// Returns the end of the piece that begins at a time.
+fn end_of_piece(since: Timestamp) -> Timestamp {
+    Timestamp::from_second((since.as_second().div_euclid(PIECE) + 1) * PIECE).unwrap_or(since)
+}
+
+/// The stage of a range of keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    NotListed,
+    Listed,
+    /// There is no further range, or the next run continues.
+    Done,
+}
+
+/// The older window of a tenant.
+struct WindowOfVisit<'a> {
+    visit: Visit<'a>,
+    /// The window as far as it was compared. The state of the visit follows after each piece.
+    older: Older,
+    stage: Stage,
+    /// The changes that the log before `read_until` cannot report, in the order of time and then of keys.
+    later: BTreeMap<(Timestamp, i64), Missing>,
+}
+
+impl<'a> WindowOfVisit<'a> {
     fn new(visit: Visit<'a>) -> Option<Self> {
         let older = visit.report.state.older.clone()?;
-        Some(Self { visit, older, waiting: BTreeMap::new(), is_listed: false, is_done: false })
+        Some(Self { visit, older, stage: Stage::NotListed, later: BTreeMap::new() })
     }
 
-    fn name(&self) -> &str {
+    fn tenant(&self) -> &str {
         &self.visit.report.tenant
     }
 
@@ -145,104 +179,103 @@ impl<'a> Entry<'a> {
 
     /// Returns the time by which the log is read earlier than a change.
     fn margin(&self) -> SignedDuration {
-        self.visit.subject.client.clock_offset().max(SignedDuration::ZERO) + LOG_MARGIN
+        log_margin(self.visit.access.client.clock_offset())
     }
 
-    /// Lists the changes of the window and of the range of keys that is being compared. Returns `false` if time did not
-    /// suffice.
-    async fn list(&mut self, most: usize) -> Result<bool, ApiError> {
-        let subject = Arc::clone(&self.visit.subject);
-        let started = Instant::now();
-        let mut changes = Changes::since(&subject.client, Archive::CONTACT, self.older.since, self.older.after);
-        let comparable_since = after(self.older.read_until, self.margin());
+    /// Lists the changes of the window, from the start of the range to its end. If they are too many, the range ends
+    /// earlier.
+    async fn list(&mut self, most: usize) -> Result<(), ApiError> {
+        let access = Arc::clone(&self.visit.access);
+        let pause_at = Instant::now() + LIST_TIME;
+        let mut changes = Changes::since(&access.client, Archive::CONTACT, self.older.since, self.older.after);
+        let first_later = after(self.older.read_until, self.margin());
         let mut last_key = None;
         while let Some(contact) = changes.next().await? {
             if self.older.last.is_some_and(|last| last < contact.primary_key) {
                 break;
             }
-            if last_key.is_some() && (started.elapsed() > LIST_TIME || self.waiting.len() >= most) {
-                self.end_range_at(last_key.unwrap_or(contact.primary_key));
+            let is_enough = pause_at <= Instant::now() || self.later.len() >= most;
+            if let Some(last) = last_key.filter(|_| is_enough) {
+                self.end_range_after(last);
                 break;
             }
             last_key = Some(contact.primary_key);
-            if contact.at >= comparable_since && contact.at < self.older.until {
-                self.waiting.insert((contact.at, contact.primary_key), found(&contact));
+            if contact.at >= first_later && contact.at < self.older.until {
+                self.later.insert((contact.at, contact.primary_key), Missing::from(&contact));
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Leaves greater keys to a later range.
-    fn end_range_at(&mut self, last: i64) {
+    fn end_range_after(&mut self, last: i64) {
         let older = &mut self.older;
         older.last = Some(last);
-        self.waiting.retain(|(_, key), _| *key <= last);
-        let rest = older.open.extract_if(.., |missing| missing.0 > last);
-        older.since = rest.map(|missing| missing.at()).chain([older.since]).min().unwrap_or(older.since);
+        self.later.retain(|(_, key), _| *key <= last);
+        // A later range begins with the changes since the start of the window, so the window includes these contacts.
+        for missing in older.unreported.extract_if(.., |missing| missing.key > last) {
+            older.since = older.since.min(missing.changed_at);
+        }
     }
 
     /// Compares the changes with a piece of the log.
-    async fn compare(&mut self, log: &Arc<SharedLog>) -> Result<(), LogError> {
-        let until = log.until();
-        let comparable_since = after(until, self.margin());
-        let later = self.waiting.split_off(&(comparable_since, i64::MIN));
-        let opened = std::mem::replace(&mut self.waiting, later);
-        let mut open: BTreeMap<i64, Missing> = self.older.open.drain(..).map(|missing| (missing.0, missing)).collect();
-        open.extend(opened.into_values().map(|missing| (missing.0, missing)));
-        let open: Vec<Missing> = open.into_values().collect();
-        self.close(&open, &log.tenant(self.name()), log.since()).await?;
-        self.older.read_until = until;
-        if let Some(first_excluded) = self.older.open.get(self.visit.settings.bounds.contacts) {
-            self.end_range_at(first_excluded.0 - 1);
+    async fn compare(&mut self, piece: &Arc<SharedLog>) -> Result<(), LogError> {
+        let first_later = after(piece.until(), self.margin());
+        let later = self.later.split_off(&(first_later, i64::MIN));
+        let reached = mem::replace(&mut self.later, later);
+        let mut unreported = by_key(mem::take(&mut self.older.unreported));
+        unreported.extend(by_key(reached.into_values()));
+        let unreported: Vec<Missing> = unreported.into_values().collect();
+        let log = piece.tenant(self.tenant());
+        let unreported = still_missing(&self.visit.access.client, &log, &unreported, piece.since()).await?;
+        self.older.unreported = unreported.into_values().collect();
+        self.older.read_until = piece.until();
+        if let Some(without_room) = self.older.unreported.get(self.visit.settings.bounds.contacts) {
+            self.end_range_after(without_room.key - 1);
         }
         self.visit.report.state.older = Some(self.older.clone());
         Ok(())
     }
 
-    /// Keeps the contacts whose changes have not arrived.
-    async fn close(&mut self, open: &[Missing], log: &DeliveryLog, since: Timestamp) -> Result<(), LogError> {
-        let subject = Arc::clone(&self.visit.subject);
-        let left = without_arrived(&subject.client, log, open, since).await?;
-        self.older.open = left.into_values().collect();
-        Ok(())
-    }
-
-    /// Compares the contacts that are left with what was read for all tenants, and ends the range.
-    async fn compare_with_shared_log(&mut self) -> Result<(), LogError> {
-        self.is_done = true;
+    /// Compares the contacts that are left with the log that was read for all tenants. Those that remain are missing, and
+    /// the next range begins.
+    async fn end_range(&mut self) -> Result<(), LogError> {
+        self.stage = Stage::Done;
         let Some(coverage) = self.visit.coverage.clone() else {
             return Ok(());
         };
-        let open = std::mem::take(&mut self.older.open);
-        self.close(&open, &coverage.log, coverage.since).await?;
-        let state = &mut self.visit.report.state;
-        if state.missing.len() + self.older.open.len() > self.visit.settings.bounds.contacts {
+        let unreported = mem::take(&mut self.older.unreported);
+        let unreported = still_missing(&self.visit.access.client, &coverage.log, &unreported, coverage.since).await?;
+        let (state, room) = (&mut self.visit.report.state, self.visit.settings.bounds.contacts);
+        if state.missing.len() + unreported.len() > room {
             // They wait until the missing contacts have arrived.
+            self.older.unreported = unreported.into_values().collect();
             state.older = Some(self.older.clone());
             return Ok(());
         }
-        let mut missing: BTreeMap<i64, Missing> = state.missing.drain(..).map(|missing| (missing.0, missing)).collect();
-        for contact in self.older.open.drain(..) {
-            missing.entry(contact.0).or_insert(contact);
-        }
+        let mut missing = unreported;
+        missing.extend(by_key(mem::take(&mut state.missing)));
         state.missing = missing.into_values().collect();
-        let margin = self.visit.subject.client.clock_offset().max(SignedDuration::ZERO) + LOG_MARGIN;
-        let older = &self.older;
-        state.older = older.last.map(|last| Older {
-            since: older.since,
-            until: older.until,
-            after: Some(last),
-            last: None,
-            read_until: before(older.since, margin),
-            open: Vec::new(),
-        });
-        // The next range can begin in this run.
-        if let Some(next) = &state.older {
-            self.older = next.clone();
-            (self.is_listed, self.is_done) = (false, false);
-            self.waiting.clear();
+        let next = self.next_range();
+        self.visit.report.state.older.clone_from(&next);
+        if let Some(next) = next {
+            (self.older, self.stage) = (next, Stage::NotListed);
+            self.later.clear();
         }
         Ok(())
+    }
+
+    /// Returns the window with the range that follows; `None` after the last range.
+    fn next_range(&self) -> Option<Older> {
+        let Older { since, until, last, .. } = self.older;
+        Some(Older {
+            since,
+            until,
+            after: Some(last?),
+            last: None,
+            read_until: before(since, self.margin()),
+            unreported: Vec::new(),
+        })
     }
 
     fn finish(mut self) -> Visit<'a> {

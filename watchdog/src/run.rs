@@ -9,22 +9,24 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
-use recovery::comparison::LOG_MARGIN;
+use recovery::comparison::{LOG_MARGIN, SETTLING};
+use recovery::function_log::FunctionLog;
 use recovery::logs::{LogError, Logs};
-use recovery::shared_log::{SharedLog, TenantNames};
+use recovery::shared_log::SharedLog;
 use recovery::signaler::Sleep;
+use recovery::tenant_names::{TenantNames, UNNAMED};
 use superoffice_client::settings::NoTenantName;
 use superoffice_client::{Client, Clock, Limits, SetupError};
 use tenants::{ListError, Tenant, TenantList, TenantSource};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::history::History;
 use crate::older::OlderWindows;
-use crate::state::State;
+use crate::state::{State, before};
 use crate::telemetry::{RunReport, shortened};
-use crate::visit::{Bounds, Coverage, GRACE, READ_AGAIN, SHORTEST_WINDOW, Settings, Subject, Visit, before};
+use crate::visit::{Access, Bounds, Coverage, SHORTEST_WINDOW, Settings, Visit};
 
 /// A tenant is visited again this long after the start of the run that completed its last visit.
 const VISIT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
@@ -91,7 +93,7 @@ pub struct Watchdog {
 struct Memory {
     /// A client for each tenant, and with it the system user's ticket. [`Arc::ptr_eq`] of the tenant shows that its
     /// entry is unchanged.
-    subjects: HashMap<String, (Arc<Tenant>, Arc<Subject>)>,
+    accesses: HashMap<String, (Arc<Tenant>, Arc<Access>)>,
     /// The last reactivation of each tenant, which the log may not show yet.
     reactivated: HashMap<String, Timestamp>,
 }
@@ -152,17 +154,17 @@ impl Watchdog {
         }
     }
 
-    /// Returns the client of a tenant, the known one if the tenant's entry is unchanged.
-    fn subject(&self, tenant: &Arc<Tenant>) -> Result<Arc<Subject>, RunError> {
+    /// Returns the access to a tenant, the known one if the tenant's entry is unchanged.
+    fn access(&self, tenant: &Arc<Tenant>) -> Result<Arc<Access>, RunError> {
         let name = name(tenant);
         let mut memory = lock(&self.memory);
-        if let Some((known, subject)) = memory.subjects.get(name)
+        if let Some((known, access)) = memory.accesses.get(name)
             && Arc::ptr_eq(known, tenant)
         {
-            return Ok(Arc::clone(subject));
+            return Ok(Arc::clone(access));
         }
         let connection = tenant.connection().clone();
-        let client = match memory.subjects.values().next() {
+        let client = match memory.accesses.values().next() {
             // The certificates come from the environment, so one pool of connections serves every tenant.
             Some((_, other)) => other.client.for_tenant(connection),
             None => Client::with(connection, self.limits, Arc::clone(&self.clock))?,
@@ -170,9 +172,9 @@ impl Watchdog {
         let webhook = &self.config.webhook;
         let (webhook_url, secret) = (webhook.url(tenant.name())?, webhook.secret(tenant.name())?);
         let client = client.hiding(secret.as_ref());
-        let subject = Arc::new(Subject { client, webhook_url, secret });
-        memory.subjects.insert(name.to_owned(), (Arc::clone(tenant), Arc::clone(&subject)));
-        Ok(subject)
+        let access = Arc::new(Access { client, webhook_url, secret });
+        memory.accesses.insert(name.to_owned(), (Arc::clone(tenant), Arc::clone(&access)));
+        Ok(access)
     }
 }
 
@@ -183,22 +185,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns the name of a tenant in log lines.
 fn name(tenant: &Tenant) -> &str {
-    tenant.name().unwrap_or("onsite")
+    tenant.name().unwrap_or(UNNAMED)
 }
 
 /// The list, and the states of its tenants.
 struct Prepared {
     list: Arc<TenantList>,
-    names: TenantNames,
+    function_log: FunctionLog,
     history: History,
 }
 
 /// A tenant that is due.
 struct Due {
     tenant: Arc<Tenant>,
-    subject: Arc<Subject>,
+    access: Arc<Access>,
     state: State,
 }
+
+/// The visits that wait for a part.
+type Queue<'a> = UnboundedSender<Visit<'a>>;
 
 /// A run.
 struct Run<'a, W> {
@@ -221,13 +226,8 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             lock(&self.report).add_unusable(entry);
         }
         let history = History::read(logs, &config.own_log_group, self.started).await?;
-        let usable = list.usable().iter().map(|tenant| name(tenant));
-        let names = match list.usable() {
-            // Without a name, the tenant of a line cannot be checked.
-            [tenant] if tenant.name().is_none() => TenantNames::every(name(tenant)),
-            _ => TenantNames::new(usable.chain(list.unusable().iter().map(|entry| entry.name.as_str()))),
-        };
-        Ok(Prepared { list, names, history })
+        let function_log = FunctionLog::new(logs.clone(), &config.log_group, TenantNames::of_list(list.names()));
+        Ok(Prepared { list, function_log, history })
     }
 
     /// Returns the tenants that are due, least recently completed first.
@@ -239,14 +239,15 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             if state.completed.is_none_or(|completed| completed <= limit) {
                 let reactivated = lock(&self.watchdog.memory).reactivated.get(name(tenant)).copied();
                 state.reactivated = state.reactivated.max(reactivated);
-                due.push(Due { tenant: Arc::clone(tenant), subject: self.watchdog.subject(tenant)?, state });
+                due.push(Due { tenant: Arc::clone(tenant), access: self.watchdog.access(tenant)?, state });
             }
         }
         due.sort_by_key(|due| due.state.completed);
         Ok(due)
     }
 
-    /// Visits the tenants that are due.
+    /// Visits the tenants that are due. A visit has up to three parts: it inspects the tenant, signals contacts, and
+    /// continues the older window.
     async fn visit_all(&self, prepared: &Prepared) -> Result<(), RunError> {
         let due = self.due(prepared)?;
         if due.is_empty() {
@@ -258,108 +259,108 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             Ok(Err(error)) => (None, Err(error.into())),
             Err(_) => return Err(RunError::Deadline),
         };
-        let end = self.deadline;
-        let left = end.saturating_duration_since(Instant::now());
-        let rounds = u32::try_from(due.len().div_ceil(VISITS)).unwrap_or(u32::MAX);
-        let sweep = (left / 2 / rounds).max(SHORTEST_SWEEP).min(self.watchdog.settings.bounds.sweep);
-        let (failed, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.state.has_failed);
-
-        let (to_signals, mut signals) = unbounded_channel::<Visit<'a>>();
-        let (to_older, older) = unbounded_channel::<Visit<'a>>();
-        let older_of_signals = to_older.clone();
-        let log = log.as_ref();
-        let looks = async move {
-            let lane = async |due: Vec<Due>, width| {
-                let visits = stream::iter(due).map(|due| self.look(due, log, end, sweep)).buffer_unordered(width);
-                let mut visits = pin!(visits);
-                while let Some(visit) = visits.next().await {
-                    match visit {
-                        None => lock(&self.report).waiting += 1,
-                        Some(visit) if visit.has_signals() => self.pass(visit, &to_signals),
-                        Some(visit) if visit.has_older() => self.pass(visit, &to_older),
-                        Some(visit) => self.complete(visit),
-                    }
-                }
-            };
-            tokio::join!(lane(others, VISITS), lane(failed, VISITS_AFTER_FAILURE));
-            drop((to_signals, to_older));
-            let windows = OlderWindows {
-                logs: &self.watchdog.logs,
-                log_group: &self.watchdog.config.log_group,
-                names: &prepared.names,
-                deadline: end,
-            };
+        let (to_signals, signals) = unbounded_channel();
+        let (to_older, older) = unbounded_channel();
+        let to_older_after_signals = to_older.clone();
+        let inspections_and_older_windows = async move {
+            // A part that no further visit can reach ends: the channels are closed with their senders.
+            self.inspect_all(due, log.as_ref(), to_signals, to_older).await;
+            let windows = OlderWindows { log: &prepared.function_log, deadline: self.deadline };
             windows.advance(older, |visit| self.complete(visit)).await;
         };
-        let signals = async move {
-            let visits = stream::poll_fn(|context| signals.poll_recv(context));
-            let visits = visits.map(async |mut visit: Visit<'a>| {
-                visit.signal(end).await;
-                visit
-            });
-            let mut visits = pin!(visits.buffer_unordered(SIGNALING));
-            while let Some(visit) = visits.next().await {
-                if visit.has_older() { self.pass(visit, &older_of_signals) } else { self.complete(visit) }
-            }
-        };
-        tokio::join!(looks, signals);
+        tokio::join!(inspections_and_older_windows, self.signal_all(signals, to_older_after_signals));
         result
     }
 
     /// Reads the log for all visits.
     async fn read_log(&self, prepared: &Prepared, due: &[Due]) -> Result<Arc<SharedLog>, LogError> {
-        let latest = before(self.started, GRACE);
-        let shortest = before(latest, SHORTEST_WINDOW);
+        let shortest = before(self.started, SETTLING + SHORTEST_WINDOW);
         let longest = before(self.started, LONGEST_READ);
         let margin = CLOCK_DIFFERENCE + LOG_MARGIN;
-        let needed = due.iter().map(|due| {
-            let read = due.state.read_until.filter(|_| !due.state.missing.is_empty());
-            let read = read.map(|until| before(until, READ_AGAIN));
-            let swept = due.state.swept_until.map(|until| before(until, margin));
-            swept.into_iter().chain(read).min().unwrap_or(self.started)
-        });
+        let needed = due.iter().filter_map(|due| due.state.log_since(margin));
         // An older window is read after the visits, so it does not make this period longer.
-        let since = needed.filter(|since| *since >= longest).chain([before(shortest, margin)]).min();
-        let names = prepared.names.only(due.iter().map(|due| name(&due.tenant)));
+        let since = needed.filter(|since| *since >= longest).fold(before(shortest, margin), Timestamp::min);
+        let log = prepared.function_log.only(due.iter().map(|due| name(&due.tenant)));
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let window = (since.unwrap_or(shortest), self.started);
-        let Watchdog { logs, config, .. } = self.watchdog;
-        SharedLog::read(logs.clone(), &config.log_group, names, window, Instant::now() + left / 2).await
+        SharedLog::read(log, (since, self.started), Instant::now() + left / 2).await
     }
 
-    /// Visits a tenant up to its signals; `None` if time does not suffice.
-    async fn look(&self, due: Due, log: Option<&Arc<SharedLog>>, end: Instant, sweep: Duration) -> Option<Visit<'a>> {
+    /// Inspects the tenants, and passes each visit on to its next part.
+    async fn inspect_all(&self, due: Vec<Due>, log: Option<&Arc<SharedLog>>, signals: Queue<'a>, older: Queue<'a>) {
+        let sweep = self.sweep_time(due.len());
+        let inspect = async |due: Vec<Due>, width| {
+            let visits = stream::iter(due).map(|due| self.inspect(due, log, sweep)).buffer_unordered(width);
+            let mut visits = pin!(visits);
+            while let Some(visit) = visits.next().await {
+                match visit {
+                    None => lock(&self.report).waiting += 1,
+                    Some(visit) if visit.has_signals() => self.pass(visit, &signals),
+                    Some(visit) => self.pass_to_older(visit, &older),
+                }
+            }
+        };
+        let (failed, others): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.state.has_failed);
+        tokio::join!(inspect(others, VISITS), inspect(failed, VISITS_AFTER_FAILURE));
+    }
+
+    /// Returns the time for each sweep, so that half of the run suffices for all tenants.
+    fn sweep_time(&self, tenants: usize) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let rounds = u32::try_from(tenants.div_ceil(VISITS)).unwrap_or(u32::MAX).max(1);
+        (left / 2 / rounds).max(SHORTEST_SWEEP).min(self.watchdog.settings.bounds.sweep)
+    }
+
+    /// Inspects a tenant; `None` if time does not suffice.
+    async fn inspect(&self, due: Due, log: Option<&Arc<SharedLog>>, sweep: Duration) -> Option<Visit<'a>> {
         let now = Instant::now();
-        if now >= end {
+        if now >= self.deadline {
             return None;
         }
-        let deadline = end.min(now + sweep + VISIT_TIME);
+        let deadline = self.deadline.min(now + sweep + VISIT_TIME);
         let name = name(&due.tenant);
         let log = log.map(|log| Coverage { log: log.tenant(name), since: log.since(), until: log.until() });
-        let look = async |subject, state| {
+        let inspect = async |access, state| {
             let settings = &self.watchdog.settings;
             let mut report = settings.mode.report(name, self.invocation.request_id);
             report.state = state;
-            let mut visit = Visit::new(subject, settings, self.started, log.clone(), report);
-            visit.look(deadline, sweep).await;
+            let mut visit = Visit::new(access, settings, self.started, log.clone(), report);
+            visit.inspect(deadline, sweep).await;
             visit
         };
-        let visit = look(due.subject, due.state.clone()).await;
+        let visit = inspect(due.access, due.state.clone()).await;
         if visit.is_refused
             // The credentials may have been replaced since the list was read.
             && let Ok(Ok(Some(tenant))) = timeout_at(deadline, self.watchdog.tenants.refresh(&due.tenant)).await
             && !Arc::ptr_eq(&tenant, &due.tenant)
-            && let Ok(subject) = self.watchdog.subject(&tenant)
+            && let Ok(access) = self.watchdog.access(&tenant)
         {
-            return Some(look(subject, due.state).await);
+            return Some(inspect(access, due.state).await);
         }
         Some(visit)
     }
 
+    /// Signals the contacts of visits, and passes each visit on to its next part.
+    async fn signal_all(&self, mut visits: UnboundedReceiver<Visit<'a>>, older: Queue<'a>) {
+        let visits = stream::poll_fn(|context| visits.poll_recv(context));
+        let visits = visits.map(async |mut visit: Visit<'a>| {
+            visit.signal(self.deadline).await;
+            visit
+        });
+        let mut visits = pin!(visits.buffer_unordered(SIGNALING));
+        while let Some(visit) = visits.next().await {
+            self.pass_to_older(visit, &older);
+        }
+    }
+
+    /// Passes a visit on to its older window, or ends it.
+    fn pass_to_older(&self, visit: Visit<'a>, older: &Queue<'a>) {
+        if visit.has_older() { self.pass(visit, older) } else { self.complete(visit) }
+    }
+
     /// Passes a visit on to its next part.
-    fn pass(&self, visit: Visit<'a>, next: &UnboundedSender<Visit<'a>>) {
+    fn pass(&self, visit: Visit<'a>, queue: &Queue<'a>) {
         // The receiver exists as long as there are senders.
-        if let Err(error) = next.send(visit) {
+        if let Err(error) = queue.send(visit) {
             self.complete(error.0);
         }
     }
@@ -384,8 +385,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         let mut carried = Vec::new();
         if let Some(Prepared { list, history, .. }) = prepared {
             let visited = lock(&self.visited);
-            let usable = list.usable().iter().map(|tenant| name(tenant));
-            let listed = usable.chain(list.unusable().iter().map(|entry| entry.name.as_str()));
+            let listed = list.names().map(|name| name.unwrap_or(UNNAMED));
             carried = history.carry(listed.filter(|tenant| !visited.contains(*tenant)), now);
             report.remembered = Some(u64::try_from(history.len()).unwrap_or(u64::MAX));
         }

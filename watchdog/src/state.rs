@@ -3,8 +3,15 @@
 //! Each fact remains true: a change that has arrived never gets lost again. So an old state is as valid as the latest
 //! one. It only repeats work.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use recovery::comparison::Window;
 use serde::{Deserialize, Serialize};
+use superoffice_client::changes::{Change, ChangedRecord};
+
+/// Lines may appear late, so the end of the log that was read is read again.
+const READ_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// The state of a tenant after a visit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,22 +46,95 @@ pub struct State {
 impl State {
     /// Returns the time before which each change has arrived.
     pub fn arrived_until(&self) -> Option<Timestamp> {
-        let older = self.older.iter().flat_map(|older| older.open.iter().map(Missing::at).chain([older.since]));
-        let missing = self.missing.iter().map(Missing::at);
-        older.chain(missing).chain(self.swept_until).min()
+        let unreported = self.older.iter().flat_map(|older| &older.unreported);
+        let missing = self.missing.iter().chain(unreported).map(|missing| missing.changed_at);
+        missing.chain(self.older.as_ref().map(|older| older.since)).chain(self.swept_until).min()
+    }
+
+    /// Returns the start of the log that the next visit needs, if changes are compared with the log from `margin` earlier.
+    pub(crate) fn log_since(&self, margin: SignedDuration) -> Option<Timestamp> {
+        let for_changes = self.swept_until.map(|until| before(until, margin));
+        for_changes.into_iter().chain(self.log_since_for_missing()).min()
+    }
+
+    /// Returns the start of the log that was not compared with the missing contacts.
+    pub(crate) fn log_since_for_missing(&self) -> Option<Timestamp> {
+        if self.missing.is_empty() { None } else { self.read_until.map(|until| before(until, READ_AGAIN)) }
+    }
+
+    /// Moves the changes of a window and the missing contacts to the older window, because the log of this run does not
+    /// cover them. An unfinished sweep is forgotten: what it compared belongs to the window.
+    pub(crate) fn set_aside(&mut self, window: Window, margin: SignedDuration, oldest: Timestamp) {
+        let for_missing = self.log_since_for_missing();
+        let mut unreported = by_key(std::mem::take(&mut self.missing));
+        let mut since = window.since;
+        let mut for_earlier = None;
+        if let Some(earlier) = self.older.take() {
+            since = since.min(earlier.since);
+            for_earlier = Some(earlier.read_until);
+            for missing in earlier.unreported {
+                unreported.entry(missing.key).or_insert(missing);
+            }
+        }
+        let since = since.max(oldest);
+        unreported.retain(|_, missing| missing.changed_at >= oldest);
+        let for_changes = before(since, margin);
+        self.older = Some(Older {
+            since,
+            until: window.until.max(since),
+            // One reading of the log serves all of them, so it begins where the first of them continues.
+            read_until: [for_missing, for_earlier].into_iter().flatten().fold(for_changes, Timestamp::min),
+            unreported: unreported.into_values().collect(),
+            ..Older::default()
+        });
+        self.unfinished = None;
+    }
+
+    /// Replaces the missing contacts, as many as there is room for. The oldest changes come first. Returns the time of the
+    /// oldest change that is left out.
+    pub(crate) fn set_missing(&mut self, mut missing: Vec<Missing>, room: usize) -> Option<Timestamp> {
+        missing.sort_unstable_by_key(|missing| (missing.changed_at, missing.key));
+        let left_out = missing.split_off(missing.len().min(room));
+        self.missing = missing;
+        left_out.first().map(|missing| missing.changed_at)
     }
 }
 
-/// A contact whose change did not arrive: its key, the time of the change in seconds, and 1 if the contact may no longer
-/// exist.
+/// A contact whose change did not arrive. In JSON, it is an array of the key, the time of the change in seconds, and 1 if
+/// the contact may no longer exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing(pub i64, pub i64, pub u8);
+#[serde(from = "(i64, i64, u8)", into = "(i64, i64, u8)")]
+pub struct Missing {
+    /// The contact id.
+    pub key: i64,
+    /// The time of the change, in whole seconds.
+    pub changed_at: Timestamp,
+    /// `true` if the contact may no longer exist. A signal for it can fail, so it must not keep others waiting.
+    pub may_be_gone: bool,
+}
 
-impl Missing {
-    /// Returns the time of the change.
-    pub(crate) fn at(&self) -> Timestamp {
-        Timestamp::from_second(self.1).unwrap_or_default()
+impl From<&ChangedRecord> for Missing {
+    fn from(contact: &ChangedRecord) -> Self {
+        let may_be_gone = matches!(contact.change, Change::Merged | Change::SoftDeleted);
+        (contact.primary_key, contact.at.as_second(), may_be_gone.into()).into()
     }
+}
+
+impl From<(i64, i64, u8)> for Missing {
+    fn from((key, second, may_be_gone): (i64, i64, u8)) -> Self {
+        Self { key, changed_at: Timestamp::from_second(second).unwrap_or_default(), may_be_gone: may_be_gone != 0 }
+    }
+}
+
+impl From<Missing> for (i64, i64, u8) {
+    fn from(missing: Missing) -> Self {
+        (missing.key, missing.changed_at.as_second(), missing.may_be_gone.into())
+    }
+}
+
+/// Returns contacts by their keys. Of two with one key, the later one remains.
+pub(crate) fn by_key(missing: impl IntoIterator<Item = Missing>) -> BTreeMap<i64, Missing> {
+    missing.into_iter().map(|missing| (missing.key, missing)).collect()
 }
 
 /// A sweep that compared a part of the contacts.
@@ -87,9 +167,19 @@ pub struct Older {
     pub last: Option<i64>,
     /// The end of the log that was read for this range.
     pub read_until: Timestamp,
-    /// The contacts that changed before `read_until`, and whose change was not found.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub open: Vec<Missing>,
+    /// The contacts whose change the log before `read_until` could report, and does not.
+    #[serde(rename = "open", default, skip_serializing_if = "Vec::is_empty")]
+    pub unreported: Vec<Missing>,
+}
+
+/// Returns the time `length` earlier.
+pub(crate) fn before(time: Timestamp, length: SignedDuration) -> Timestamp {
+    time.saturating_sub(length).unwrap_or(time)
+}
+
+/// Returns the time `length` later.
+pub(crate) fn after(time: Timestamp, length: SignedDuration) -> Timestamp {
+    time.saturating_add(length).unwrap_or(time)
 }
 
 #[cfg(test)]
@@ -100,22 +190,77 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn missing(key: i64, second: i64) -> Missing {
+        (key, second, 0).into()
+    }
+
     #[test]
     fn changes_have_arrived_up_to_the_oldest_that_is_missing_or_not_compared() {
         let older = Older { since: time(70), until: time(90), read_until: time(80), ..Older::default() };
         let mut state = State { swept_until: Some(time(100)), ..State::default() };
         assert_eq!((State::default().arrived_until(), state.arrived_until()), (None, Some(time(100))));
-        state.missing = vec![Missing(1, 95, 0), Missing(2, 85, 1)];
+        state.missing = vec![missing(1, 95), missing(2, 85)];
         assert_eq!(state.arrived_until(), Some(time(85)));
         state.older = Some(older.clone());
         assert_eq!(state.arrived_until(), Some(time(70)));
-        state.older = Some(Older { open: vec![Missing(3, 50, 0)], ..older });
+        state.older = Some(Older { unreported: vec![missing(3, 50)], ..older });
         assert_eq!(state.arrived_until(), Some(time(50)));
     }
 
     #[test]
+    fn next_visit_needs_the_log_of_new_changes_and_of_missing_contacts() {
+        let margin = SignedDuration::from_secs(10);
+        let mut state = State { swept_until: Some(time(1000)), read_until: Some(time(1200)), ..State::default() };
+        assert_eq!((State::default().log_since(margin), state.log_since(margin)), (None, Some(time(990))));
+        state.missing = vec![missing(1, 95)];
+        assert_eq!(state.log_since(margin), Some(time(900)));
+    }
+
+    #[test]
+    fn window_that_is_set_aside_includes_the_earlier_one_and_the_missing_contacts() {
+        let earlier = Older {
+            since: time(500),
+            until: time(600),
+            read_until: time(550),
+            after: Some(7),
+            last: Some(9),
+            unreported: vec![missing(1, 95), missing(8, 510)],
+        };
+        let mut state = State {
+            swept_until: Some(time(1000)),
+            unfinished: Some(Unfinished { after: 5, until: time(1100), oldest: None }),
+            read_until: Some(time(700)),
+            missing: vec![missing(8, 900)],
+            older: Some(earlier),
+            ..State::default()
+        };
+        let window = Window { since: time(1000), until: time(2000) };
+        state.set_aside(window, SignedDuration::from_secs(10), time(100));
+        let expected = Older {
+            since: time(500),
+            until: time(2000),
+            // The log since 490 s is needed for the window, since 550 s for the earlier one, and since 400 s for contact 8.
+            read_until: time(400),
+            after: None,
+            last: None,
+            unreported: vec![missing(8, 900)],
+        };
+        assert_eq!(state.older, Some(expected));
+        assert_eq!((state.missing, state.unfinished, state.swept_until), (vec![], None, Some(time(1000))));
+    }
+
+    #[test]
+    fn missing_contacts_without_room_are_the_latest() {
+        let mut state = State::default();
+        let found = vec![missing(1, 30), missing(2, 10), missing(3, 20)];
+        assert_eq!(state.set_missing(found.clone(), 2), Some(time(30)));
+        assert_eq!(state.missing, [missing(2, 10), missing(3, 20)]);
+        assert_eq!((state.set_missing(found, 3), state.missing.len()), (None, 3));
+    }
+
+    #[test]
     fn state_is_short() {
-        let state = State { missing: vec![Missing(994_863, 1_795_510_800, 1)], ..State::default() };
+        let state = State { missing: vec![(994_863, 1_795_510_800, 1).into()], ..State::default() };
         assert_eq!(serde_json::to_string(&state).unwrap(), r#"{"missing":[[994863,1795510800,1]]}"#);
         assert_eq!(serde_json::from_str::<State>(r#"{"missing":[[994863,1795510800,1]],"later":1}"#).unwrap(), state);
     }

@@ -89,8 +89,8 @@ pub struct Report {
     /// The number of contacts that SuperOffice was asked to send again.
     pub resynced: u64,
     /// Every change before this time is known to have arrived.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swept_until: Option<Timestamp>,
+    #[serde(rename = "sweptUntil", skip_serializing_if = "Option::is_none")]
+    pub arrived_until: Option<Timestamp>,
     /// The last contact that was compared, if time did not suffice for all. The next visit continues here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept_after: Option<i64>,
@@ -305,7 +305,7 @@ mod tests {
             changed: 12,
             missed: 7,
             resynced: 5,
-            swept_until: "2026-11-24T08:00:00Z".parse().ok(),
+            arrived_until: "2026-11-24T08:00:00Z".parse().ok(),
             ..Mode::Act.report("Cust1", "id")
         }
     }
@@ -390,10 +390,10 @@ mod tests {
 
     #[test]
     fn no_line_exceeds_200_kb() {
-        let missing = vec![Missing(i64::MAX, 1_795_510_800, 1); 1500];
+        let missing = vec![Missing::from((i64::MAX, 1_795_510_800, 1)); 1500];
         let mut report = visit();
         report.state.missing.clone_from(&missing);
-        report.state.older = Some(crate::state::Older { open: missing, ..Default::default() });
+        report.state.older = Some(crate::state::Older { unreported: missing, ..Default::default() });
         // A control character has six bytes in JSON.
         (0..MAX_NOTES).for_each(|_| report.note("\u{1}".repeat(MAX_NOTE)));
         let line = report.clone().line("watchdog", now());

@@ -1,34 +1,29 @@
-use std::collections::HashMap;
+mod comparisons;
+
 use std::io::Write;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use recovery::comparison::{Comparison, Listing, Progress, Window, compare};
+use recovery::comparison::{Compared, Comparison, Progress, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
-use recovery::shared_log::TenantNames;
 use serde_json::json;
-use superoffice_client::Client;
 use superoffice_client::changes::ChangedRecord;
 use superoffice_client::settings::WebhookSettings;
 use tenants::{Tenant, TenantSource};
 
+use self::comparisons::Comparisons;
 use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
-use crate::exit::{CommandResult, Failure, Status};
+use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output, message};
 use crate::signals::{self, Rate, Signals, Stop};
-use crate::tenants::{Interrupted, Label, Mode, Selection};
+use crate::tenants::{EarlyEnd, Interrupted, Label, Selection};
 
-/// The number of changed contacts of several tenants that are compared with one reading of the log.
-const TOGETHER: u64 = 50_000;
 /// The time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-/// Log lines appear late. So without --until, younger changes are not judged.
-const SETTLING: SignedDuration = SignedDuration::from_mins(2);
 
 /// List the contacts whose change did not arrive
 ///
@@ -73,24 +68,20 @@ impl Missed {
         }
         let selected = self.selection.resolve(&source).await?;
         let interrupt = if self.resync { Some(Interrupt::listen()?) } else { None };
+        let logs = Logs::load().await?;
+        let list = source.list().await?;
+        let mut comparisons =
+            Comparisons::new(self.comparison(), logs.clone(), &log_group, list.names(), selected.usable());
         let is_all = selected.is_all();
-        let mut reading = Reading {
-            command: &self,
-            logs: Logs::load().await?,
-            log_group,
-            names: tenant_names(&source).await?,
-            tenants: selected.usable(),
-            listed: HashMap::new(),
-            progress: Progress::default(),
-            client: None,
-        };
         let rest = self.continuation();
-        let mode = interrupt.as_ref().map_or(Mode::Read, |interrupt| Mode::Until(interrupt, &rest));
+        let without_reader = EarlyEnd::WithoutReader;
+        let early_end = interrupt.as_ref().map_or(without_reader, |interrupt| EarlyEnd::OnInterrupt(interrupt, &rest));
         selected
-            .for_each(self.format, output, mode, async |tenant, label, output| {
+            .for_each(self.format, output, early_end, async |tenant, label, output| {
                 let url = webhooks.as_ref().map(|webhooks| webhooks.url(tenant.name())).transpose()?;
-                let target = Target { tenant, url, label, interrupt: interrupt.as_ref() };
-                match self.one(&target, &mut reading, output).await {
+                let log = DeliveryLog::new(logs.clone(), log_group.as_str(), tenant.name());
+                let target = Target { tenant, url, log, label, interrupt: interrupt.as_ref() };
+                match self.run_for(&target, &mut comparisons, output).await {
                     Ok(status) => Ok(status),
                     Err(Stop::Interrupt) => Err(Interrupted.into()),
                     Err(Stop::Error(error)) if is_all || !self.resync => Err(error),
@@ -105,90 +96,54 @@ impl Missed {
     }
 
     /// Lists the missed contacts of a tenant, and signals them with --resync.
-    async fn one(
+    async fn run_for(
         &self,
         target: &Target<'_>,
-        reading: &mut Reading<'_>,
+        comparisons: &mut Comparisons,
         output: &mut Output<impl Write>,
     ) -> Result<Status, Stop> {
-        let Target { tenant, url, label, interrupt } = target;
-        let client = reading.client(tenant).map_err(Stop::Error)?;
+        let Target { tenant, url, log, label, interrupt } = target;
+        let client = comparisons.client(tenant).map_err(Stop::Error)?;
         if self.resync && !signals::can_arrive(&client, url.as_deref(), label).await? {
             return Ok(Status::NeedsAttention);
         }
-        let log = DeliveryLog::new(reading.logs.clone(), reading.log_group.as_str(), client.context_identifier());
         let sleep = signals::sleep();
-        let new_signals = |interrupt| Signals::new(&client, &log, self.rate, &sleep, interrupt, label);
-        let mut signals = interrupt.map(new_signals);
-        let progress = reading.progress.clone();
-        let (mut count, mut listed, mut unsettled, mut without_offset) = (0, 0, 0, 0);
-        let prepared = reading.listed.remove(tenant.name().unwrap_or_default());
-        let prepared = prepared.transpose().map_err(Stop::Error)?;
-        let after = prepared.as_ref().and_then(Listing::continue_after);
-        let mut changes = self.changes(&client, &log, after, &progress);
-        let mut next_listing = prepared;
-        let mut is_first = next_listing.is_none();
+        let mut signals = interrupt.map(|interrupt| Signals::new(&client, log, self.rate, &sleep, interrupt, label));
+        let mut totals = Totals::default();
+        let mut after = None;
         loop {
-            let listing = match next_listing.take() {
-                Some(listing) => listing,
-                None => {
-                    let next = with_progress(&progress, reading.next(tenant, &mut changes, is_first));
-                    let listing = match interrupt {
-                        Some(interrupt) => interrupt.or(next).await.ok_or(Stop::Interrupt)?,
-                        None => next.await,
-                    };
-                    listing.map_err(Stop::Error)?
-                }
-            };
-            is_first = false;
-            listed += listing.listed();
-            unsettled += listing.unsettled();
-            without_offset += listing.times_without_offset();
-            let is_last = listing.continue_after().is_none();
-            for contact in listing.into_missed() {
-                if let Some(signals) = &mut signals {
-                    signals.ready(None).await?;
-                }
-                count += 1;
-                self.print(&contact, label, output);
+            let compared = target.wait_for_part(comparisons, after).await?;
+            totals.add(&compared);
+            for contact in &compared.missed {
                 match &mut signals {
-                    Some(signals) => signals.signal(contact.primary_key).await?,
-                    None if !output.is_open() => return Ok(Status::NeedsAttention),
-                    None => {}
+                    Some(signals) => {
+                        signals.ready(None).await?;
+                        self.print(contact, label, output);
+                        signals.signal(contact.primary_key).await?;
+                    }
+                    None => {
+                        self.print(contact, label, output);
+                        if !output.is_open() {
+                            return Ok(Status::NeedsAttention);
+                        }
+                    }
                 }
             }
-            if is_last {
+            after = compared.continue_after;
+            if after.is_none() {
                 break;
             }
         }
         if let Some(signals) = &mut signals {
             signals.settle().await?;
         }
-        if without_offset > 0 {
-            label.message(format_args!("{without_offset} times had no offset from UTC and were read as UTC"));
-        }
-        let signaled = signals.as_ref().map(|signals| format!(", {} signaled", signals.count())).unwrap_or_default();
-        label.message(format_args!("{listed} contacts changed, {count} missed{signaled}"));
-        if unsettled > 0 {
-            label.message(format_args!(
-                "{unsettled} more changed in the last two minutes; log lines appear late, so their events may have \
-                 arrived"
-            ));
-        }
-        Ok(Status::well_if(count == 0 || signals.is_some_and(|signals| signals.are_complete())))
+        totals.report(signals.as_ref(), label);
+        Ok(Status::well_if(totals.missed == 0 || signals.is_some_and(|signals| signals.are_complete())))
     }
 
-    /// Returns the changes of a tenant that follow a contact.
-    fn changes<'a>(
-        &self,
-        client: &'a Client,
-        log: &'a DeliveryLog,
-        after: Option<i64>,
-        progress: &Progress,
-    ) -> Comparison<'a> {
-        let window = Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) };
-        let changes = Comparison::new(client, log, window, after).with_progress(progress);
-        if self.until.is_none() { changes.with_settling(SETTLING) } else { changes }
+    fn comparison(&self) -> Comparison {
+        let comparison = Comparison::new(Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) });
+        if self.until.is_none() { comparison.without_recent_changes() } else { comparison }
     }
 
     fn print(&self, contact: &ChangedRecord, label: &Label, output: &mut Output<impl Write>) {
@@ -209,95 +164,58 @@ impl Missed {
     }
 }
 
-/// A tenant, and what its signals need.
+/// A tenant, and what its comparison and its signals need.
 struct Target<'a> {
     tenant: &'a Tenant,
     url: Option<String>,
+    log: DeliveryLog,
     label: Label,
     interrupt: Option<&'a Interrupt>,
 }
 
-/// The changes of all tenants. The log is read once for those of several tenants.
-struct Reading<'a> {
-    command: &'a Missed,
-    logs: Logs,
-    log_group: String,
-    /// The names of the whole list.
-    names: TenantNames,
-    /// The tenants of the command, in their order.
-    tenants: Vec<Arc<Tenant>>,
-    /// The changes that were compared with the log already, by the tenant's name.
-    listed: HashMap<String, Result<Listing, Failure>>,
-    progress: Progress,
-    /// A client whose connections all others use.
-    client: Option<Client>,
-}
-
-impl Reading<'_> {
-    fn client(&mut self, tenant: &Tenant) -> Result<Client, Failure> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => Client::new(tenant.connection().clone())?,
+impl Target<'_> {
+    /// Compares a part of the tenant's changes, and reports progress in the meantime.
+    async fn wait_for_part(&self, comparisons: &mut Comparisons, after: Option<i64>) -> Result<Compared, Stop> {
+        let progress = comparisons.progress();
+        let part = with_progress(&progress, comparisons.part(self.tenant, after));
+        let part = match self.interrupt {
+            Some(interrupt) => interrupt.or(part).await.ok_or(Stop::Interrupt)?,
+            None => part.await,
         };
-        Ok(self.client.insert(client).for_tenant(tenant.connection().clone()))
-    }
-
-    /// Returns the next changes of a tenant that are not in the log. The first changes of the next tenants are compared
-    /// together with the first ones, as long as memory suffices.
-    async fn next(
-        &mut self,
-        tenant: &Tenant,
-        changes: &mut Comparison<'_>,
-        is_first: bool,
-    ) -> Result<Listing, Failure> {
-        let mut own = changes.list(tenant.name().unwrap_or_default()).await.map_err(Failure::from);
-        let mut others = Vec::new();
-        if is_first {
-            let this = self.tenants.iter().position(|other| other.name() == tenant.name());
-            let next = self.tenants.get(this.map_or(usize::MAX, |this| this + 1)..).unwrap_or_default().to_vec();
-            let mut count = own.as_ref().map_or(0, Listing::listed);
-            for other in next {
-                let name = other.name().unwrap_or_default();
-                if count >= TOGETHER {
-                    break;
-                }
-                if !self.listed.contains_key(name) {
-                    let listing = self.list(&other).await;
-                    count += listing.as_ref().map_or(0, Listing::listed);
-                    others.push((name.to_owned(), listing));
-                }
-            }
-        }
-        let open =
-            others.iter_mut().map(|(_, listing)| listing).chain([&mut own]).filter_map(|listing| listing.as_mut().ok());
-        let compared = compare(&self.logs, &self.log_group, &self.names, open, &self.progress).await;
-        if let Err(error) = compared {
-            for (_, listing) in &mut others {
-                *listing = Err(error.to_string().into());
-            }
-            own = Err(error.into());
-        }
-        self.listed.extend(others);
-        own
-    }
-
-    /// Lists the first changes of a tenant.
-    async fn list(&mut self, tenant: &Tenant) -> Result<Listing, Failure> {
-        let client = self.client(tenant)?;
-        let log = DeliveryLog::new(self.logs.clone(), self.log_group.as_str(), tenant.name());
-        let mut changes = self.command.changes(&client, &log, None, &self.progress);
-        Ok(changes.list(tenant.name().unwrap_or_default()).await?)
+        part.map_err(Stop::Error)
     }
 }
 
-/// Returns the names of all tenants, which decide to whom the log lines of unnamed installations belong.
-async fn tenant_names(source: &TenantSource) -> Result<TenantNames, Failure> {
-    let list = source.list().await?;
-    let unusable = list.unusable().iter().map(|entry| entry.name.as_str());
-    Ok(match list.usable() {
-        [tenant] if tenant.name().is_none() => TenantNames::every(""),
-        usable => TenantNames::new(usable.iter().filter_map(|tenant| tenant.name()).chain(unusable)),
-    })
+/// The counts of a tenant's comparison.
+#[derive(Default)]
+struct Totals {
+    changed: u64,
+    missed: usize,
+    recent: u64,
+    times_without_offset: u64,
+}
+
+impl Totals {
+    fn add(&mut self, compared: &Compared) {
+        self.changed += compared.listed;
+        self.missed += compared.missed.len();
+        self.recent += compared.recent;
+        self.times_without_offset += compared.times_without_offset;
+    }
+
+    fn report(&self, signals: Option<&Signals<'_>>, label: &Label) {
+        let Self { changed, missed, recent, times_without_offset } = self;
+        if *times_without_offset > 0 {
+            label.message(format_args!("{times_without_offset} times had no offset from UTC and were read as UTC"));
+        }
+        let signaled = signals.map(|signals| format!(", {} signaled", signals.count())).unwrap_or_default();
+        label.message(format_args!("{changed} contacts changed, {missed} missed{signaled}"));
+        if *recent > 0 {
+            label.message(format_args!(
+                "{recent} more changed in the last two minutes; log lines appear late, so their events may have arrived"
+            ));
+        }
+    }
 }
 
 /// Waits for a result, and reports progress in the meantime.

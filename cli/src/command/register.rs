@@ -11,7 +11,7 @@ use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 use crate::shell;
-use crate::tenants::{Mode, Selection};
+use crate::tenants::{EarlyEnd, Selection};
 
 /// Create or update the webhook for contacts and its state webhook
 ///
@@ -56,9 +56,10 @@ impl Register {
         }
         let interrupt = if selected.is_all() { Some(Interrupt::listen()?) } else { None };
         let command = self.command();
-        let mode = interrupt.as_ref().map_or(Mode::All, |interrupt| Mode::Until(interrupt, &command));
+        let never = EarlyEnd::Never;
+        let early_end = interrupt.as_ref().map_or(never, |interrupt| EarlyEnd::OnInterrupt(interrupt, &command));
         selected
-            .for_each(self.format, output, mode, async |tenant, label, output| {
+            .for_each(self.format, output, early_end, async |tenant, label, output| {
                 self.register(&Endpoint::new(tenant, &settings, label)?, output).await
             })
             .await

@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{self, CommandResult};
 use crate::output::{Format, Output};
-use crate::tenants::{Mode, Selection};
+use crate::tenants::{EarlyEnd, Selection};
 
 /// Show the state and the errors of the webhooks
 ///
@@ -23,7 +23,7 @@ impl Status {
         let (source, settings) = Endpoint::settings()?;
         let selected = self.selection.resolve(&source).await?;
         selected
-            .for_each(self.format, output, Mode::Read, async |tenant, label, output| {
+            .for_each(self.format, output, EarlyEnd::WithoutReader, async |tenant, label, output| {
                 let endpoint = Endpoint::new(tenant, &settings, label)?;
                 let webhooks = endpoint.webhooks().await?;
                 endpoint.print(&webhooks, self.format, output).await;

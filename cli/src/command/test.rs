@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
-use crate::tenants::{Mode, Selection};
+use crate::tenants::{EarlyEnd, Selection};
 
 /// Make SuperOffice post its signed test to the webhook's URL
 ///
@@ -21,7 +21,7 @@ impl Test {
         let (source, settings) = Endpoint::settings()?;
         let selected = self.selection.resolve(&source).await?;
         selected
-            .for_each(Format::TEXT, output, Mode::All, async |tenant, label, _| {
+            .for_each(Format::TEXT, output, EarlyEnd::Never, async |tenant, label, _| {
                 let endpoint = Endpoint::new(tenant, &settings, label)?;
                 let success = endpoint.test(&endpoint.webhooks().await?).await?;
                 Ok(Status::well_if(success == Some(true)))

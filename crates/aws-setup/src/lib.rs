@@ -91,13 +91,9 @@ pub fn endpoint(config: &SdkConfig, service_id: &str) -> Option<String> {
 
 /// Returns the code and message of an AWS service, or the chain of causes if the service did not respond.
 pub fn reason<E: ProvideErrorMetadata + Error>(error: &E) -> String {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => with_causes(error),
+    if let (Some(code), Some(message)) = (error.code(), error.message()) {
+        return format!("{code}: {message}");
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

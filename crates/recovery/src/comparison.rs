@@ -1,6 +1,7 @@
-//! The contacts that changed in SuperOffice and that the function did not handle since.
-
-mod together;
+//! The comparison of SuperOffice with the function's log.
+//!
+//! [`Comparison::list`] lists contacts that changed in SuperOffice. [`Comparison::compare`] reads the log, and returns the
+//! contacts whose change it does not report.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -8,30 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use superoffice_client::changes::{ChangedRecord, Changes};
+use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use crate::delivery_log::{DeliveryLog, Handled};
+use crate::function_log::FunctionLog;
 use crate::logs::LogError;
-use superoffice_client::changes::{ChangedRecord, Changes};
-use superoffice_client::{ApiError, Archive, Client};
 
-pub use together::{Listing, compare};
-
-/// The number of contacts that are compared with the log at a time. It bounds the memory, and for each such batch the
-/// log is read once.
-const BATCH: usize = 50_000;
+/// The number of contacts that are listed at a time. It bounds the memory, and the log is read once for each part.
+const PART: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
 pub const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
-
-/// SuperOffice or the log cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the variants are named after their errors")]
-pub enum ComparisonError {
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-}
+/// Younger changes are not compared: CloudWatch returns lines late, so their events may have arrived already.
+pub const SETTLING: SignedDuration = SignedDuration::from_mins(2);
 
 /// A window of time, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +33,7 @@ pub struct Window {
     pub until: Timestamp,
 }
 
-/// The progress of a comparison, or of several, readable while they run.
+/// The progress of a comparison, readable while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Counts>);
 
@@ -50,7 +41,6 @@ pub struct Progress(Arc<Counts>);
 struct Counts {
     listed: AtomicU64,
     lines: AtomicU64,
-    unsettled: AtomicU64,
 }
 
 impl Progress {
@@ -64,183 +54,238 @@ impl Progress {
         self.0.lines.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of contacts that changed too recently to be compared, see [`Comparison::with_settling`].
-    pub fn unsettled(&self) -> u64 {
-        self.0.unsettled.load(Ordering::Relaxed)
+    fn add_listed(&self) {
+        self.0.listed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add_line(&self) {
+        self.0.lines.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The contacts that were missed in a window, found in batches. Memory does not grow with their number.
-#[derive(Debug)]
-pub struct Comparison<'a> {
-    client: &'a Client,
-    changes: Changes<'a>,
-    log: &'a DeliveryLog,
+/// A comparison of the changes in a window with the log, for any number of tenants.
+#[derive(Clone, Debug)]
+pub struct Comparison {
     window: Window,
-    batch: usize,
-    settling: SignedDuration,
-    /// The latest change that is compared, known after the first response.
-    settled: Option<Timestamp>,
+    leaves_out_recent: bool,
+    part: usize,
     pause_at: Option<Instant>,
-    last_key: Option<i64>,
-    is_paused: bool,
     progress: Progress,
 }
 
-impl<'a> Comparison<'a> {
-    /// Begins a comparison with the contact that follows `after`, or with the first contact.
-    pub fn new(client: &'a Client, log: &'a DeliveryLog, window: Window, after: Option<i64>) -> Self {
-        // SuperOffice stores whole seconds.
-        let since = whole_seconds(window.since);
-        Self {
-            client,
-            changes: Changes::since(client, Archive::CONTACT, since, after),
-            log,
-            window,
-            batch: BATCH,
-            settling: SignedDuration::ZERO,
-            settled: None,
-            pause_at: None,
-            last_key: None,
-            is_paused: false,
-            progress: Progress::default(),
-        }
+impl Comparison {
+    /// Creates a comparison. Nothing is read yet.
+    pub fn new(window: Window) -> Self {
+        Self { window, leaves_out_recent: false, part: PART, pause_at: None, progress: Progress::default() }
     }
 
-    /// Stops at a time. At least one contact is compared before, so that repeated comparisons reach the end.
+    /// Leaves out, and counts, the contacts that changed in the last two minutes by SuperOffice's clock.
+    #[must_use]
+    pub fn without_recent_changes(mut self) -> Self {
+        self.leaves_out_recent = true;
+        self
+    }
+
+    /// Lists this number of contacts at a time.
+    #[must_use]
+    pub fn with_part(mut self, contacts: usize) -> Self {
+        self.part = contacts.max(1);
+        self
+    }
+
+    /// Ends a list at a time. It contains at least one contact, so that repeated lists reach the end.
     #[must_use]
     pub fn with_pause_at(mut self, time: Instant) -> Self {
         self.pause_at = Some(time);
         self
     }
 
-    /// Leaves out, and counts, the contacts that changed in the last `settling` before the comparison began, by
-    /// SuperOffice's clock.
-    #[must_use]
-    pub fn with_settling(mut self, settling: SignedDuration) -> Self {
-        self.settling = settling;
-        self
+    /// Returns the progress of all lists and comparisons.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
-    /// Returns the last contact that was compared, if the comparison stopped before the end.
-    pub fn paused_after(&self) -> Option<i64> {
-        self.last_key.filter(|_| self.is_paused)
-    }
-
-    /// Returns the number of times so far that SuperOffice sent without an offset, and that were read as UTC.
-    pub fn times_without_offset(&self) -> u64 {
-        self.changes.without_offset()
-    }
-
-    /// Compares this number of contacts with the log at a time.
-    #[must_use]
-    pub fn with_batch(mut self, contacts: usize) -> Self {
-        self.batch = contacts.max(1);
-        self
-    }
-
-    /// Adds to the progress of other comparisons.
-    #[must_use]
-    pub fn with_progress(mut self, progress: &Progress) -> Self {
-        self.progress = progress.clone();
-        self
-    }
-
-    /// Returns the progress.
-    pub fn progress(&self) -> Progress {
-        self.progress.clone()
-    }
-
-    /// Returns the missed contacts of the next batch, in the order of their keys; `None` after the last batch, or when
-    /// the comparison has stopped.
+    /// Lists changed contacts in the order of their keys, beginning with the one that follows `after`.
     ///
     /// # Errors
     ///
-    /// [`ComparisonError`] if SuperOffice or the log cannot be read.
-    pub async fn next_batch(&mut self) -> Result<Option<Vec<ChangedRecord>>, ComparisonError> {
-        let Some(mut batch) = self.next_changes().await? else {
-            return Ok(None);
-        };
-        let lines = &self.progress.0.lines;
-        self.log
-            .handled(batch.from, |handled| {
-                lines.fetch_add(1, Ordering::Relaxed);
-                batch.remove(&handled);
-                if batch.open.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .await?;
-        Ok(Some(batch.into_missed()))
-    }
-
-    /// Lists the changed contacts of the next batch; `None` after the last batch, or when the comparison has stopped.
-    async fn next_changes(&mut self) -> Result<Option<Batch>, ApiError> {
-        let mut open: HashMap<i64, ChangedRecord> = HashMap::new();
-        let mut oldest: Option<Timestamp> = None;
-        while open.len() < self.batch {
-            if self.last_key.is_some() && self.pause_at.is_some_and(|time| time <= Instant::now()) {
-                self.is_paused = true;
+    /// [`ApiError`] if SuperOffice cannot be read.
+    pub async fn list(&self, client: &Client, after: Option<i64>) -> Result<Listing, ApiError> {
+        // SuperOffice stores whole seconds.
+        let mut changes = Changes::since(client, Archive::CONTACT, whole_seconds(self.window.since), after);
+        let mut listing = Listing::default();
+        let mut last_key = None;
+        loop {
+            if last_key.is_some() && self.is_time_up() {
+                listing.continue_after = last_key;
                 break;
             }
-            let Some(contact) = self.changes.next().await? else {
+            let Some(contact) = changes.next().await? else {
                 break;
             };
-            self.last_key = Some(contact.primary_key);
+            // Only now it is certain that a further part follows.
+            if listing.unreported.len() >= self.part {
+                listing.continue_after = last_key;
+                break;
+            }
+            last_key = Some(contact.primary_key);
             if contact.at > self.window.until {
                 continue;
             }
-            if !self.settling.is_zero() && contact.at > self.settled() {
-                self.progress.0.unsettled.fetch_add(1, Ordering::Relaxed);
+            if self.leaves_out_recent && is_recent(&contact, client) {
+                listing.recent += 1;
                 continue;
             }
-            self.progress.0.listed.fetch_add(1, Ordering::Relaxed);
-            oldest = Some(oldest.map_or(contact.at, |oldest| oldest.min(contact.at)));
-            open.insert(contact.primary_key, contact);
+            listing.unreported.insert(contact.primary_key, contact);
+            listing.listed += 1;
+            self.progress.add_listed();
         }
-        let Some(oldest) = oldest else {
-            return Ok(None);
-        };
-        let ahead = self.client.clock_offset();
-        let from = oldest.saturating_sub(ahead.max(SignedDuration::ZERO) + LOG_MARGIN).unwrap_or(oldest);
-        Ok(Some(Batch { open, from, ahead }))
+        listing.clock_offset = client.clock_offset();
+        listing.times_without_offset = changes.without_offset();
+        Ok(listing)
     }
 
-    fn settled(&mut self) -> Timestamp {
-        *self.settled.get_or_insert_with(|| {
-            let now = self.client.now();
-            now.saturating_add(self.client.clock_offset() - self.settling).unwrap_or(now)
-        })
+    /// Compares a list with the log of its tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn compare(&self, mut listing: Listing, log: &DeliveryLog) -> Result<Compared, LogError> {
+        if let Some(since) = listing.log_since() {
+            log.handled(since, |handled| {
+                self.progress.add_line();
+                listing.remove_reported(&handled);
+                break_if(listing.is_done())
+            })
+            .await?;
+        }
+        Ok(listing.into_compared())
+    }
+
+    /// Compares the lists of several tenants with the log, which is read once. Each list is beside the name of its
+    /// tenant, and the results have the order of the lists.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub async fn compare_together(
+        &self,
+        mut listings: Vec<(String, Listing)>,
+        log: &FunctionLog,
+    ) -> Result<Vec<Compared>, LogError> {
+        let since = listings.iter().filter_map(|(_, listing)| listing.log_since()).min();
+        let by_tenant = listings.iter_mut().map(|(tenant, listing)| (tenant.to_ascii_lowercase(), listing));
+        let mut unfinished: HashMap<String, &mut Listing> =
+            by_tenant.filter(|(_, listing)| !listing.is_done()).collect();
+        if let Some(since) = since {
+            let log = log.only(unfinished.keys().map(String::as_str));
+            let found = |filed: Timestamp, line: &str| {
+                let parsed = log.parse(filed, line);
+                if let Some((tenants, handled)) = parsed.and_then(|(tenants, line)| Some((tenants, line.handled()?))) {
+                    self.progress.add_line();
+                    for tenant in tenants.iter() {
+                        let Some(listing) = unfinished.get_mut(tenant) else { continue };
+                        listing.remove_reported(&handled);
+                        if listing.is_done() {
+                            unfinished.remove(tenant);
+                        }
+                    }
+                }
+                break_if(unfinished.is_empty())
+            };
+            log.read(since, Timestamp::MAX, found).await?;
+        }
+        Ok(listings.into_iter().map(|(_, listing)| listing.into_compared()).collect())
+    }
+
+    fn is_time_up(&self) -> bool {
+        self.pause_at.is_some_and(|time| time <= Instant::now())
     }
 }
 
-/// Changed contacts, and what their comparison with the log needs.
-#[derive(Debug)]
-struct Batch {
-    /// The contacts without an event in the log, as far as it was read.
-    open: HashMap<i64, ChangedRecord>,
-    /// The start of the lines that can report the changes.
-    from: Timestamp,
+/// Changed contacts of one tenant that are not compared with the log yet.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The contacts whose change the log does not report, as far as it was read, by their keys.
+    unreported: HashMap<i64, ChangedRecord>,
     /// The time by which SuperOffice's clock is ahead of AWS's.
-    ahead: SignedDuration,
+    clock_offset: SignedDuration,
+    listed: u64,
+    recent: u64,
+    times_without_offset: u64,
+    continue_after: Option<i64>,
 }
 
-impl Batch {
+/// The result of a comparison.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The contacts whose change the log does not report, in the order of their keys.
+    pub missed: Vec<ChangedRecord>,
+    /// The number of contacts that were compared.
+    pub listed: u64,
+    /// The number of contacts that changed too recently, see [`Comparison::without_recent_changes`].
+    pub recent: u64,
+    /// The number of times that SuperOffice sent without an offset, and that were read as UTC.
+    pub times_without_offset: u64,
+    /// The contact after which the next list begins; `None` at the end.
+    pub continue_after: Option<i64>,
+}
+
+impl Listing {
+    /// Returns the number of contacts.
+    pub fn listed(&self) -> u64 {
+        self.listed
+    }
+
+    /// Returns the start of the lines that can report the changes; `None` if there is no change.
+    fn log_since(&self) -> Option<Timestamp> {
+        let oldest = self.unreported.values().map(|contact| contact.at).min()?;
+        Some(oldest.saturating_sub(log_margin(self.clock_offset)).unwrap_or(oldest))
+    }
+
     /// Removes the contact of an event if the event is not older than the change.
-    fn remove(&mut self, handled: &Handled) {
-        let contact = self.open.get(&handled.primary_key);
-        if contact.is_some_and(|contact| handled.occurred(self.ahead) >= whole_seconds(contact.at)) {
-            self.open.remove(&handled.primary_key);
+    fn remove_reported(&mut self, handled: &Handled) {
+        let contact = self.unreported.get(&handled.primary_key);
+        if contact.is_some_and(|contact| handled.occurred(self.clock_offset) >= whole_seconds(contact.at)) {
+            self.unreported.remove(&handled.primary_key);
         }
     }
 
-    /// Returns the remaining contacts, in the order of their keys.
-    fn into_missed(self) -> Vec<ChangedRecord> {
-        let mut missed: Vec<_> = self.open.into_values().collect();
-        missed.sort_unstable_by_key(|contact| contact.primary_key);
-        missed
+    /// Returns `true` if no further line can change the result.
+    fn is_done(&self) -> bool {
+        self.unreported.is_empty()
     }
+
+    /// Ends the comparison.
+    fn into_compared(self) -> Compared {
+        let mut missed: Vec<_> = self.unreported.into_values().collect();
+        missed.sort_unstable_by_key(|contact| contact.primary_key);
+        Compared {
+            missed,
+            listed: self.listed,
+            recent: self.recent,
+            times_without_offset: self.times_without_offset,
+            continue_after: self.continue_after,
+        }
+    }
+}
+
+/// Returns the time by which the log is read earlier than a change, if SuperOffice's clock is ahead by `clock_offset`.
+pub fn log_margin(clock_offset: SignedDuration) -> SignedDuration {
+    clock_offset.max(SignedDuration::ZERO) + LOG_MARGIN
+}
+
+/// Returns `true` if a contact changed in the last two minutes by SuperOffice's clock.
+fn is_recent(contact: &ChangedRecord, client: &Client) -> bool {
+    let now = client.now();
+    contact.at > now.saturating_add(client.clock_offset() - SETTLING).unwrap_or(now)
 }
 
 /// Removes the fraction of a second, which not every column has.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn break_if(is_done: bool) -> ControlFlow<()> {
+    if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

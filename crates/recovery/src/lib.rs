@@ -1,13 +1,16 @@
 //! Finds the contacts whose last change never arrived at the function, and signals contacts.
 //!
-//! - [`delivery_log`] reads the function's log: the events that it forwarded, ignored or could not forward.
-//! - [`shared_log`] reads it once for all tenants.
 //! - [`logs`] reads any log in CloudWatch.
-//! - [`comparison`] compares the changes that SuperOffice lists with the delivery log.
+//! - [`function_log`] is the function's log with the deliveries of all tenants, and [`shared_log`] a period of it that is
+//!   read once for all of them. [`tenant_names`] decides to which tenant a delivery belongs.
+//! - [`delivery_log`] is the log of one tenant: the events that the function forwarded, ignored or could not forward.
+//! - [`comparison`] compares the changes that SuperOffice lists with the log.
 //! - [`signaler`] makes SuperOffice signal contacts, and stops if their events do not arrive.
 
 pub mod comparison;
 pub mod delivery_log;
+pub mod function_log;
 pub mod logs;
 pub mod shared_log;
 pub mod signaler;
+pub mod tenant_names;

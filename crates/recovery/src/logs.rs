@@ -11,8 +11,7 @@ use aws_sdk_cloudwatchlogs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::builders::FilterLogEventsFluentBuilder;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::{FilterLogEventsError, FilterLogEventsOutput};
 use aws_setup::InvalidSettings;
-pub use aws_setup::reason as aws_reason;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -25,6 +24,8 @@ const ATTEMPTS: u32 = 7;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// CloudWatch can repeat a token while it searches, but not for ever. A page without a token ends the log.
 const MAX_REPEATED_TOKENS: usize = 100;
+/// A line appears at most this much later than a line of a later time: CloudWatch collects them from several streams.
+pub(crate) const DISORDER: SignedDuration = SignedDuration::from_secs(60);
 
 type PageError = SdkError<FilterLogEventsError>;
 
@@ -117,7 +118,7 @@ impl Logs {
             let page = self.page(request.clone().set_next_token(next.take())).await;
             let page = page.map_err(|error| LogError {
                 log_group: log_group.to_owned(),
-                reason: aws_reason(&error),
+                reason: aws_setup::reason(&error),
                 is_missing: error.code() == Some("ResourceNotFoundException"),
             })?;
             for event in page.events() {
@@ -143,7 +144,7 @@ impl Logs {
         }
     }
 
-    /// Reads a page. A refusal that can pass is repeated, as slowly as every other call.
+    /// Reads a page. A transient refusal is repeated, as slowly as every other call.
     async fn page(&self, request: FilterLogEventsFluentBuilder) -> Result<FilterLogEventsOutput, PageError> {
         let mut attempt = 1;
         loop {
@@ -151,7 +152,7 @@ impl Logs {
             let once = Config::builder().retry_config(RetryConfig::disabled());
             let result = request.clone().customize().config_override(once).send().await;
             match result {
-                Err(error) if attempt < ATTEMPTS && can_pass(&error) => {
+                Err(error) if attempt < ATTEMPTS && is_transient(&error) => {
                     let wait = FIRST_WAIT.saturating_mul(1 << attempt).mul_f64(0.5 + fastrand::f64() / 2.0);
                     // Without waits between calls, a test is not to wait either.
                     sleep(wait.min(self.interval * 40)).await;
@@ -171,7 +172,7 @@ impl Logs {
 }
 
 /// Returns `true` if another attempt may succeed: a throttled call, an error of the service, or no response.
-fn can_pass(error: &PageError) -> bool {
+fn is_transient(error: &PageError) -> bool {
     let is_service = |status: u16| status == 429 || status >= 500;
     let is_throttled = error.code().is_some_and(|code| code.contains("Throttl") || code == "TooManyRequestsException");
     is_throttled

@@ -1,80 +1,25 @@
-//! The function's log, read once for all tenants.
+//! A period of the function's log, read once for all tenants.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::delivery_log::{Delivery, DeliveryLog, FILTER, read_line};
-use crate::logs::{LogError, Logs};
+use crate::delivery_log::{Delivery, DeliveryLog};
+use crate::function_log::FunctionLog;
+use crate::logs::{DISORDER, LogError};
 
 /// The number of deliveries that are kept at most.
 const MAX_DELIVERIES: usize = 500_000;
 /// The number of deliveries between two times at which old hashes are forgotten.
 const FORGET_EVERY: usize = 10_000;
-/// A line appears at most this much later than a line of a later time.
-const LATE: SignedDuration = SignedDuration::from_secs(60);
-/// The number of tenants that a filter names at most. AWS limits its length to 1,024 characters.
-const MAX_NAMED: usize = 8;
-
-/// The tenants whose deliveries are read, and the rule for deliveries without a name.
-#[derive(Clone, Debug)]
-pub struct TenantNames {
-    /// In lower case.
-    names: HashSet<String>,
-    /// The tenants that own deliveries without a name.
-    unnamed: Vec<String>,
-    /// Every delivery belongs to the only tenant.
-    is_every: bool,
-}
-
-impl TenantNames {
-    /// Creates the set of all tenants. An on-site installation does not name itself. So deliveries without a name belong
-    /// to the only tenant, and otherwise to each tenant whose name is not the identifier of an Online tenant.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names: HashSet<String> = names.into_iter().map(str::to_ascii_lowercase).collect();
-        let is_only = names.len() == 1;
-        let unnamed = names.iter().filter(|name| is_only || online_digits(name).is_none()).cloned().collect();
-        Self { names, unnamed, is_every: false }
-    }
-
-    /// Creates the set of one tenant that owns every delivery.
-    pub fn every(name: &str) -> Self {
-        Self { is_every: true, ..Self::new([name]) }
-    }
-
-    /// Returns the set with only these tenants.
-    #[must_use]
-    pub fn only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names: HashSet<String> = names.into_iter().map(str::to_ascii_lowercase).collect();
-        let unnamed = self.unnamed.iter().filter(|name| names.contains(*name)).cloned().collect();
-        Self { names, unnamed, is_every: self.is_every }
-    }
-
-    /// Returns a filter that lets CloudWatch leave out other lines. It only saves transfer: every line is checked here.
-    pub(crate) fn filter(&self) -> String {
-        // CloudWatch compares letters with regard to case. Digits are enough to tell Online tenants apart.
-        let digits: Option<BTreeSet<&str>> = self.names.iter().map(|name| online_digits(name)).collect();
-        let Some(digits) = digits.filter(|digits| digits.len() <= MAX_NAMED && !self.is_every) else {
-            return FILTER.to_owned();
-        };
-        let names = digits.into_iter().map(|digits| format!(r#"($.contextIdentifier = "*{digits}")"#));
-        let mut conditions: Vec<String> = names.collect();
-        if !self.unnamed.is_empty() {
-            conditions.push("($.contextIdentifier NOT EXISTS)".to_owned());
-            conditions.push(r#"($.contextIdentifier = "Default")"#.to_owned());
-        }
-        let outcomes = FILTER.trim_start_matches('{').trim_end_matches('}').trim();
-        format!("{{ ({outcomes}) && ({}) }}", conditions.join(" || "))
-    }
-}
 
 /// A line of a delivery.
+#[derive(Clone, Copy)]
 pub(crate) struct Line {
     /// The time under which CloudWatch files the line.
     pub(crate) filed: Timestamp,
@@ -83,12 +28,15 @@ pub(crate) struct Line {
     pub(crate) delivery: Delivery,
 }
 
+/// The lines that were read so far.
 #[derive(Default)]
 struct Lines {
+    /// The lines of each tenant, by its name in lower case.
     tenants: HashMap<String, Vec<Line>>,
-    /// The lines of the last minute that was read, so that none is added twice.
+    /// The latest lines, so that none is added twice.
     recent: HashSet<(Timestamp, u64)>,
     count: usize,
+    /// The end of the period that was read.
     until: Timestamp,
 }
 
@@ -96,27 +44,11 @@ struct Lines {
 /// [`DeliveryLog`] of this log looks for new deliveries: whatever the number of tenants that wait, the log is read once.
 #[derive(Debug)]
 pub struct SharedLog {
-    logs: Logs,
-    log_group: String,
-    names: TenantNames,
+    log: FunctionLog,
     since: Timestamp,
     lines: RwLock<Lines>,
     /// The start of the last read.
     last_read: Mutex<Instant>,
-}
-
-impl Lines {
-    /// Forgets which lines were read more than a minute before the end.
-    fn forget(&mut self) {
-        let from = self.until.saturating_sub(LATE).unwrap_or(self.until);
-        self.recent.retain(|(filed, _)| *filed >= from);
-    }
-}
-
-impl std::fmt::Debug for Lines {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lines").field("count", &self.count).finish_non_exhaustive()
-    }
 }
 
 impl SharedLog {
@@ -127,19 +59,16 @@ impl SharedLog {
     ///
     /// [`LogError`] if the log cannot be read.
     pub async fn read(
-        logs: Logs,
-        log_group: impl Into<String>,
-        names: TenantNames,
+        log: FunctionLog,
         (since, until): (Timestamp, Timestamp),
         pause_at: Instant,
     ) -> Result<Arc<Self>, LogError> {
         let lines = RwLock::new(Lines { until: since, ..Lines::default() });
-        let last_read = Mutex::new(Instant::now());
-        let log = Self { logs, log_group: log_group.into(), names, since, lines, last_read };
-        if log.add(since, until, Some(pause_at)).await? {
-            log.write().until = until;
+        let shared = Self { log, since, lines, last_read: Mutex::new(Instant::now()) };
+        if shared.add(since, until, Some(pause_at)).await? {
+            shared.write().until = until;
         }
-        Ok(Arc::new(log))
+        Ok(Arc::new(shared))
     }
 
     /// Returns the start of the period.
@@ -172,7 +101,7 @@ impl SharedLog {
             return Ok(());
         }
         let started = Instant::now();
-        let from = self.until().saturating_sub(LATE).unwrap_or(self.since).max(self.since);
+        let from = self.until().saturating_sub(DISORDER).unwrap_or(self.since).max(self.since);
         self.add(from, Timestamp::MAX, None).await?;
         *last_read = started;
         Ok(())
@@ -188,10 +117,12 @@ impl SharedLog {
                 return ControlFlow::Break(());
             }
             lines.until = lines.until.max(filed);
-            self.names.add(&mut lines, filed, text);
+            if let Some((tenants, delivery)) = self.log.parse(filed, text) {
+                lines.add(&tenants, Line { filed, id: hash(text), delivery });
+            }
             ControlFlow::Continue(())
         };
-        self.logs.read_between(&self.log_group, &self.names.filter(), since, until, found).await?;
+        self.log.read(since, until, found).await?;
         self.write().forget();
         Ok(is_complete)
     }
@@ -205,45 +136,32 @@ impl SharedLog {
     }
 }
 
-impl TenantNames {
-    /// Returns the tenants that own a delivery, in lower case.
-    pub(crate) fn owners(&self, named: Option<&str>) -> Cow<'_, [String]> {
-        match named.map(str::to_ascii_lowercase) {
-            Some(name) if !self.is_every => match self.names.contains(&name) {
-                true => Cow::Owned(vec![name]),
-                false => Cow::Borrowed(&[]),
-            },
-            _ => Cow::Borrowed(&self.unnamed),
+impl Lines {
+    /// Adds a line to the tenants that it belongs to, unless it was added before.
+    fn add(&mut self, tenants: &[String], line: Line) {
+        if tenants.is_empty() || !self.recent.insert((line.filed, line.id)) {
+            return;
+        }
+        self.count += 1;
+        if self.count.is_multiple_of(FORGET_EVERY) {
+            self.forget();
+        }
+        for tenant in tenants {
+            self.tenants.entry(tenant.clone()).or_default().push(line);
         }
     }
 
-    /// Adds a line to the tenants that it belongs to.
-    fn add(&self, lines: &mut Lines, filed: Timestamp, text: &str) {
-        let Some((tenant, delivery)) = read_line(filed, text) else {
-            return;
-        };
-        let owners = self.owners(tenant.as_deref());
-        if owners.is_empty() {
-            return;
-        }
-        let id = hash(text);
-        if !lines.recent.insert((filed, id)) {
-            return;
-        }
-        lines.count += 1;
-        if lines.count.is_multiple_of(FORGET_EVERY) {
-            lines.forget();
-        }
-        for owner in owners.iter() {
-            lines.tenants.entry(owner.clone()).or_default().push(Line { filed, id, delivery });
-        }
+    /// Forgets which lines were read, except for the latest ones: later reads begin with those.
+    fn forget(&mut self) {
+        let from = self.until.saturating_sub(DISORDER).unwrap_or(self.until);
+        self.recent.retain(|(filed, _)| *filed >= from);
     }
 }
 
-/// Returns the digits of the identifier of an Online tenant in lower case, `cust12345`.
-fn online_digits(name: &str) -> Option<&str> {
-    let digits = name.strip_prefix("cust")?;
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 /// Returns a hash of a line, by which it is recognized.
@@ -251,47 +169,4 @@ pub(crate) fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filter_names_few_online_tenants_by_their_digits() {
-        let filter = |names: &[&str]| TenantNames::new(names.iter().copied()).filter();
-        assert_eq!(
-            filter(&["Cust12"]),
-            r#"{ (($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed")) && (($.contextIdentifier = "*12") || ($.contextIdentifier NOT EXISTS) || ($.contextIdentifier = "Default")) }"#
-        );
-        let two = filter(&["Cust12", "cust345"]);
-        assert!(two.contains(r#"($.contextIdentifier = "*12")"#) && two.contains(r#"($.contextIdentifier = "*345")"#));
-        assert!(!two.contains("NOT EXISTS"), "{two}");
-        let names: Vec<String> = (100_000..100_008).map(|number| format!("Cust{number}")).collect();
-        let longest = TenantNames::new(names.iter().map(String::as_str)).filter();
-        assert!(longest.contains("contextIdentifier") && longest.len() < 1024, "{longest}");
-    }
-
-    #[test]
-    fn filter_leaves_tenants_out_that_it_cannot_tell_apart() {
-        let names: Vec<String> = (1..=9).map(|number| format!("Cust{number}")).collect();
-        assert_eq!(TenantNames::every("Cust1").filter(), FILTER);
-        for names in
-            [names.iter().map(String::as_str).collect(), vec!["onsite"], vec!["Cust1", "Customer"], vec!["Cust"]]
-        {
-            assert_eq!(TenantNames::new(names.iter().copied()).filter(), FILTER, "{names:?}");
-        }
-    }
-
-    #[test]
-    fn deliveries_without_a_name_belong_to_the_only_tenant_or_to_on_site_installations() {
-        let unnamed = |names: &[&str]| TenantNames::new(names.iter().copied()).unnamed;
-        assert_eq!(unnamed(&["Cust1"]), ["cust1"]);
-        assert_eq!(unnamed(&["Cust1", "cust2"]), Vec::<String>::new());
-        assert_eq!(unnamed(&["Cust1", "Server"]), ["server"]);
-        // The rule depends on the whole list.
-        let list = TenantNames::new(["Cust1", "Server"]);
-        assert_eq!(list.only(["Cust1"]).unnamed, Vec::<String>::new());
-        assert_eq!(list.only(["Server"]).unnamed, ["server"]);
-    }
 }

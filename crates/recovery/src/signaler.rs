@@ -27,7 +27,7 @@ const WINDOW: usize = 25;
 /// The number of lost events at which the signals stop, even if others arrive.
 const MAX_LOST: usize = 25;
 /// The log is read at least this often while events are on their way.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 /// The first wait for a missing event is this fraction of the longest wait: an eighth.
 const FIRST_WAIT_DIVISOR: u32 = 8;
 /// The log is read from this long before the first signal, because a local clock can be ahead of AWS's. Failures in this
@@ -37,21 +37,21 @@ const LOOKBACK: SignedDuration = SignedDuration::from_mins(10);
 /// Waits for a while. Tests pass their own function.
 pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// The times between signals, and between looks at the log.
+/// The times between signals, and between reads of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The shortest time between two signals.
     pub interval: Duration,
-    /// The longest wait before a look at the log for a missing event. The first waits are shorter.
-    pub look_every: Duration,
-    /// The number of looks in a row that find no missing event, after which the events count as lost.
-    pub looks: u32,
+    /// The longest wait before a read of the log for an awaited event. The first waits are shorter.
+    pub read_every: Duration,
+    /// The number of reads in a row that find no awaited event, after which the events count as lost.
+    pub reads: u32,
 }
 
 impl Default for Pace {
-    /// No pause between signals. 62 looks last about three minutes, because the first waits are shorter.
+    /// No pause between signals. 62 reads last about three minutes, because the first waits are shorter.
     fn default() -> Self {
-        Self { interval: Duration::ZERO, look_every: Duration::from_secs(3), looks: 62 }
+        Self { interval: Duration::ZERO, read_every: Duration::from_secs(3), reads: 62 }
     }
 }
 
@@ -63,17 +63,17 @@ impl Pace {
         self
     }
 
-    /// Returns the wait before a look: none at first, and then twice as long each time.
+    /// Returns the wait before a read: none at first, and then twice as long each time.
     fn wait(&self, in_vain: u32) -> Duration {
         let Some(doublings) = in_vain.checked_sub(1) else {
             return Duration::ZERO;
         };
-        (self.look_every / FIRST_WAIT_DIVISOR).saturating_mul(1 << doublings.min(16)).min(self.look_every)
+        (self.read_every / FIRST_WAIT_DIVISOR).saturating_mul(1 << doublings.min(16)).min(self.read_every)
     }
 
     /// Returns the time after which an event counts as lost if later events have arrived.
     fn patience(&self) -> Duration {
-        self.look_every * self.looks
+        self.read_every * self.reads
     }
 }
 
@@ -97,8 +97,8 @@ pub enum Halt {
     Log(#[from] LogError),
 }
 
-/// A contact whose event has not been seen in the log.
-struct Open {
+/// A signal whose event is not in the log yet.
+struct Awaited {
     contact: i64,
     /// The position in the order of signals.
     number: u64,
@@ -112,7 +112,7 @@ pub struct Signaler<'a> {
     pace: Pace,
     sleep: &'a Sleep,
     trusts_recent: bool,
-    /// Known after the first look.
+    /// Known after the first read.
     watch: Option<Watch>,
     /// An event was forwarded recently.
     is_confirmed: bool,
@@ -120,14 +120,14 @@ pub struct Signaler<'a> {
     /// The number of signals that may have had an effect, before the first confirmation.
     unconfirmed: u32,
     /// Oldest first.
-    open: Vec<Open>,
+    awaited: Vec<Awaited>,
     /// The latest signal whose event was forwarded.
     latest_arrival: u64,
     /// Those that the caller has not taken.
     lost: Vec<i64>,
     lost_count: usize,
     last_signal: Option<Instant>,
-    last_look: Instant,
+    last_read: Instant,
 }
 
 impl std::fmt::Debug for Signaler<'_> {
@@ -149,12 +149,12 @@ impl<'a> Signaler<'a> {
             is_confirmed: false,
             signals: 0,
             unconfirmed: 0,
-            open: Vec::new(),
+            awaited: Vec::new(),
             latest_arrival: 0,
             lost: Vec::new(),
             lost_count: 0,
             last_signal: None,
-            last_look: Instant::now(),
+            last_read: Instant::now(),
         }
     }
 
@@ -175,10 +175,10 @@ impl<'a> Signaler<'a> {
             self.begin().await?;
         }
         let allowed = if self.is_confirmed { WINDOW } else { 1 };
-        if self.open.len() >= allowed {
+        if self.awaited.len() >= allowed {
             self.wait(allowed - 1).await?;
-        } else if !self.open.is_empty() && self.last_look.elapsed() >= LOOK_INTERVAL {
-            self.look().await?;
+        } else if !self.awaited.is_empty() && self.last_read.elapsed() >= READ_INTERVAL {
+            self.read_log().await?;
         }
         if !self.is_confirmed && self.unconfirmed >= MAX_UNCONFIRMED {
             return Err(Halt::SignalsFailed);
@@ -203,7 +203,7 @@ impl<'a> Signaler<'a> {
         self.unconfirmed += u32::from(has_effect && !self.is_confirmed);
         result?;
         self.signals += 1;
-        self.open.push(Open { contact, number: self.signals, since: Instant::now() });
+        self.awaited.push(Awaited { contact, number: self.signals, since: Instant::now() });
         Ok(())
     }
 
@@ -221,9 +221,9 @@ impl<'a> Signaler<'a> {
         self.signals
     }
 
-    /// Returns the contact that was signaled first of those whose events may still arrive.
-    pub fn first_open(&self) -> Option<i64> {
-        self.open.first().map(|open| open.contact)
+    /// Returns the contact that was signaled first of those whose events are awaited.
+    pub fn first_awaited(&self) -> Option<i64> {
+        self.awaited.first().map(|awaited| awaited.contact)
     }
 
     /// Returns the contacts whose events got lost since the last call of this method: later events have arrived.
@@ -240,7 +240,7 @@ impl<'a> Signaler<'a> {
         let mut watch = Watch::since(before(now.min(superoffice)));
         let mut last: Option<(Timestamp, bool)> = None;
         watch
-            .look(self.log, |delivery| {
+            .read(self.log, |delivery| {
                 let succeeded = match delivery.outcome {
                     Outcome::Ignored if delivery.is_resync => return,
                     outcome => outcome != Outcome::Failed,
@@ -255,40 +255,40 @@ impl<'a> Signaler<'a> {
         Ok(())
     }
 
-    /// Reads the log until at most this number of events is missing.
+    /// Reads the log until at most this number of events is awaited.
     async fn wait(&mut self, allowed: usize) -> Result<(), Halt> {
         let mut in_vain = 0;
-        while self.open.len() > allowed {
-            if in_vain >= self.pace.looks {
+        while self.awaited.len() > allowed {
+            if in_vain >= self.pace.reads {
                 return Err(self.not_arrived());
             }
             (self.sleep)(self.pace.wait(in_vain)).await;
-            in_vain = if self.look().await? { 0 } else { in_vain + 1 };
+            in_vain = if self.read_log().await? { 0 } else { in_vain + 1 };
         }
         Ok(())
     }
 
     /// Reads the new lines of the log. Returns `true` if an event has arrived.
-    async fn look(&mut self) -> Result<bool, Halt> {
+    async fn read_log(&mut self) -> Result<bool, Halt> {
         let Some(watch) = &mut self.watch else {
             return Ok(false);
         };
-        let (open, latest_arrival) = (&mut self.open, &mut self.latest_arrival);
+        let (awaited, latest_arrival) = (&mut self.awaited, &mut self.latest_arrival);
         let (mut has_arrived, mut has_failed, mut is_ignored) = (false, false, false);
         let found = |delivery: &Delivery| match delivery.outcome {
             Outcome::Failed => has_failed = true,
             Outcome::Ignored => is_ignored |= delivery.is_resync,
             Outcome::Forwarded if delivery.is_resync => {
-                let position = open.iter().position(|open| Some(open.contact) == delivery.primary_key);
+                let position = awaited.iter().position(|awaited| Some(awaited.contact) == delivery.primary_key);
                 if let Some(position) = position {
-                    *latest_arrival = (*latest_arrival).max(open.remove(position).number);
+                    *latest_arrival = (*latest_arrival).max(awaited.remove(position).number);
                     has_arrived = true;
                 }
             }
             Outcome::Forwarded => {}
         };
-        watch.look(self.log, found).await?;
-        self.last_look = Instant::now();
+        watch.read(self.log, found).await?;
+        self.last_read = Instant::now();
         if is_ignored {
             return Err(Halt::Ignored);
         }
@@ -307,10 +307,10 @@ impl<'a> Signaler<'a> {
     /// No longer waits for old events that later ones have overtaken.
     fn give_up_lost(&mut self) -> Result<(), Halt> {
         let (patience, latest_arrival) = (self.pace.patience(), self.latest_arrival);
-        let is_lost = |open: &mut Open| open.number < latest_arrival && open.since.elapsed() > patience;
-        for open in self.open.extract_if(.., is_lost) {
+        let is_lost = |signal: &mut Awaited| signal.number < latest_arrival && signal.since.elapsed() > patience;
+        for signal in self.awaited.extract_if(.., is_lost) {
             self.lost_count += 1;
-            self.lost.push(open.contact);
+            self.lost.push(signal.contact);
         }
         match self.lost.last() {
             Some(contact) if self.lost_count >= MAX_LOST => Err(Halt::NotArrived(*contact)),
@@ -319,7 +319,7 @@ impl<'a> Signaler<'a> {
     }
 
     fn not_arrived(&self) -> Halt {
-        self.first_open().map_or(Halt::DeliveryFailed, Halt::NotArrived)
+        self.first_awaited().map_or(Halt::DeliveryFailed, Halt::NotArrived)
     }
 }
 
@@ -330,9 +330,9 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_last_three_minutes() {
         let pace = Pace::default();
-        let waits: Vec<u128> = (0..6).map(|look| pace.wait(look).as_millis()).collect();
+        let waits: Vec<u128> = (0..6).map(|read| pace.wait(read).as_millis()).collect();
         assert_eq!(waits, [0, 375, 750, 1500, 3000, 3000]);
-        let total: Duration = (0..pace.looks).map(|look| pace.wait(look)).sum();
+        let total: Duration = (0..pace.reads).map(|read| pace.wait(read)).sum();
         assert_eq!(total.as_millis(), 176_625);
         assert_eq!(pace.with_rate(5).interval, Duration::from_millis(200));
     }

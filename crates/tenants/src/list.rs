@@ -98,6 +98,12 @@ impl TenantList {
         &self.unusable
     }
 
+    /// Returns the names of all entries, usable ones first.
+    pub fn names(&self) -> impl Iterator<Item = Option<&str>> {
+        let unusable = self.unusable.iter().map(|entry| Some(entry.name.as_str()));
+        self.usable.iter().map(|tenant| tenant.name()).chain(unusable)
+    }
+
     /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.usable.len() + self.unusable.len()

@@ -173,7 +173,7 @@ async fn log_is_read_once_for_all_tenants_while_they_are_signaled() {
         let filter = bed.logs.filters().pop().unwrap();
         assert_eq!(filter.contains("contextIdentifier"), count == 1, "{filter}");
     }
-    // The own log, the function's log, and the looks of the signalers. Several tenants share most of them.
+    // The own log, the function's log, and the reads of the signalers. Several tenants share most of them.
     assert!(calls[0] <= 6 && calls[1] <= 2 * calls[0], "{calls:?}");
 }
 

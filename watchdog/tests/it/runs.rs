@@ -47,7 +47,7 @@ async fn quiet_run_makes_only_the_calls_it_needs() {
     );
     let line = bed.lines().pop().unwrap();
     assert_eq!((&line["WatchdogOk"], &line["Tenants"], line.get("WebhooksInactive")), (&json!(1), &json!(1), None));
-    assert_eq!(report.swept_until, Some("2026-11-24T09:03:00Z".parse().unwrap()));
+    assert_eq!(report.arrived_until, Some("2026-11-24T09:03:00Z".parse().unwrap()));
     // The own log, where no earlier run is found, and the function's log.
     assert_eq!(bed.logs.requests(), 4);
 }
@@ -314,12 +314,12 @@ async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
     assert_eq!(bed.signals(), [contacts[1], contacts[3]]);
     // The window is the same for all parts.
     assert!(reports.iter().all(|report| (report.since, report.until) == (reports[0].since, reports[0].until)));
-    assert!(reports[..4].iter().all(|report| report.swept_until == reports[0].since));
-    assert_eq!(reports[4].swept_until, reports[4].until);
+    assert!(reports[..4].iter().all(|report| report.arrived_until == reports[0].since));
+    assert_eq!(reports[4].arrived_until, reports[4].until);
     assert_eq!(reports[0].notes.notes, ["time did not suffice for all changes; the next run continues"]);
     // The next sweep finds that all have arrived.
     let report = bed.run().await;
-    assert_eq!((report.missed, report.swept_until), (0, report.until));
+    assert_eq!((report.missed, report.arrived_until), (0, report.until));
 }
 
 #[tokio::test]
@@ -428,7 +428,7 @@ async fn tenant_that_is_not_running_is_left_alone() {
     bed.superoffice.set_running(false);
     bed.superoffice.clear_requests();
     let report = bed.run_every_five_minutes(1).await.remove(0);
-    assert_eq!((report.tenant_state.as_deref(), report.swept_until, report.error), (Some("Suspended"), None, None));
+    assert_eq!((report.tenant_state.as_deref(), report.arrived_until, report.error), (Some("Suspended"), None, None));
     assert_eq!(bed.calls(), ["GET /api/state/Cust12345"]);
     assert_eq!(bed.lines()[0]["WatchdogOk"], 1);
 }
@@ -592,7 +592,7 @@ async fn known_missing_contacts_do_not_make_the_windows_longer() {
     bed.superoffice.change_contact_silently(contact);
     let changed = bed.clock.now();
     for report in bed.run_every_five_minutes(60).await.split_off(1) {
-        assert_eq!((report.missed, report.swept_until), (1, Some(changed)));
+        assert_eq!((report.missed, report.arrived_until), (1, Some(changed)));
         assert_eq!(report.until.unwrap().duration_since(report.since.unwrap()).as_secs(), 3600);
         assert_eq!(report.state.older, None);
     }

@@ -288,7 +288,7 @@ pub(crate) fn name(number: usize) -> String {
 }
 
 fn quick_bounds() -> Bounds {
-    Bounds { look_every: Duration::ZERO, looks: 2, ..Bounds::default() }
+    Bounds { read_every: Duration::ZERO, reads: 2, ..Bounds::default() }
 }
 
 fn signals(superoffice: &SuperOffice) -> Vec<i64> {

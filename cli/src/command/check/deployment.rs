@@ -8,7 +8,6 @@ use aws_sdk_cloudwatch::types::{Dimension, Statistic};
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::SdkConfig;
-use recovery::logs::aws_reason;
 use serde_json::Value;
 
 use super::finding::Finding;
@@ -72,7 +71,7 @@ impl Clients {
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
         let request = self.sqs.get_queue_attributes().queue_url(url).set_attribute_names(Some(COUNTS.to_vec()));
-        let response = request.send().await.map_err(|error| aws_reason(&error))?;
+        let response = request.send().await.map_err(|error| aws_setup::reason(&error))?;
         let count = |name| response.attributes()?.get(name)?.parse::<u64>().ok();
         Ok(COUNTS.iter().filter_map(count).sum())
     }
@@ -89,7 +88,7 @@ impl Clients {
         let response = match request.start_time((now - METRIC_WINDOW).into()).end_time(now.into()).send().await {
             Ok(response) => response,
             Err(error) if error.code().is_none() => return Ok(None),
-            Err(error) => return Err(aws_reason(&error)),
+            Err(error) => return Err(aws_setup::reason(&error)),
         };
         let latest = response.datapoints().iter().max_by_key(|point| point.timestamp().map(|time| time.secs()));
         Ok(latest.and_then(|point| point.maximum()))
@@ -162,7 +161,7 @@ impl Clients {
                 Err(error) => {
                     let page = error.raw_response().filter(|response| response.status().is_success());
                     let page = page.and_then(|response| Mapping::read_leniently(response.body().bytes()?));
-                    let (page, next) = page.ok_or_else(|| aws_reason(&error))?;
+                    let (page, next) = page.ok_or_else(|| aws_setup::reason(&error))?;
                     mappings.extend(page);
                     marker = next;
                 }
@@ -177,7 +176,7 @@ impl Clients {
     async fn recipients(&self, topic: &str, recipients: &mut Recipients) -> Result<(), String> {
         let mut pages = self.sns.list_subscriptions_by_topic().topic_arn(topic).into_paginator().send();
         while let Some(page) = pages.next().await {
-            for subscription in page.map_err(|error| aws_reason(&error))?.subscriptions() {
+            for subscription in page.map_err(|error| aws_setup::reason(&error))?.subscriptions() {
                 let endpoint = subscription.endpoint().unwrap_or_default().to_owned();
                 match subscription.subscription_arn() {
                     Some(arn) if arn.starts_with("arn:") => recipients.confirmed.push(endpoint),

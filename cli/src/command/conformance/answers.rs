@@ -284,21 +284,21 @@ impl Run<'_> {
         let tenant = self.client.context_identifier();
         let log = DeliveryLog::new(self.log.logs.clone(), self.log.log_group.clone(), tenant);
         let window = Window { since: contacts.since(self.client.clock_offset()), until: Timestamp::MAX };
-        let mut comparison = Comparison::new(self.client, &log, window, Some(contacts.before()));
-        let mut missed = Vec::new();
-        let (answer, evidence) = loop {
-            match comparison.next_batch().await {
-                Ok(Some(batch)) => missed.extend(batch.into_iter().map(|contact| contact.primary_key)),
-                Ok(None) if expected.is_empty() || comparison.progress().listed() == 0 => {
-                    break (Answer::CouldNotTell, "no event arrived, or no change is listed".to_owned());
-                }
-                Ok(None) => {
-                    let count = expected.iter().filter(|contact| missed.contains(contact)).count();
-                    let evidence =
-                        format!("{count} of {} contacts are missed, though their events arrived", expected.len());
-                    break (Answer::yes_if(count == 0), evidence);
-                }
-                Err(error) => break (Answer::CouldNotTell, error.to_string()),
+        let comparison = Comparison::new(window);
+        let compared = match comparison.list(self.client, Some(contacts.before())).await {
+            Ok(listing) => comparison.compare(listing, &log).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (answer, evidence) = match compared {
+            Err(error) => (Answer::CouldNotTell, error),
+            Ok(compared) if expected.is_empty() || compared.listed == 0 => {
+                (Answer::CouldNotTell, "no event arrived, or no change is listed".to_owned())
+            }
+            Ok(compared) => {
+                let count = compared.missed.iter().filter(|contact| expected.contains(&contact.primary_key)).count();
+                let evidence =
+                    format!("{count} of {} contacts are missed, though their events arrived", expected.len());
+                (Answer::yes_if(count == 0), evidence)
             }
         };
         self.findings.set(Assumption::Comparable, answer, evidence);

@@ -8,7 +8,6 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::Message;
-use recovery::logs::aws_reason;
 use superoffice_webhook::function::QueueUrl;
 
 use crate::output::message;
@@ -181,7 +180,7 @@ fn sqs_error<E>(operation: &str, error: &E) -> Box<dyn Error + Send + Sync>
 where
     E: ProvideErrorMetadata + Error,
 {
-    format!("{operation}: {}", aws_reason(error)).into()
+    format!("{operation}: {}", aws_setup::reason(error)).into()
 }
 
 #[cfg(test)]

@@ -2,40 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::delivery_log::{Delivery, DeliveryLog};
-use crate::logs::LogError;
+use crate::logs::{DISORDER, LogError};
 
-/// A line appears at most this much later than a line of a later time.
-const LATE: SignedDuration = SignedDuration::from_secs(60);
-
-/// The lines that were read so far. Memory is bounded by the lines of a minute, or those of the first look.
+/// The lines that were read so far. Memory is bounded by the lines of a minute, or those of the first read.
 pub(super) struct Watch {
     from: Timestamp,
     /// The time of each line, and a hash instead of its text.
-    read: BTreeSet<(Timestamp, u64)>,
+    seen: BTreeSet<(Timestamp, u64)>,
 }
 
 impl Watch {
     /// Begins with the lines of a point in time.
     pub(super) fn since(from: Timestamp) -> Self {
-        Self { from, read: BTreeSet::new() }
+        Self { from, seen: BTreeSet::new() }
     }
 
     /// Passes each delivery to `found` that was not found before.
-    pub(super) async fn look(&mut self, log: &DeliveryLog, mut found: impl FnMut(&Delivery)) -> Result<(), LogError> {
-        let read = &mut self.read;
+    pub(super) async fn read(&mut self, log: &DeliveryLog, mut found: impl FnMut(&Delivery)) -> Result<(), LogError> {
+        let seen = &mut self.seen;
         log.deliveries(self.from, |filed, line, delivery| {
-            if read.insert((filed, line)) {
+            if seen.insert((filed, line)) {
                 found(delivery);
             }
         })
         .await?;
-        let late = self.read.last().and_then(|(latest, _)| latest.saturating_sub(LATE).ok());
-        if let Some(from) = late.filter(|late| *late > self.from) {
+        // The next read begins where lines can still appear.
+        let from = self.seen.last().and_then(|(latest, _)| latest.saturating_sub(DISORDER).ok());
+        if let Some(from) = from.filter(|from| *from > self.from) {
             self.from = from;
-            self.read = self.read.split_off(&(from, 0));
+            self.seen = self.seen.split_off(&(from, 0));
         }
         Ok(())
     }

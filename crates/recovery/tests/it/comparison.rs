@@ -6,7 +6,7 @@ use serde_json::json;
 use superoffice_client::Archive;
 use superoffice_client::changes::{Change, Changes};
 
-use crate::support::TestBed;
+use crate::support::{TestBed, parts};
 
 #[tokio::test]
 async fn nothing_is_missed_if_every_event_arrives() {
@@ -116,14 +116,13 @@ async fn window_limits_the_changes() {
         let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": last + 100});
         bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
     }
-    let (client, ledger) = (bed.client(), bed.ledger());
-    let mut missed = Comparison::new(&client, &ledger, Window { since, until }, None);
-    let keys: Vec<i64> =
-        missed.next_batch().await.unwrap().unwrap().into_iter().map(|contact| contact.primary_key).collect();
-    assert_eq!(keys, [inside, last]);
-    assert!(!keys.contains(&before) && !keys.contains(&after));
-    assert_eq!(missed.next_batch().await.unwrap(), None);
-    assert_eq!((missed.progress().listed(), missed.progress().lines()), (2, 3));
+    let comparison = Comparison::new(Window { since, until });
+    let parts = parts(&comparison, &bed.client(), &bed.ledger()).await;
+    let keys: Vec<Vec<i64>> =
+        parts.iter().map(|part| part.iter().map(|contact| contact.primary_key).collect()).collect();
+    assert_eq!(keys, [[inside, last]]);
+    assert!(!keys[0].contains(&before) && !keys[0].contains(&after));
+    assert_eq!((comparison.progress().listed(), comparison.progress().lines()), (2, 3));
 }
 
 #[tokio::test]
@@ -145,27 +144,21 @@ async fn log_that_cannot_be_read_is_an_error() {
     let bed = TestBed::start().await;
     bed.superoffice.create_contact();
     bed.logs.fail_after(0);
-    let (client, ledger) = (bed.client(), bed.ledger());
-    let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Comparison::new(&client, &ledger, window, None).next_batch().await.unwrap_err().to_string();
+    let comparison = bed.since_start();
+    let listing = comparison.list(&bed.client(), None).await.unwrap();
+    let error = comparison.compare(listing, &bed.ledger()).await.unwrap_err().to_string();
     let expected =
         format!("the log group {LOG_GROUP} cannot be read: AccessDeniedException: not authorized in this test");
     assert_eq!(error, expected);
 }
 
 #[tokio::test]
-async fn batches_are_bounded() {
+async fn parts_are_bounded() {
     let bed = TestBed::start().await;
     bed.superoffice.import_contacts(25, bed.clock.now());
-    let (client, ledger) = (bed.client(), bed.ledger());
-    let window = Window { since: START.parse().unwrap(), until: bed.clock.now() };
-    let mut missed = Comparison::new(&client, &ledger, window, None).with_batch(10);
-    let mut sizes = Vec::new();
-    while let Some(batch) = missed.next_batch().await.unwrap() {
-        sizes.push(batch.len());
-    }
-    assert_eq!(sizes, [10, 10, 5]);
-    // The log is read once for each batch.
+    let parts = parts(&bed.since_start().with_part(10), &bed.client(), &bed.ledger()).await;
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
+    // The log is read once for each part.
     assert_eq!(bed.logs.requests(), 3);
 }
 
@@ -232,27 +225,13 @@ async fn condition_on_the_key_that_has_no_effect_is_an_error() {
 }
 
 #[tokio::test]
-async fn comparison_is_continued_after_a_pause() {
+async fn list_that_pauses_is_continued() {
     let bed = TestBed::start().await;
     bed.superoffice.import_contacts(5, bed.clock.now());
-    let (client, ledger) = (bed.client(), bed.ledger());
-    let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let (mut after, mut rounds, mut keys) = (None, Vec::new(), Vec::new());
-    loop {
-        let mut missed = Comparison::new(&client, &ledger, window, after).with_pause_at(tokio::time::Instant::now());
-        let mut count = 0;
-        while let Some(batch) = missed.next_batch().await.unwrap() {
-            count += batch.len();
-            keys.extend(batch.into_iter().map(|contact| contact.primary_key));
-        }
-        rounds.push(count);
-        assert!(rounds.len() < 10, "{rounds:?}");
-        after = missed.paused_after();
-        if after.is_none() {
-            break;
-        }
-    }
-    assert_eq!(rounds, [1, 1, 1, 1, 1, 0]);
+    let comparison = bed.since_start().with_pause_at(tokio::time::Instant::now());
+    let parts = parts(&comparison, &bed.client(), &bed.ledger()).await;
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 0]);
+    let keys: Vec<i64> = parts.iter().flatten().map(|contact| contact.primary_key).collect();
     let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
     assert_eq!(keys, expected);
 }
@@ -276,8 +255,6 @@ async fn several_merges_into_one_contact_are_reported_once() {
 async fn failing_page_is_an_error() {
     let bed = TestBed::start().await;
     bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
-    let (client, ledger) = (bed.client(), bed.ledger());
-    let window = Window { since: START.parse().unwrap(), until: bed.now() };
-    let error = Comparison::new(&client, &ledger, window, None).next_batch().await.unwrap_err();
+    let error = bed.since_start().list(&bed.client(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
 }

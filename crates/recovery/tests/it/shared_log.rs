@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use fake_superoffice::LOG_GROUP;
 use jiff::{SignedDuration, Timestamp};
-use recovery::shared_log::{SharedLog, TenantNames};
+use recovery::function_log::FunctionLog;
+use recovery::shared_log::SharedLog;
+use recovery::tenant_names::TenantNames;
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
@@ -26,8 +28,8 @@ fn after(bed: &TestBed, second: i64) -> Timestamp {
 }
 
 async fn read(bed: &TestBed, names: TenantNames, until: Timestamp, time: Duration) -> Arc<SharedLog> {
-    let logs = client_of_logs(bed.logs.url());
-    SharedLog::read(logs, LOG_GROUP, names, (bed.now(), until), Instant::now() + time).await.unwrap()
+    let log = FunctionLog::new(client_of_logs(bed.logs.url()), LOG_GROUP, names);
+    SharedLog::read(log, (bed.now(), until), Instant::now() + time).await.unwrap()
 }
 
 /// The contacts whose events were handled.

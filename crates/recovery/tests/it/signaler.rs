@@ -13,7 +13,7 @@ use superoffice_client::Client;
 use crate::support::TestBed;
 
 /// Signals are made at once, and every wait lasts until each event was delivered.
-const PACE: Pace = Pace { interval: Duration::ZERO, look_every: Duration::ZERO, looks: 3 };
+const PACE: Pace = Pace { interval: Duration::ZERO, read_every: Duration::ZERO, reads: 3 };
 
 /// A test bed with a registered webhook, and the parts of a signaler.
 struct Parts {
@@ -63,7 +63,7 @@ async fn every_contact_is_signaled_if_the_events_arrive() {
     let parts = Parts::start().await;
     let mut signaler = parts.signaler();
     signal_all(&mut signaler, 1..=120).await.unwrap();
-    assert_eq!((signaler.signals(), signaler.first_open(), signaler.take_lost()), (120, None, vec![]));
+    assert_eq!((signaler.signals(), signaler.first_awaited(), signaler.take_lost()), (120, None, vec![]));
     let expected: Vec<_> = (1..=120).map(|contact| ("contact.resync".to_owned(), contact)).collect();
     assert_eq!(parts.bed.function.events(), expected);
     assert!(format!("{signaler:?}").starts_with("Signaler { signals: 120"));
@@ -77,7 +77,7 @@ async fn no_signal_follows_a_canary_that_does_not_arrive() {
         let mut signaler = parts.signaler();
         let halt = signal_all(&mut signaler, 7..=9).await.unwrap_err();
         assert_eq!(halt.to_string(), "contact 7 was signaled but did not arrive");
-        assert_eq!((parts.calls(), signaler.first_open()), (1, Some(7)), "{outage:?}");
+        assert_eq!((parts.calls(), signaler.first_awaited()), (1, Some(7)), "{outage:?}");
     }
 }
 
@@ -139,7 +139,7 @@ async fn few_signals_follow_the_first_failed_delivery() {
         parts.bed.function.set_outage(outage);
         let halt = signal_all(&mut signaler, 41..=200).await.unwrap_err();
         assert_eq!(halt.to_string(), expected);
-        assert_eq!((parts.calls(), signaler.first_open()), (40 + 25, Some(41)), "{outage:?}");
+        assert_eq!((parts.calls(), signaler.first_awaited()), (40 + 25, Some(41)), "{outage:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
-use superoffice_client::changes::Change;
+use superoffice_client::changes::{Change, ChangedRecord};
 use superoffice_client::registration::{Desired, ManagedWebhooks};
 use superoffice_client::settings;
 use superoffice_client::{Client, Clock, Limits};
@@ -70,19 +70,34 @@ impl TestBed {
         self.missed_with(1000).await
     }
 
-    pub(crate) async fn missed_with(&self, batch: usize) -> Vec<(i64, Change)> {
+    pub(crate) async fn missed_with(&self, part: usize) -> Vec<(i64, Change)> {
         let (client, ledger) = (self.client(), self.ledger());
-        let window = Window { since: START.parse().unwrap(), until: self.clock.now() };
-        let mut missed = Comparison::new(&client, &ledger, window, None).with_batch(batch);
-        let mut found = Vec::new();
-        while let Some(batch) = missed.next_batch().await.unwrap() {
-            found.extend(batch.into_iter().map(|contact| (contact.primary_key, contact.change)));
-        }
-        found
+        let comparison = self.since_start().with_part(part);
+        let missed = parts(&comparison, &client, &ledger).await.into_iter().flatten();
+        missed.map(|contact| (contact.primary_key, contact.change)).collect()
+    }
+
+    /// Compares the changes since the start of the test.
+    pub(crate) fn since_start(&self) -> Comparison {
+        Comparison::new(Window { since: START.parse().unwrap(), until: self.clock.now() })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+/// The missed contacts of each part.
+pub(crate) async fn parts(comparison: &Comparison, client: &Client, ledger: &DeliveryLog) -> Vec<Vec<ChangedRecord>> {
+    let (mut parts, mut after) = (Vec::new(), None);
+    loop {
+        let listing = comparison.list(client, after).await.unwrap();
+        let compared = comparison.compare(listing, ledger).await.unwrap();
+        parts.push(compared.missed);
+        after = compared.continue_after;
+        if after.is_none() {
+            return parts;
+        }
     }
 }
 

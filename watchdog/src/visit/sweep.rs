@@ -1,0 +1,113 @@
+//! The sweep of a tenant: the comparison of its latest changes with the log that was read for this run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use recovery::comparison::{Comparison, SETTLING, Window, log_margin};
+use recovery::delivery_log::DeliveryLog;
+use recovery::logs::LogError;
+use superoffice_client::Client;
+use tokio::time::Instant;
+
+use super::{Coverage, SHORTEST_WINDOW, Visit, VisitError};
+use crate::state::{Missing, Unfinished, after, before, by_key};
+
+/// The longest time that a visit looks back. After that, SuperOffice deletes soft-deleted contacts by default.
+const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+impl Visit<'_> {
+    /// Finds the contacts whose changes did not arrive, continuing where the last visit stopped, and pauses when time
+    /// is short.
+    pub(super) async fn sweep(&mut self, coverage: &Coverage, time: Duration) -> Result<(), VisitError> {
+        let access = Arc::clone(&self.access);
+        let client = &access.client;
+        let margin = log_margin(client.clock_offset());
+        let latest = before(self.started.min(coverage.until), SETTLING);
+        let oldest = before(latest, LONGEST_WINDOW);
+        // The log that was read can report each change since this time.
+        let covered = after(coverage.since, margin);
+
+        let mut state = self.report.state.clone();
+        state.missing.retain(|missing| missing.changed_at >= oldest);
+        let swept = state.swept_until.unwrap_or_else(|| before(latest, SHORTEST_WINDOW).max(covered)).max(oldest);
+        let covers_missing = state.log_since_for_missing().is_none_or(|since| since >= coverage.since);
+        if swept < covered || !covers_missing {
+            state.set_aside(Window { since: swept, until: covered }, margin, oldest);
+        }
+        let mut missing = still_missing(client, &coverage.log, &state.missing, coverage.since).await?;
+
+        let unfinished = state.unfinished.take();
+        let window = match unfinished {
+            Some(unfinished) => Window { since: swept, until: unfinished.until },
+            None => Window { since: swept.min(before(latest, SHORTEST_WINDOW)).max(covered), until: latest },
+        };
+        (self.report.since, self.report.until) = (Some(window.since), Some(window.until));
+        let mut paused_after = None;
+        if window.since < window.until {
+            let begin_after = unfinished.map(|unfinished| unfinished.after);
+            paused_after = self.compare(window, begin_after, &coverage.log, time, &mut missing).await?;
+        }
+
+        self.report.missed = u64::try_from(missing.len()).unwrap_or(u64::MAX);
+        let left_out = state.set_missing(missing.into_values().collect(), self.settings.bounds.contacts);
+        // Changes without room are compared again.
+        let left_out = left_out.into_iter().chain(unfinished.and_then(|unfinished| unfinished.oldest)).min();
+        state.read_until = Some(coverage.until);
+        if let Some(after) = paused_after {
+            state.swept_until = Some(window.since);
+            state.unfinished = Some(Unfinished { after, until: window.until, oldest: left_out });
+            self.report.note("time did not suffice for all changes; the next run continues");
+        } else {
+            let end = if window.since < window.until { window.until } else { window.since.max(swept) };
+            state.swept_until = Some(left_out.unwrap_or(end));
+        }
+        self.report.state = state;
+        Ok(())
+    }
+
+    /// Adds the contacts of a window whose changes did not arrive. Returns the last contact that was compared if time did
+    /// not suffice for all.
+    async fn compare(
+        &mut self,
+        window: Window,
+        mut after: Option<i64>,
+        log: &DeliveryLog,
+        time: Duration,
+        missing: &mut BTreeMap<i64, Missing>,
+    ) -> Result<Option<i64>, VisitError> {
+        let access = Arc::clone(&self.access);
+        let pause_at = Instant::now() + time;
+        let comparison = Comparison::new(window).with_pause_at(pause_at);
+        let mut times_without_offset = 0;
+        loop {
+            let listing = comparison.list(&access.client, after).await?;
+            self.report.changed += listing.listed();
+            let compared = comparison.compare(listing, log).await?;
+            missing.extend(by_key(compared.missed.iter().map(Missing::from)));
+            times_without_offset += compared.times_without_offset;
+            after = compared.continue_after;
+            if after.is_none() || pause_at <= Instant::now() {
+                break;
+            }
+        }
+        if times_without_offset > 0 {
+            self.report.note(format!("{times_without_offset} times had no offset from UTC and were read as UTC"));
+        }
+        Ok(after)
+    }
+}
+
+/// Returns the contacts whose changes the log since a point in time does not report, by their keys.
+pub(crate) async fn still_missing(
+    client: &Client,
+    log: &DeliveryLog,
+    missing: &[Missing],
+    since: Timestamp,
+) -> Result<BTreeMap<i64, Missing>, LogError> {
+    let mut unreported: HashMap<i64, Timestamp> =
+        missing.iter().map(|missing| (missing.key, missing.changed_at)).collect();
+    log.remove_handled(since, client.clock_offset(), &mut unreported).await?;
+    Ok(by_key(missing.iter().copied().filter(|missing| unreported.contains_key(&missing.key))))
+}
