@@ -1,10 +1,12 @@
 """The example consumers in their own stacks: in Rust on the queue of the webhook's stack, in Python, and in Node."""
 
+import re
 import shutil
 
 import pytest
 from cloud import Webhook, wait_for
 from deliveries import encode, event
+from local_aws import Queue, attributes_of
 from processes import ROOT
 from sam_stack import ARCHITECTURE, SamStack
 from signing import SAMPLE_SECRET
@@ -99,3 +101,28 @@ def test_script_handles_a_repeated_message_once(aws, language, tmp_path):
     assert handled == [first["EventId"], second["EventId"]]
     items = aws.client("dynamodb").scan(TableName=stack.resources["HandledEvents"])["Items"]
     assert [item["status"]["S"] for item in items] == ["COMPLETED", "COMPLETED"]
+
+
+def test_documented_fan_out_copies_each_message_unchanged(aws, tmp_path):
+    text = (ROOT / "docs/consumers.md").read_text()
+    (resources,) = re.findall(r"^  ```yaml\n(  FanOut:\n.*?)^  ```", text, re.M | re.S)
+    head = "Transform: AWS::Serverless-2016-10-31\nParameters: {QueueArn: {Type: String}}\nResources:\n"
+    (tmp_path / "template.yaml").write_text(head + resources)
+    queue = aws.create_queue("for-fan-out.fifo")
+    stack = SamStack(aws, "fan-out", tmp_path / "template.yaml").deploy(QueueArn=queue.attributes["QueueArn"])
+    body = encode(event()).decode()
+    attributes = {"Event": ("String", "contact.changed"), "PrimaryKey": ("Number", "994863")}
+    queue.client.send_message(
+        QueueUrl=queue.url,
+        MessageBody=body,
+        MessageGroupId="Cust12345/contact/994863",
+        MessageDeduplicationId="contact.changed/1",
+        MessageAttributes={
+            name: {"DataType": kind, "StringValue": value} for name, (kind, value) in attributes.items()
+        },
+    )
+    (copy,) = wait_for(Queue(queue.client, stack.resources["OneQueue"]).drain)
+    assert copy["Body"] == body
+    assert copy["Attributes"]["MessageGroupId"] == "Cust12345/contact/994863"
+    assert attributes_of(copy) == {name: value for name, (_, value) in attributes.items()}
+    wait_for(lambda: queue.count == 0)
