@@ -46,6 +46,10 @@ pub(crate) static SUPEROFFICE: [Variable; 11] = [
 pub(crate) static WEBHOOK: [Variable; 1] =
     [plain("WEBHOOK_URL", "URL that SuperOffice posts to; {tenant} stands for the tenant")];
 
+/// The entities that are recovered.
+pub(crate) static ENTITIES: [Variable; 1] =
+    [plain("SYNC_ENTITIES", "contact, person, or both with a comma between them [default: contact]")];
+
 /// The secret of the webhook.
 pub(crate) static SIGNING: [Variable; 2] = [
     secret!("SUPEROFFICE_WEBHOOK_SECRET", "secret of the webhook"),

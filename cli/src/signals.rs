@@ -1,12 +1,13 @@
-//! Signals of `contact.resync` for many contacts: their rate, their progress, and the reasons to stop.
+//! Signals of `contact.resync` and `person.resync` for many records: their rate, their progress, and the reasons to stop.
 
 use std::io::{self, IsTerminal};
 use std::pin::pin;
 use std::time::Duration;
 
 use recovery::delivery_log::DeliveryLog;
+use recovery::record::Record;
 use recovery::signaler::{Halt, Pace, Signaler, Sleep};
-use superoffice_client::webhooks::{RESYNC_EVENT, State};
+use superoffice_client::webhooks::{State, Webhook};
 use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::{Instant, timeout_at};
 
@@ -44,21 +45,27 @@ pub(crate) fn sleep() -> Sleep {
     Box::new(|time| Box::pin(tokio::time::sleep(time)))
 }
 
-/// Returns `true` if the webhook at a URL can receive signals, or if the URL is not known. Otherwise, reports the reason.
-pub(crate) async fn can_arrive(client: &Client, url: Option<&str>, label: &Label) -> Result<bool, ApiError> {
+/// Returns `true` if webhooks at a URL can receive the signals of all entities, or if the URL is not known. Otherwise,
+/// reports the reason.
+pub(crate) async fn can_arrive(
+    client: &Client,
+    url: Option<&str>,
+    archives: &[&Archive],
+    label: &Label,
+) -> Result<bool, ApiError> {
     let Some(url) = url else {
         return Ok(true);
     };
     let webhooks = client.webhooks(url).await?;
-    let is_received = webhooks
-        .contacts
-        .iter()
-        .any(|webhook| webhook.state() == State::Active && webhook.receives_resync(Archive::CONTACT));
-    if !is_received {
-        let problem = format!("no Active webhook at {url} subscribes to {RESYNC_EVENT}, so no signal would arrive");
-        label.message(problem);
+    let is_active = |webhook: &&Webhook| webhook.state() == State::Active;
+    let is_received =
+        |archive: &Archive| webhooks.all().filter(is_active).any(|webhook| webhook.receives_resync(archive));
+    let missing: Vec<_> = archives.iter().filter(|archive| !is_received(archive)).collect();
+    for archive in &missing {
+        let event = archive.resync();
+        label.message(format_args!("no Active webhook at {url} subscribes to {event}, so no signal would arrive"));
     }
-    Ok(is_received)
+    Ok(missing.is_empty())
 }
 
 /// The reason why a command stops early.
@@ -104,6 +111,8 @@ impl Stop {
 /// The signals of one command.
 pub(crate) struct Signals<'a> {
     signaler: Signaler<'a>,
+    /// The entities that were signaled.
+    entities: Vec<&'static str>,
     interrupt: &'a Interrupt,
     label: &'a Label,
     /// The number of signals that failed.
@@ -126,6 +135,7 @@ impl<'a> Signals<'a> {
         let begin = Instant::now();
         Self {
             signaler: Signaler::new(client, log, Pace::default().with_rate(rate.rate.unwrap_or(Rate::DEFAULT)), sleep),
+            entities: Vec::new(),
             interrupt,
             label,
             failed: 0,
@@ -135,21 +145,25 @@ impl<'a> Signals<'a> {
         }
     }
 
-    /// Waits until the next contact may be signaled. `left` is the part of the work that is left, if it is known.
-    pub(crate) async fn ready(&mut self, left: Option<f64>) -> Result<(), Stop> {
+    /// Waits until the next record of an entity may be signaled. `left` is the part of the work that is left, if it is
+    /// known.
+    pub(crate) async fn ready(&mut self, archive: &'static Archive, left: Option<f64>) -> Result<(), Stop> {
+        if !self.entities.contains(&archive.name) {
+            self.entities.push(archive.name);
+        }
         let progress = self.progress(left);
-        let wait = with_reports(&mut self.next_report, &progress, self.signaler.ready());
+        let wait = with_reports(&mut self.next_report, &progress, self.signaler.ready(archive));
         let result = self.interrupt.or(wait).await;
         self.report_lost();
         Ok(result.ok_or(Stop::Interrupt)??)
     }
 
-    /// Signals a contact. A failure that may concern only this contact is reported and counted.
-    pub(crate) async fn signal(&mut self, contact: i64) -> Result<(), Stop> {
-        match self.signaler.signal(contact).await {
+    /// Signals a record. A failure that may concern only this record is reported and counted.
+    pub(crate) async fn signal(&mut self, record: Record) -> Result<(), Stop> {
+        match self.signaler.signal(record).await {
             Err(error) if error.is_specific() => {
                 self.failed += 1;
-                self.label.message(format_args!("contact {contact}: {error}"));
+                self.label.message(format_args!("{record}: {error}"));
                 Ok(())
             }
             result => Ok(result?),
@@ -175,10 +189,10 @@ impl<'a> Signals<'a> {
         self.failed == 0 && self.lost == 0
     }
 
-    /// Returns the contact after which the command continues, if the contacts are in the order of their ids, and
+    /// Returns the id after which the command continues, if the records of an entity are in the order of their ids, and
     /// `signaled` was the last one.
     pub(crate) fn continue_after(&self, signaled: i64) -> i64 {
-        self.signaler.first_awaited().map_or(signaled, |contact| contact - 1)
+        self.signaler.first_awaited().map_or(signaled, |record| record.id - 1)
     }
 
     fn progress(&self, left: Option<f64>) -> String {
@@ -188,13 +202,14 @@ impl<'a> Signals<'a> {
             Some(left) if count > 0 && left < 1.0 => format!(", {} left", duration(time * left / (1.0 - left))),
             _ => String::new(),
         };
-        format!("{count} contacts signaled, {rate:.1} per second{remaining}")
+        let names: Vec<String> = self.entities.iter().map(|entity| format!("{entity}s")).collect();
+        format!("{count} {} signaled, {rate:.1} per second{remaining}", names.join(" and "))
     }
 
     fn report_lost(&mut self) {
-        for contact in self.signaler.take_lost() {
+        for record in self.signaler.take_lost() {
             self.lost += 1;
-            self.label.message(format_args!("contact {contact} was signaled, but its event got lost"));
+            self.label.message(format_args!("{record} was signaled, but its event got lost"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration from environment variables.
 
+use superoffice_client::Archive;
 use superoffice_client::settings::WebhookSettings;
 use superoffice_webhook::env::{ConfigError, Environment};
 use tenants::TenantSource;
@@ -36,6 +37,8 @@ pub struct Config {
     pub log_group: String,
     /// The watchdog's own log: `WATCHDOG_LOG_GROUP_NAME`, or the one that Lambda names.
     pub own_log_group: String,
+    /// `SYNC_ENTITIES`: the entities whose lost events are recovered.
+    pub entities: Vec<&'static Archive>,
     /// `WATCHDOG_MODE`.
     pub mode: Mode,
     /// `MAX_RESYNCS`.
@@ -60,6 +63,7 @@ impl Config {
         if own_log_group.is_none() {
             environment.problem("WATCHDOG_LOG_GROUP_NAME", "not set, nor is AWS_LAMBDA_LOG_GROUP_NAME");
         }
+        let entities = Archive::from_environment(&mut environment);
         let mode = match environment.get("WATCHDOG_MODE").as_deref() {
             None | Some("report") => Some(Mode::Report),
             Some("act") => Some(Mode::Act),
@@ -81,6 +85,7 @@ impl Config {
                 webhook: webhook?,
                 log_group: log_group?,
                 own_log_group: own_log_group?,
+                entities: entities?,
                 mode: mode?,
                 max_resyncs: max_resyncs?,
             })
@@ -111,14 +116,20 @@ mod tests {
     fn defaults_report_and_limit_the_signals() {
         let config = read(&REQUIRED).unwrap();
         assert_eq!((config.mode, config.max_resyncs), (Mode::Report, 500));
+        assert_eq!(config.entities, [Archive::CONTACT]);
         assert!(config.webhook.secret(Some("Cust12345")).unwrap().is_none());
     }
 
     #[test]
-    fn mode_and_limit_are_read() {
-        let variables = [REQUIRED.as_slice(), &[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "7")]].concat();
+    fn mode_limit_and_entities_are_read() {
+        let variables = [
+            REQUIRED.as_slice(),
+            &[("WATCHDOG_MODE", "act"), ("MAX_RESYNCS", "7"), ("SYNC_ENTITIES", "person,contact")],
+        ]
+        .concat();
         let config = read(&variables).unwrap();
         assert_eq!((config.mode, config.max_resyncs), (Mode::Act, 7));
+        assert_eq!(config.entities, [Archive::CONTACT, Archive::PERSON]);
         assert_eq!((config.mode.as_str(), Mode::Report.as_str()), ("act", "report"));
     }
 

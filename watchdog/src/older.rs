@@ -4,8 +4,8 @@
 //! piece serves every tenant whose window has reached it. The next run continues where time ended.
 //!
 //! For a tenant, this is: list the changes in its window, compare them with one piece after another, and then with the
-//! log that was read for all tenants. Contacts that remain are missing. If a window has too many changes, this is
-//! repeated for one range of keys after another.
+//! log that was read for all tenants. Records that remain are missing. If a window has too many changes, this is
+//! repeated for one range of records after another.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -14,21 +14,22 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use recovery::changes::RecordChanges;
 use recovery::comparison::log_margin;
 use recovery::function_log::FunctionLog;
 use recovery::logs::LogError;
+use recovery::record::Record;
 use recovery::shared_log::SharedLog;
-use superoffice_client::changes::Changes;
-use superoffice_client::{ApiError, Archive};
+use superoffice_client::ApiError;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
-use crate::state::{Missing, Older, after, before, by_key};
+use crate::state::{Missing, Older, after, before, by_record};
 use crate::visit::{Visit, still_missing};
 
 /// The length of a piece, in seconds. Pieces begin at whole hours, so that tenants share them.
 const PIECE: i64 = 3600;
-/// The time after which a list of changes ends with the contact that was reached.
+/// The time after which a list of changes ends with the record that was reached.
 const LIST_TIME: Duration = Duration::from_secs(20);
 /// The time after which a tenant that does not respond is left to the next run.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -139,7 +140,7 @@ fn end_of_piece(since: Timestamp) -> Timestamp {
     Timestamp::from_second((since.as_second().div_euclid(PIECE) + 1) * PIECE).unwrap_or(since)
 }
 
-/// The stage of a range of keys.
+/// The stage of a range of records.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     NotListed,
@@ -154,8 +155,8 @@ struct WindowOfVisit<'a> {
     /// The window as far as it was compared. The state of the visit follows after each piece.
     older: Older,
     stage: Stage,
-    /// The changes that the log before `read_until` cannot report, in the order of time and then of keys.
-    later: BTreeMap<(Timestamp, i64), Missing>,
+    /// The changes that the log before `read_until` cannot report, in the order of time.
+    later: BTreeMap<(Timestamp, Record), Missing>,
 }
 
 impl<'a> WindowOfVisit<'a> {
@@ -187,33 +188,34 @@ impl<'a> WindowOfVisit<'a> {
     async fn list(&mut self, most: usize) -> Result<(), ApiError> {
         let access = Arc::clone(&self.visit.access);
         let pause_at = Instant::now() + LIST_TIME;
-        let mut changes = Changes::since(&access.client, Archive::CONTACT, self.older.since, self.older.after);
+        let mut changes =
+            RecordChanges::since(&access.client, &self.visit.settings.entities, self.older.since, self.older.after);
         let first_later = after(self.older.read_until, self.margin());
-        let mut last_key = None;
-        while let Some(contact) = changes.next().await? {
-            if self.older.last.is_some_and(|last| last < contact.primary_key) {
+        let mut last_record = None;
+        while let Some(changed) = changes.next().await? {
+            if self.older.last.is_some_and(|last| last < changed.record) {
                 break;
             }
             let is_enough = pause_at <= Instant::now() || self.later.len() >= most;
-            if let Some(last) = last_key.filter(|_| is_enough) {
+            if let Some(last) = last_record.filter(|_| is_enough) {
                 self.end_range_after(last);
                 break;
             }
-            last_key = Some(contact.primary_key);
-            if contact.at >= first_later && contact.at < self.older.until {
-                self.later.insert((contact.at, contact.primary_key), Missing::from(&contact));
+            last_record = Some(changed.record);
+            if changed.at >= first_later && changed.at < self.older.until {
+                self.later.insert((changed.at, changed.record), Missing::from(&changed));
             }
         }
         Ok(())
     }
 
-    /// Leaves greater keys to a later range.
-    fn end_range_after(&mut self, last: i64) {
+    /// Leaves the records that follow `last` to a later range.
+    fn end_range_after(&mut self, last: Record) {
         let older = &mut self.older;
         older.last = Some(last);
-        self.later.retain(|(_, key), _| *key <= last);
-        // A later range begins with the changes since the start of the window, so the window includes these contacts.
-        for missing in older.unreported.extract_if(.., |missing| missing.key > last) {
+        self.later.retain(|(_, record), _| *record <= last);
+        // A later range begins with the changes since the start of the window, so the window includes these records.
+        for missing in older.unreported.extract_if(.., |missing| missing.record > last) {
             older.since = older.since.min(missing.changed_at);
         }
     }
@@ -221,23 +223,25 @@ impl<'a> WindowOfVisit<'a> {
     /// Compares the changes with a piece of the log.
     async fn compare(&mut self, piece: &Arc<SharedLog>) -> Result<(), LogError> {
         let first_later = after(piece.until(), self.margin());
-        let later = self.later.split_off(&(first_later, i64::MIN));
+        let later = self.later.split_off(&(first_later, Record::FIRST));
         let reached = mem::replace(&mut self.later, later);
-        let mut unreported = by_key(mem::take(&mut self.older.unreported));
-        unreported.extend(by_key(reached.into_values()));
+        let mut unreported = by_record(mem::take(&mut self.older.unreported));
+        unreported.extend(by_record(reached.into_values()));
         let unreported: Vec<Missing> = unreported.into_values().collect();
         let log = piece.tenant(self.tenant());
         let unreported = still_missing(&self.visit.access.client, &log, &unreported, piece.since()).await?;
         self.older.unreported = unreported.into_values().collect();
         self.older.read_until = piece.until();
-        if let Some(without_room) = self.older.unreported.get(self.visit.settings.bounds.contacts) {
-            self.end_range_after(without_room.key - 1);
+        let room = self.visit.settings.bounds.records;
+        let last_with_room = self.older.unreported.iter().take(room).next_back().map(|missing| missing.record);
+        if let Some(last) = last_with_room.filter(|_| self.older.unreported.len() > room) {
+            self.end_range_after(last);
         }
         self.visit.report.state.older = Some(self.older.clone());
         Ok(())
     }
 
-    /// Compares the contacts that are left with the log that was read for all tenants. Those that remain are missing, and
+    /// Compares the records that are left with the log that was read for all tenants. Those that remain are missing, and
     /// the next range begins.
     async fn end_range(&mut self) -> Result<(), LogError> {
         self.stage = Stage::Done;
@@ -246,15 +250,15 @@ impl<'a> WindowOfVisit<'a> {
         };
         let unreported = mem::take(&mut self.older.unreported);
         let unreported = still_missing(&self.visit.access.client, &coverage.log, &unreported, coverage.since).await?;
-        let (state, room) = (&mut self.visit.report.state, self.visit.settings.bounds.contacts);
+        let (state, room) = (&mut self.visit.report.state, self.visit.settings.bounds.records);
         if state.missing.len() + unreported.len() > room {
-            // They wait until the missing contacts have arrived.
+            // They wait until the missing records have arrived.
             self.older.unreported = unreported.into_values().collect();
             state.older = Some(self.older.clone());
             return Ok(());
         }
         let mut missing = unreported;
-        missing.extend(by_key(mem::take(&mut state.missing)));
+        missing.extend(by_record(mem::take(&mut state.missing)));
         state.missing = missing.into_values().collect();
         let next = self.next_range();
         self.visit.report.state.older.clone_from(&next);

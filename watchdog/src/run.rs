@@ -41,7 +41,7 @@ const VISITS: usize = 24;
 /// The number of tenants that are visited at the same time although their last visit failed. Tenants that hang can only
 /// delay each other.
 const VISITS_AFTER_FAILURE: usize = 8;
-/// The number of tenants whose contacts are signaled at the same time.
+/// The number of tenants whose records are signaled at the same time.
 const SIGNALING: usize = 32;
 /// The shortest time for a sweep.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(20);
@@ -109,6 +109,7 @@ impl Watchdog {
     pub fn new(config: Config, tenants: TenantSource, logs: Logs) -> Self {
         let settings = Settings {
             mode: config.mode,
+            entities: config.entities.clone(),
             max_resyncs: config.max_resyncs,
             bounds: Bounds::default(),
             sleep: Box::new(|time| Box::pin(tokio::time::sleep(time))),
@@ -246,7 +247,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         Ok(due)
     }
 
-    /// Visits the tenants that are due. A visit has up to three parts: it inspects the tenant, signals contacts, and
+    /// Visits the tenants that are due. A visit has up to three parts: it inspects the tenant, signals records, and
     /// continues the older window.
     async fn visit_all(&self, prepared: &Prepared) -> Result<(), RunError> {
         let due = self.due(prepared)?;
@@ -339,7 +340,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         Some(visit)
     }
 
-    /// Signals the contacts of visits, and passes each visit on to its next part.
+    /// Signals the records of visits, and passes each visit on to its next part.
     async fn signal_all(&self, mut visits: UnboundedReceiver<Visit<'a>>, older: Queue<'a>) {
         let visits = stream::poll_fn(|context| visits.poll_recv(context));
         let visits = visits.map(async |mut visit: Visit<'a>| {

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use recovery::changes::RecordChange;
 use recovery::comparison::Window;
+use recovery::record::Record;
 use serde::{Deserialize, Serialize};
-use superoffice_client::changes::{Change, ChangedRecord};
+use superoffice_client::changes::Change;
 
 /// Lines may appear late, so the end of the log that was read is read again.
 const READ_AGAIN: SignedDuration = SignedDuration::from_mins(5);
@@ -35,7 +37,7 @@ pub struct State {
     /// The end of the log that `missing` was compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_until: Option<Timestamp>,
-    /// The contacts whose change did not arrive.
+    /// The records whose change did not arrive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
     /// The window that is compared in pieces.
@@ -57,23 +59,23 @@ impl State {
         for_changes.into_iter().chain(self.log_since_for_missing()).min()
     }
 
-    /// Returns the start of the log that was not compared with the missing contacts.
+    /// Returns the start of the log that was not compared with the missing records.
     pub(crate) fn log_since_for_missing(&self) -> Option<Timestamp> {
         if self.missing.is_empty() { None } else { self.read_until.map(|until| before(until, READ_AGAIN)) }
     }
 
-    /// Moves the changes of a window and the missing contacts to the older window, because the log of this run does not
+    /// Moves the changes of a window and the missing records to the older window, because the log of this run does not
     /// cover them. An unfinished sweep is forgotten: what it compared belongs to the window.
     pub(crate) fn set_aside(&mut self, window: Window, margin: SignedDuration, oldest: Timestamp) {
         let for_missing = self.log_since_for_missing();
-        let mut unreported = by_key(std::mem::take(&mut self.missing));
+        let mut unreported = by_record(std::mem::take(&mut self.missing));
         let mut since = window.since;
         let mut for_earlier = None;
         if let Some(earlier) = self.older.take() {
             since = since.min(earlier.since);
             for_earlier = Some(earlier.read_until);
             for missing in earlier.unreported {
-                unreported.entry(missing.key).or_insert(missing);
+                unreported.entry(missing.record).or_insert(missing);
             }
         }
         let since = since.max(oldest);
@@ -90,68 +92,68 @@ impl State {
         self.unfinished = None;
     }
 
-    /// Replaces the missing contacts, as many as there is room for. The oldest changes come first. Returns the time of the
-    /// oldest change that is left out.
+    /// Replaces the missing records, as many as there is room for: contacts before persons, and the oldest changes first.
+    /// Returns the time of the oldest change that is left out.
     pub(crate) fn set_missing(&mut self, mut missing: Vec<Missing>, room: usize) -> Option<Timestamp> {
-        missing.sort_unstable_by_key(|missing| (missing.changed_at, missing.key));
+        missing.sort_by_key(|missing| (missing.record.archive.merge_table, missing.changed_at, missing.record));
         let left_out = missing.split_off(missing.len().min(room));
         self.missing = missing;
-        left_out.first().map(|missing| missing.changed_at)
+        left_out.iter().map(|missing| missing.changed_at).min()
     }
 }
 
-/// A contact whose change did not arrive. In JSON, it is an array of the key, the time of the change in seconds, and 1 if
-/// the contact may no longer exist.
+/// A record whose change did not arrive. In JSON, it is an array of the record, the time of the change in seconds, and 1
+/// if the record may no longer exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(i64, i64, u8)", into = "(i64, i64, u8)")]
+#[serde(from = "(Record, i64, u8)", into = "(Record, i64, u8)")]
 pub struct Missing {
-    /// The contact id.
-    pub key: i64,
+    /// The record.
+    pub record: Record,
     /// The time of the change, in whole seconds.
     pub changed_at: Timestamp,
-    /// `true` if the contact may no longer exist. A signal for it can fail, so it must not keep others waiting.
+    /// `true` if the record may no longer exist. A signal for it can fail, so it must not keep others waiting.
     pub may_be_gone: bool,
 }
 
-impl From<&ChangedRecord> for Missing {
-    fn from(contact: &ChangedRecord) -> Self {
-        let may_be_gone = matches!(contact.change, Change::Merged | Change::SoftDeleted);
-        (contact.primary_key, contact.at.as_second(), may_be_gone.into()).into()
+impl From<&RecordChange> for Missing {
+    fn from(changed: &RecordChange) -> Self {
+        let may_be_gone = matches!(changed.change, Change::Merged | Change::SoftDeleted);
+        (changed.record, changed.at.as_second(), may_be_gone.into()).into()
     }
 }
 
-impl From<(i64, i64, u8)> for Missing {
-    fn from((key, second, may_be_gone): (i64, i64, u8)) -> Self {
-        Self { key, changed_at: Timestamp::from_second(second).unwrap_or_default(), may_be_gone: may_be_gone != 0 }
+impl From<(Record, i64, u8)> for Missing {
+    fn from((record, second, may_be_gone): (Record, i64, u8)) -> Self {
+        Self { record, changed_at: Timestamp::from_second(second).unwrap_or_default(), may_be_gone: may_be_gone != 0 }
     }
 }
 
-impl From<Missing> for (i64, i64, u8) {
+impl From<Missing> for (Record, i64, u8) {
     fn from(missing: Missing) -> Self {
-        (missing.key, missing.changed_at.as_second(), missing.may_be_gone.into())
+        (missing.record, missing.changed_at.as_second(), missing.may_be_gone.into())
     }
 }
 
-/// Returns contacts by their keys. Of two with one key, the later one remains.
-pub(crate) fn by_key(missing: impl IntoIterator<Item = Missing>) -> BTreeMap<i64, Missing> {
-    missing.into_iter().map(|missing| (missing.key, missing)).collect()
+/// Returns missing records in order. Of two entries for one record, the later one remains.
+pub(crate) fn by_record(missing: impl IntoIterator<Item = Missing>) -> BTreeMap<Record, Missing> {
+    missing.into_iter().map(|missing| (missing.record, missing)).collect()
 }
 
-/// A sweep that compared a part of the contacts.
+/// A sweep that compared a part of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unfinished {
-    /// The last contact that was compared.
-    pub after: i64,
+    /// The last record that was compared.
+    pub after: Record,
     /// The end of the window.
     pub until: Timestamp,
-    /// The time of the oldest change that had no room in the list of missing contacts.
+    /// The time of the oldest change that had no room in the list of missing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Timestamp>,
 }
 
 /// A window that is older than what a run reads for all tenants. It is compared by reading the log once from its start
-/// to the present, in pieces. If it contains too many contacts, this is repeated for one range of keys after another.
+/// to the present, in pieces. If it contains too many records, this is repeated for one range of records after another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Older {
@@ -159,15 +161,15 @@ pub struct Older {
     pub since: Timestamp,
     /// The end of the window.
     pub until: Timestamp,
-    /// The keys up to this one were compared.
+    /// The records up to this one were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<i64>,
-    /// The last key of the range that is being compared; `None` if it has no end.
+    pub after: Option<Record>,
+    /// The last record of the range that is being compared; `None` if it has no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<i64>,
+    pub last: Option<Record>,
     /// The end of the log that was read for this range.
     pub read_until: Timestamp,
-    /// The contacts whose change the log before `read_until` could report, and does not.
+    /// The records whose change the log before `read_until` could report, and does not.
     #[serde(rename = "open", default, skip_serializing_if = "Vec::is_empty")]
     pub unreported: Vec<Missing>,
 }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     fn missing(key: i64, second: i64) -> Missing {
-        (key, second, 0).into()
+        (Record::contact(key), second, 0).into()
     }
 
     #[test]
@@ -222,13 +224,13 @@ mod tests {
             since: time(500),
             until: time(600),
             read_until: time(550),
-            after: Some(7),
-            last: Some(9),
+            after: Some(Record::contact(7)),
+            last: Some(Record::contact(9)),
             unreported: vec![missing(1, 95), missing(8, 510)],
         };
         let mut state = State {
             swept_until: Some(time(1000)),
-            unfinished: Some(Unfinished { after: 5, until: time(1100), oldest: None }),
+            unfinished: Some(Unfinished { after: Record::contact(5), until: time(1100), oldest: None }),
             read_until: Some(time(700)),
             missing: vec![missing(8, 900)],
             older: Some(earlier),
@@ -250,18 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn missing_contacts_without_room_are_the_latest() {
+    fn missing_records_without_room_are_persons_and_the_latest_contacts() {
         let mut state = State::default();
-        let found = vec![missing(1, 30), missing(2, 10), missing(3, 20)];
-        assert_eq!(state.set_missing(found.clone(), 2), Some(time(30)));
+        let found = vec![missing(1, 30), (Record::person(4), 5, 0).into(), missing(2, 10), missing(3, 20)];
+        assert_eq!(state.set_missing(found.clone(), 2), Some(time(5)));
         assert_eq!(state.missing, [missing(2, 10), missing(3, 20)]);
-        assert_eq!((state.set_missing(found, 3), state.missing.len()), (None, 3));
+        assert_eq!((state.set_missing(found, 4), state.missing.len()), (None, 4));
     }
 
     #[test]
     fn state_is_short() {
-        let state = State { missing: vec![(994_863, 1_795_510_800, 1).into()], ..State::default() };
-        assert_eq!(serde_json::to_string(&state).unwrap(), r#"{"missing":[[994863,1795510800,1]]}"#);
-        assert_eq!(serde_json::from_str::<State>(r#"{"missing":[[994863,1795510800,1]],"later":1}"#).unwrap(), state);
+        let missing = |record| vec![(record, 1_795_510_800, 1).into()];
+        for (record, json) in [(Record::contact(994_863), "994863"), (Record::person(7), r#""person/7""#)] {
+            let state = State { missing: missing(record), ..State::default() };
+            let json = format!(r#"{{"missing":[[{json},1795510800,1]]"#);
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("{json}}}"));
+            assert_eq!(serde_json::from_str::<State>(&format!(r#"{json},"later":1}}"#)).unwrap(), state);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The log lines of a run and of its visits. The run's line is in CloudWatch's Embedded Metric Format.
 
 use jiff::Timestamp;
+use recovery::record::Record;
 use serde::{Deserialize, Serialize};
 use superoffice_webhook::log_line::{LogLine, is_zero};
 
@@ -82,18 +83,18 @@ pub struct Report {
     /// The end of the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// The number of contacts that changed in the window.
+    /// The number of contacts and persons that changed in the window.
     pub changed: u64,
-    /// The number of contacts whose change did not arrive.
+    /// The number of contacts and persons whose change did not arrive.
     pub missed: u64,
-    /// The number of contacts that SuperOffice was asked to send again.
+    /// The number of contacts and persons that SuperOffice was asked to send again.
     pub resynced: u64,
     /// Every change before this time is known to have arrived.
     #[serde(rename = "sweptUntil", skip_serializing_if = "Option::is_none")]
     pub arrived_until: Option<Timestamp>,
-    /// The last contact that was compared, if time did not suffice for all. The next visit continues here.
+    /// The last record that was compared, if time did not suffice for all. The next visit continues here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub swept_after: Option<i64>,
+    pub swept_after: Option<Record>,
     /// Facts for the operator.
     #[serde(flatten)]
     pub notes: Notes,
@@ -144,11 +145,11 @@ pub struct RunReport {
     pub consecutive_errors: u64,
     /// The number of webhooks that were reactivated.
     pub reactivated: u64,
-    /// The number of contacts that changed in the windows.
+    /// The number of contacts and persons that changed in the windows.
     pub changed: u64,
-    /// The number of contacts whose change did not arrive.
+    /// The number of contacts and persons whose change did not arrive.
     pub missed: u64,
-    /// The number of contacts that SuperOffice was asked to send again.
+    /// The number of contacts and persons that SuperOffice was asked to send again.
     pub resynced: u64,
     /// The number of due tenants that were not visited for lack of time.
     #[serde(skip_serializing_if = "is_zero")]
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn no_line_exceeds_200_kb() {
-        let missing = vec![Missing::from((i64::MAX, 1_795_510_800, 1)); 1500];
+        let missing = vec![Missing::from((Record::person(i64::MAX), 1_795_510_800, 1)); 1500];
         let mut report = visit();
         report.state.missing.clone_from(&missing);
         report.state.older = Some(crate::state::Older { unreported: missing, ..Default::default() });

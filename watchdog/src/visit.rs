@@ -10,8 +10,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::LogError;
+use recovery::record::Record;
 use recovery::signaler::Sleep;
-use superoffice_client::{ApiError, Client, SecretString};
+use superoffice_client::{ApiError, Archive, Client, SecretString};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Mode;
@@ -48,8 +49,8 @@ pub struct Bounds {
     pub read_every: Duration,
     /// The number of reads in vain that ends the signals.
     pub reads: u32,
-    /// The number of contacts in each list of a state.
-    pub contacts: usize,
+    /// The number of records in each list of a state.
+    pub records: usize,
 }
 
 impl Default for Bounds {
@@ -58,13 +59,14 @@ impl Default for Bounds {
         let (read_every, reads) = (Duration::from_secs(3), 22);
         // Half of the function's time limit, so that enough is left for the log and the signals.
         // A line with two full lists has less than half of its largest size.
-        Self { sweep: Duration::from_secs(120), read_every, reads, contacts: 1500 }
+        Self { sweep: Duration::from_secs(120), read_every, reads, records: 1500 }
     }
 }
 
 /// The settings of every visit.
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
+    pub(crate) entities: Vec<&'static Archive>,
     pub(crate) max_resyncs: usize,
     pub(crate) bounds: Bounds,
     pub(crate) sleep: Sleep,
@@ -97,8 +99,8 @@ pub(crate) struct Visit<'a> {
     has_failed: bool,
     /// SuperOffice refused the credentials.
     pub(crate) is_refused: bool,
-    /// The contacts to signal, in this order.
-    to_signal: Vec<i64>,
+    /// The records to signal, in this order.
+    to_signal: Vec<Record>,
 }
 
 impl<'a> Visit<'a> {
@@ -132,10 +134,10 @@ impl<'a> Visit<'a> {
         !self.to_signal.is_empty()
     }
 
-    /// Signals the contacts that were chosen.
+    /// Signals the records that were chosen.
     pub(crate) async fn signal(&mut self, deadline: Instant) {
-        let contacts = std::mem::take(&mut self.to_signal);
-        let result = timeout_at(deadline, self.signal_all(&contacts, deadline)).await;
+        let records = std::mem::take(&mut self.to_signal);
+        let result = timeout_at(deadline, self.signal_all(&records, deadline)).await;
         self.fail(result.unwrap_or(Err(VisitError::Deadline)).err());
     }
 
@@ -172,11 +174,11 @@ impl<'a> Visit<'a> {
         let inspected = self.inspect_webhooks().await?;
         let coverage = self.coverage.clone().ok_or(VisitError::NoLog)?;
         self.sweep(&coverage, sweep).await?;
-        if self.settings.mode == Mode::Act
-            && !self.report.state.missing.is_empty()
-            && self.may_signal(&inspected).await?
-        {
-            self.to_signal = signals::most_urgent(&self.report.state.missing, self.settings.max_resyncs);
+        if self.settings.mode == Mode::Act && !self.report.state.missing.is_empty() {
+            let entities = self.entities_to_signal(&inspected).await?;
+            let missing = self.report.state.missing.iter();
+            let missing = missing.filter(|missing| entities.contains(&missing.record.archive));
+            self.to_signal = signals::most_urgent(missing.copied(), self.settings.max_resyncs);
         }
         Ok(())
     }

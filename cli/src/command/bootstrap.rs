@@ -1,5 +1,6 @@
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
+use recovery::record::Record;
 use superoffice_client::settings::WebhookSettings;
 use superoffice_client::{Archive, Client};
 use tenants::TenantSource;
@@ -47,7 +48,7 @@ impl Bootstrap {
         let url = webhooks.map(|webhooks| webhooks.url(tenant.name())).transpose()?;
         let client = Client::new(tenant.connection().clone())?;
         let interrupt = Interrupt::listen()?;
-        if !signals::can_arrive(&client, url.as_deref(), &label).await? {
+        if !signals::can_arrive(&client, url.as_deref(), &[Archive::CONTACT], &label).await? {
             return Ok(Status::NeedsAttention);
         }
         let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
@@ -81,8 +82,8 @@ impl Bootstrap {
                 last = interrupt.or(client.last_id(Archive::CONTACT)).await.ok_or(Stop::Interrupt)?.ok().flatten();
             }
             for contact in page.records {
-                signals.ready(last.and_then(|last| part_left(self.after, *after, last))).await?;
-                signals.signal(contact.id).await?;
+                signals.ready(Archive::CONTACT, last.and_then(|last| part_left(self.after, *after, last))).await?;
+                signals.signal(Record::contact(contact.id)).await?;
                 *after = contact.id;
             }
         }

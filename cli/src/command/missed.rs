@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use recovery::changes::RecordChange;
 use recovery::comparison::{Compared, Comparison, Progress, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
+use recovery::record::Record;
 use serde_json::json;
-use superoffice_client::changes::ChangedRecord;
+use superoffice_client::Archive;
 use superoffice_client::settings::WebhookSettings;
 use tenants::{Tenant, TenantSource};
 
 use self::comparisons::Comparisons;
-use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
+use crate::environment::{self, AWS, ENTITIES, LOG, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output, message};
@@ -28,9 +30,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// List the contacts whose change did not arrive
 ///
 /// A contact is missed if it changed in SuperOffice, and the function's log does not show a later event as forwarded or
-/// ignored. The exit status is 0 if no contact was missed, or if all were signaled with --resync.
+/// ignored. If SYNC_ENTITIES has person, the persons follow. The exit status is 0 if none was missed, or if all were
+/// signaled with --resync.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &LOG, &AWS]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &ENTITIES, &LOG, &AWS]))]
 pub(crate) struct Missed {
     #[command(flatten)]
     selection: Selection,
@@ -55,10 +58,11 @@ pub(crate) struct Missed {
 
 impl Missed {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let ((source, webhooks), log_group) = environment::read(|env| {
+        let (((source, webhooks), entities), log_group) = environment::read(|env| {
             let is_set = env.is_set("WEBHOOK_URL");
             let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
-            TenantSource::from_environment(env).zip(webhooks).zip(env.required("LOG_GROUP_NAME"))
+            let source = TenantSource::from_environment(env).zip(webhooks);
+            source.zip(Archive::from_environment(env)).zip(env.required("LOG_GROUP_NAME"))
         })?;
         if self.since > self.until.unwrap_or_else(Timestamp::now) {
             return Err("--since is later than --until".into());
@@ -71,7 +75,7 @@ impl Missed {
         let logs = Logs::load().await?;
         let list = source.list().await?;
         let mut comparisons =
-            Comparisons::new(self.comparison(), logs.clone(), &log_group, list.names(), selected.usable());
+            Comparisons::new(self.comparison(&entities), logs.clone(), &log_group, list.names(), selected.usable());
         let is_all = selected.is_all();
         let rest = self.continuation();
         let without_reader = EarlyEnd::WithoutReader;
@@ -80,7 +84,7 @@ impl Missed {
             .for_each(self.format, output, early_end, async |tenant, label, output| {
                 let url = webhooks.as_ref().map(|webhooks| webhooks.url(tenant.name())).transpose()?;
                 let log = DeliveryLog::new(logs.clone(), log_group.as_str(), tenant.name());
-                let target = Target { tenant, url, log, label, interrupt: interrupt.as_ref() };
+                let target = Target { tenant, entities: &entities, url, log, label, interrupt: interrupt.as_ref() };
                 match self.run_for(&target, &mut comparisons, output).await {
                     Ok(status) => Ok(status),
                     Err(Stop::Interrupt) => Err(Interrupted.into()),
@@ -95,16 +99,16 @@ impl Missed {
             .await
     }
 
-    /// Lists the missed contacts of a tenant, and signals them with --resync.
+    /// Lists the missed records of a tenant, and signals them with --resync.
     async fn run_for(
         &self,
         target: &Target<'_>,
         comparisons: &mut Comparisons,
         output: &mut Output<impl Write>,
     ) -> Result<Status, Stop> {
-        let Target { tenant, url, log, label, interrupt } = target;
+        let Target { tenant, entities, url, log, label, interrupt } = target;
         let client = comparisons.client(tenant).map_err(Stop::Error)?;
-        if self.resync && !signals::can_arrive(&client, url.as_deref(), label).await? {
+        if self.resync && !signals::can_arrive(&client, url.as_deref(), entities, label).await? {
             return Ok(Status::NeedsAttention);
         }
         let sleep = signals::sleep();
@@ -114,15 +118,15 @@ impl Missed {
         loop {
             let compared = target.wait_for_part(comparisons, after).await?;
             totals.add(&compared);
-            for contact in &compared.missed {
+            for changed in &compared.missed {
                 match &mut signals {
                     Some(signals) => {
-                        signals.ready(None).await?;
-                        self.print(contact, label, output);
-                        signals.signal(contact.primary_key).await?;
+                        signals.ready(changed.record.archive, None).await?;
+                        self.print(changed, target, output);
+                        signals.signal(changed.record).await?;
                     }
                     None => {
-                        self.print(contact, label, output);
+                        self.print(changed, target, output);
                         if !output.is_open() {
                             return Ok(Status::NeedsAttention);
                         }
@@ -137,25 +141,32 @@ impl Missed {
         if let Some(signals) = &mut signals {
             signals.settle().await?;
         }
-        totals.report(signals.as_ref(), label);
+        totals.report(signals.as_ref(), target);
         Ok(Status::well_if(totals.missed == 0 || signals.is_some_and(|signals| signals.are_complete())))
     }
 
-    fn comparison(&self) -> Comparison {
-        let comparison = Comparison::new(Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) });
+    fn comparison(&self, entities: &[&'static Archive]) -> Comparison {
+        let window = Window { since: self.since, until: self.until.unwrap_or(Timestamp::MAX) };
+        let comparison = Comparison::new(window, entities);
         if self.until.is_none() { comparison.without_recent_changes() } else { comparison }
     }
 
-    fn print(&self, contact: &ChangedRecord, label: &Label, output: &mut Output<impl Write>) {
-        let (key, change, at) = (contact.primary_key, contact.change.as_str(), contact.at);
+    fn print(&self, changed: &RecordChange, target: &Target<'_>, output: &mut Output<impl Write>) {
+        let RecordChange { record, change, at } = changed;
         if self.format.json {
-            label.object(output, json!({"primaryKey": key, "change": change, "at": at}));
+            let mut object = json!({"primaryKey": record.id, "change": change.as_str(), "at": at});
+            if !target.has_only_contacts() {
+                object["entity"] = json!(record.archive.name);
+            }
+            target.label.object(output, object);
+        } else if target.has_only_contacts() {
+            target.label.line(output, format_args!("{} {} {at}", record.id, change.as_str()));
         } else {
-            label.line(output, format_args!("{key} {change} {at}"));
+            target.label.line(output, format_args!("{record} {} {at}", change.as_str()));
         }
     }
 
-    /// Returns the command that signals the remaining contacts. Those whose events have arrived are no longer missed.
+    /// Returns the command that signals the remaining records. Those whose events have arrived are no longer missed.
     fn continuation(&self) -> String {
         let until = self.until.map_or(String::new(), |until| format!(" --until {until}"));
         let json = if self.format.json { " --json" } else { "" };
@@ -167,6 +178,7 @@ impl Missed {
 /// A tenant, and what its comparison and its signals need.
 struct Target<'a> {
     tenant: &'a Tenant,
+    entities: &'a [&'static Archive],
     url: Option<String>,
     log: DeliveryLog,
     label: Label,
@@ -174,8 +186,13 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Returns `true` if only contacts are compared, so that results do not name the entity.
+    fn has_only_contacts(&self) -> bool {
+        self.entities == [Archive::CONTACT]
+    }
+
     /// Compares a part of the tenant's changes, and reports progress in the meantime.
-    async fn wait_for_part(&self, comparisons: &mut Comparisons, after: Option<i64>) -> Result<Compared, Stop> {
+    async fn wait_for_part(&self, comparisons: &mut Comparisons, after: Option<Record>) -> Result<Compared, Stop> {
         let progress = comparisons.progress();
         let part = with_progress(&progress, comparisons.part(self.tenant, after));
         let part = match self.interrupt {
@@ -203,13 +220,15 @@ impl Totals {
         self.times_without_offset += compared.times_without_offset;
     }
 
-    fn report(&self, signals: Option<&Signals<'_>>, label: &Label) {
+    fn report(&self, signals: Option<&Signals<'_>>, target: &Target<'_>) {
+        let label = &target.label;
         let Self { changed, missed, recent, times_without_offset } = self;
         if *times_without_offset > 0 {
             label.message(format_args!("{times_without_offset} times had no offset from UTC and were read as UTC"));
         }
         let signaled = signals.map(|signals| format!(", {} signaled", signals.count())).unwrap_or_default();
-        label.message(format_args!("{changed} contacts changed, {missed} missed{signaled}"));
+        let names: Vec<String> = target.entities.iter().map(|archive| format!("{}s", archive.name)).collect();
+        label.message(format_args!("{changed} {} changed, {missed} missed{signaled}", names.join(" and ")));
         if *recent > 0 {
             label.message(format_args!(
                 "{recent} more changed in the last two minutes; log lines appear late, so their events may have arrived"

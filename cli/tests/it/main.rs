@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use fake_superoffice::{Fault, Installation, LOG_GROUP, Mode, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL};
+use fake_superoffice::{
+    Fault, Installation, Kind, LOG_GROUP, Mode, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL,
+};
 use serde_json::{Value, json};
 use test_support::{ClosedPort, Process};
 use tokio::process::Command;
@@ -204,6 +206,35 @@ async fn missed_contacts_are_listed_and_signaled() {
     bed.superoffice.idle().await;
     assert_eq!(bed.function.events(), [("contact.resync".to_owned(), contact)]);
     assert_eq!(run(&bed, &["missed", "--since", START, "--until", until]).await.status, 0);
+}
+
+#[tokio::test]
+async fn missed_persons_follow_the_contacts() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    bed.superoffice.set_property(
+        bed.superoffice.webhooks()[0].id,
+        "Events",
+        json!(["contact.resync", "person.resync"]),
+    );
+    let (contact, person) = (bed.superoffice.create_contact(), bed.superoffice.create(Kind::Person));
+    bed.superoffice.idle().await;
+    bed.pass(120);
+    let mut variables = variables(&bed);
+    variables.insert("SYNC_ENTITIES", "contact,person".to_owned());
+    let window = ["missed", "--since", START, "--until", START];
+    let text = run_with(variables.clone(), &window).await;
+    assert_eq!(text.stdout, format!("contact {contact} created {START}\nperson {person} created {START}\n"));
+    assert_eq!((text.status, text.stderr.as_str()), (1, "2 contacts and persons changed, 2 missed\n"));
+    let signaled = run_with(variables.clone(), &[&window[..], &["--resync", "--json"]].concat()).await;
+    let object = |entity: &str, id: i64| json!({"entity": entity, "primaryKey": id, "change": "created", "at": START});
+    assert_eq!(signaled.lines(), [object("contact", contact), object("person", person)]);
+    let expected = "2 contacts and persons changed, 2 missed, 2 signaled\n";
+    assert_eq!((signaled.status, signaled.stderr.as_str()), (0, expected));
+    bed.superoffice.idle().await;
+    let expected = [("contact.resync".to_owned(), contact), ("person.resync".to_owned(), person)];
+    assert_eq!(bed.function.events(), expected);
+    assert_eq!(run_with(variables, &window).await.status, 0);
 }
 
 #[tokio::test]

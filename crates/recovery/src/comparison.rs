@@ -1,7 +1,7 @@
 //! The comparison of SuperOffice with the function's log.
 //!
-//! [`Comparison::list`] lists contacts that changed in SuperOffice. [`Comparison::compare`] reads the log, and returns the
-//! contacts whose change it does not report.
+//! [`Comparison::list`] lists records that changed in SuperOffice. [`Comparison::compare`] reads the log, and returns the
+//! records whose change it does not report.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_client::changes::{ChangedRecord, Changes};
 use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
+use crate::changes::{RecordChange, RecordChanges};
 use crate::delivery_log::{DeliveryLog, Handled};
 use crate::function_log::FunctionLog;
 use crate::logs::LogError;
+use crate::record::Record;
 
-/// The number of contacts that are listed at a time. It bounds the memory, and the log is read once for each part.
+/// The number of records that are listed at a time. It bounds the memory, and the log is read once for each part.
 const PART: usize = 50_000;
 /// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
 pub const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
@@ -44,7 +45,7 @@ struct Counts {
 }
 
 impl Progress {
-    /// Returns the number of changed contacts that were listed so far.
+    /// Returns the number of changed records that were listed so far.
     pub fn listed(&self) -> u64 {
         self.0.listed.load(Ordering::Relaxed)
     }
@@ -67,6 +68,7 @@ impl Progress {
 #[derive(Clone, Debug)]
 pub struct Comparison {
     window: Window,
+    entities: Vec<&'static Archive>,
     leaves_out_recent: bool,
     part: usize,
     pause_at: Option<Instant>,
@@ -74,26 +76,27 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Creates a comparison. Nothing is read yet.
-    pub fn new(window: Window) -> Self {
-        Self { window, leaves_out_recent: false, part: PART, pause_at: None, progress: Progress::default() }
+    /// Creates a comparison of the records of these entities. Nothing is read yet.
+    pub fn new(window: Window, entities: &[&'static Archive]) -> Self {
+        let entities = entities.to_vec();
+        Self { window, entities, leaves_out_recent: false, part: PART, pause_at: None, progress: Progress::default() }
     }
 
-    /// Leaves out, and counts, the contacts that changed in the last two minutes by SuperOffice's clock.
+    /// Leaves out, and counts, the records that changed in the last two minutes by SuperOffice's clock.
     #[must_use]
     pub fn without_recent_changes(mut self) -> Self {
         self.leaves_out_recent = true;
         self
     }
 
-    /// Lists this number of contacts at a time.
+    /// Lists this number of records at a time.
     #[must_use]
-    pub fn with_part(mut self, contacts: usize) -> Self {
-        self.part = contacts.max(1);
+    pub fn with_part(mut self, records: usize) -> Self {
+        self.part = records.max(1);
         self
     }
 
-    /// Ends a list at a time. It contains at least one contact, so that repeated lists reach the end.
+    /// Ends a list at a time. It contains at least one record, so that repeated lists reach the end.
     #[must_use]
     pub fn with_pause_at(mut self, time: Instant) -> Self {
         self.pause_at = Some(time);
@@ -105,38 +108,38 @@ impl Comparison {
         &self.progress
     }
 
-    /// Lists changed contacts in the order of their keys, beginning with the one that follows `after`.
+    /// Lists changed records in order, beginning with the one that follows `after`.
     ///
     /// # Errors
     ///
     /// [`ApiError`] if SuperOffice cannot be read.
-    pub async fn list(&self, client: &Client, after: Option<i64>) -> Result<Listing, ApiError> {
+    pub async fn list(&self, client: &Client, after: Option<Record>) -> Result<Listing, ApiError> {
         // SuperOffice stores whole seconds.
-        let mut changes = Changes::since(client, Archive::CONTACT, whole_seconds(self.window.since), after);
+        let mut changes = RecordChanges::since(client, &self.entities, whole_seconds(self.window.since), after);
         let mut listing = Listing::default();
-        let mut last_key = None;
+        let mut last = None;
         loop {
-            if last_key.is_some() && self.is_time_up() {
-                listing.continue_after = last_key;
+            if last.is_some() && self.is_time_up() {
+                listing.continue_after = last;
                 break;
             }
-            let Some(contact) = changes.next().await? else {
+            let Some(changed) = changes.next().await? else {
                 break;
             };
             // Only now it is certain that a further part follows.
             if listing.unreported.len() >= self.part {
-                listing.continue_after = last_key;
+                listing.continue_after = last;
                 break;
             }
-            last_key = Some(contact.primary_key);
-            if contact.at > self.window.until {
+            last = Some(changed.record);
+            if changed.at > self.window.until {
                 continue;
             }
-            if self.leaves_out_recent && is_recent(&contact, client) {
+            if self.leaves_out_recent && is_recent(&changed, client) {
                 listing.recent += 1;
                 continue;
             }
-            listing.unreported.insert(contact.primary_key, contact);
+            listing.unreported.insert(changed.record, changed);
             listing.listed += 1;
             self.progress.add_listed();
         }
@@ -203,51 +206,51 @@ impl Comparison {
     }
 }
 
-/// Changed contacts of one tenant that are not compared with the log yet.
+/// Changed records of one tenant that are not compared with the log yet.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The contacts whose change the log does not report, as far as it was read, by their keys.
-    unreported: HashMap<i64, ChangedRecord>,
+    /// The records whose change the log does not report, as far as it was read.
+    unreported: HashMap<Record, RecordChange>,
     /// The time by which SuperOffice's clock is ahead of AWS's.
     clock_offset: SignedDuration,
     listed: u64,
     recent: u64,
     times_without_offset: u64,
-    continue_after: Option<i64>,
+    continue_after: Option<Record>,
 }
 
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// The contacts whose change the log does not report, in the order of their keys.
-    pub missed: Vec<ChangedRecord>,
-    /// The number of contacts that were compared.
+    /// The records whose change the log does not report, in their order.
+    pub missed: Vec<RecordChange>,
+    /// The number of records that were compared.
     pub listed: u64,
-    /// The number of contacts that changed too recently, see [`Comparison::without_recent_changes`].
+    /// The number of records that changed too recently, see [`Comparison::without_recent_changes`].
     pub recent: u64,
     /// The number of times that SuperOffice sent without an offset, and that were read as UTC.
     pub times_without_offset: u64,
-    /// The contact after which the next list begins; `None` at the end.
-    pub continue_after: Option<i64>,
+    /// The record after which the next list begins; `None` at the end.
+    pub continue_after: Option<Record>,
 }
 
 impl Listing {
-    /// Returns the number of contacts.
+    /// Returns the number of records.
     pub fn listed(&self) -> u64 {
         self.listed
     }
 
     /// Returns the start of the lines that can report the changes; `None` if there is no change.
     fn log_since(&self) -> Option<Timestamp> {
-        let oldest = self.unreported.values().map(|contact| contact.at).min()?;
+        let oldest = self.unreported.values().map(|changed| changed.at).min()?;
         Some(oldest.saturating_sub(log_margin(self.clock_offset)).unwrap_or(oldest))
     }
 
-    /// Removes the contact of an event if the event is not older than the change.
+    /// Removes the record of an event if the event is not older than the change.
     fn remove_reported(&mut self, handled: &Handled) {
-        let contact = self.unreported.get(&handled.primary_key);
-        if contact.is_some_and(|contact| handled.occurred(self.clock_offset) >= whole_seconds(contact.at)) {
-            self.unreported.remove(&handled.primary_key);
+        let changed = self.unreported.get(&handled.record);
+        if changed.is_some_and(|changed| handled.occurred(self.clock_offset) >= whole_seconds(changed.at)) {
+            self.unreported.remove(&handled.record);
         }
     }
 
@@ -259,7 +262,7 @@ impl Listing {
     /// Ends the comparison.
     fn into_compared(self) -> Compared {
         let mut missed: Vec<_> = self.unreported.into_values().collect();
-        missed.sort_unstable_by_key(|contact| contact.primary_key);
+        missed.sort_unstable_by_key(|changed| changed.record);
         Compared {
             missed,
             listed: self.listed,
@@ -275,10 +278,10 @@ pub fn log_margin(clock_offset: SignedDuration) -> SignedDuration {
     clock_offset.max(SignedDuration::ZERO) + LOG_MARGIN
 }
 
-/// Returns `true` if a contact changed in the last two minutes by SuperOffice's clock.
-fn is_recent(contact: &ChangedRecord, client: &Client) -> bool {
+/// Returns `true` if a record changed in the last two minutes by SuperOffice's clock.
+fn is_recent(changed: &RecordChange, client: &Client) -> bool {
     let now = client.now();
-    contact.at > now.saturating_add(client.clock_offset() - SETTLING).unwrap_or(now)
+    changed.at > now.saturating_add(client.clock_offset() - SETTLING).unwrap_or(now)
 }
 
 /// Removes the fraction of a second, which not every column has.

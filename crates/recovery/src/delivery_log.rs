@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_client::webhooks::{RESYNC_EVENT, is_contact_event};
+use superoffice_client::Archive;
 use superoffice_webhook::log_line::{FAILED, FORWARDED, IGNORED, RequestLine};
 
 use crate::logs::{LogError, Logs};
+use crate::record::Record;
 use crate::shared_log::{SharedLog, hash};
 
 /// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
@@ -22,12 +23,12 @@ const LINE_PRECISION: SignedDuration = SignedDuration::from_millis(1);
 /// The longest plausible delay of a delivery. If it is longer, the event's time cannot be compared with the log's.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// An event of a contact that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` does
-/// not count: it was sent to recover a change.
+/// An event of a record that the function forwarded, or ignored as it is configured to. An ignored `contact.resync` or
+/// `person.resync` does not count: it was sent to recover a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handled {
-    /// The contact id.
-    pub primary_key: i64,
+    /// The record.
+    pub record: Record,
     /// The time of the line, by AWS's clock.
     pub written: Timestamp,
     /// The time from the event to the line. The function does not log it if the event has no time, or a time in the
@@ -38,7 +39,7 @@ pub struct Handled {
 impl Handled {
     /// Returns the time of the event by SuperOffice's clock, which is ahead of AWS's by `ahead`.
     ///
-    /// A delivery that was repeated reports an old event, after which the contact may have changed again.
+    /// A delivery that was repeated reports an old event, after which the record may have changed again.
     pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
         let occurred = match self.delay {
             // The line's time has whole milliseconds, and the delay has not. Without the added millisecond, an event at the
@@ -122,7 +123,7 @@ impl DeliveryLog {
         .await
     }
 
-    /// Removes each contact whose event at or after the contact's time was handled. The log is read from `since`, and
+    /// Removes each record whose event at or after the record's time was handled. The log is read from `since`, and
     /// SuperOffice's clock is ahead of AWS's by `ahead`.
     ///
     /// # Errors
@@ -132,19 +133,19 @@ impl DeliveryLog {
         &self,
         since: Timestamp,
         ahead: SignedDuration,
-        contacts: &mut HashMap<i64, Timestamp>,
+        records: &mut HashMap<Record, Timestamp>,
     ) -> Result<(), LogError> {
         self.handled(since, |handled| {
-            let at = contacts.get(&handled.primary_key);
+            let at = records.get(&handled.record);
             if at.is_some_and(|at| handled.occurred(ahead) >= *at) {
-                contacts.remove(&handled.primary_key);
+                records.remove(&handled.record);
             }
-            if contacts.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if records.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await
     }
 
-    /// Passes the deliveries of contact events since a point in time to `found`, each with the time under which
+    /// Passes the deliveries of records' events since a point in time to `found`, each with the time under which
     /// CloudWatch files the line, and a hash of the line. New lines are read before.
     pub(crate) async fn deliveries(
         &self,
@@ -192,12 +193,13 @@ fn is_of(tenant: Option<&str>, named: Option<&str>) -> bool {
     tenant.zip(named).is_none_or(|(tenant, named)| tenant.eq_ignore_ascii_case(named))
 }
 
-/// Reads the tenant, if it is named, and the delivery of a line; `None` unless the line reports a contact event that was
-/// forwarded, ignored or failed.
+/// Reads the tenant, if it is named, and the delivery of a line; `None` unless the line reports an event of a contact
+/// or a person that was forwarded, ignored or failed.
 pub(crate) fn read_line(filed: Timestamp, line: &str) -> Option<(Option<String>, Delivery)> {
     let line = RequestLine::parse(line)?;
     let (request, written) = (&line.properties, line.written_at().unwrap_or(filed));
-    let event = request.event.as_deref().filter(|event| is_contact_event(event))?;
+    let event = request.event.as_deref()?;
+    let archive = Archive::of_entity(event.split_once('.')?.0)?;
     // The name that on-site installations use, if they name themselves at all.
     let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
     let outcome = match request.outcome.as_ref() {
@@ -206,17 +208,19 @@ pub(crate) fn read_line(filed: Timestamp, line: &str) -> Option<(Option<String>,
         FAILED => Outcome::Failed,
         _ => return None,
     };
-    let is_resync = event.eq_ignore_ascii_case(RESYNC_EVENT);
+    let is_resync = event.eq_ignore_ascii_case(&archive.resync());
     let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
-    let delivery = Delivery { outcome, is_resync, primary_key: request.primary_key, written, delay };
+    let delivery = Delivery { archive, outcome, is_resync, primary_key: request.primary_key, written, delay };
     Some((named.map(str::to_owned), delivery))
 }
 
-/// The delivery of a contact event.
+/// The delivery of an event of a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Delivery {
+    /// The entity of the event.
+    pub(crate) archive: &'static Archive,
     pub(crate) outcome: Outcome,
-    /// The event is `contact.resync`.
+    /// The event is the one that signals make SuperOffice send, `contact.resync`.
     pub(crate) is_resync: bool,
     pub(crate) primary_key: Option<i64>,
     /// The time of the line, by AWS's clock.
@@ -225,6 +229,11 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
+    /// Returns the record that the event is about.
+    pub(crate) fn record(&self) -> Option<Record> {
+        self.primary_key.map(|id| Record { archive: self.archive, id })
+    }
+
     /// Returns the event, if it was handled.
     pub(crate) fn handled(&self) -> Option<Handled> {
         match self.outcome {
@@ -232,7 +241,7 @@ impl Delivery {
             Outcome::Ignored if !self.is_resync => {}
             Outcome::Ignored | Outcome::Failed => return None,
         }
-        Some(Handled { primary_key: self.primary_key?, written: self.written, delay: self.delay })
+        Some(Handled { record: self.record()?, written: self.written, delay: self.delay })
     }
 }
 
@@ -273,7 +282,7 @@ mod tests {
 
     fn handled(written: &str, delay: Option<i64>) -> Option<Handled> {
         let delay = delay.map(SignedDuration::from_millis);
-        Some(Handled { primary_key: 7, written: written.parse().unwrap(), delay })
+        Some(Handled { record: Record::contact(7), written: written.parse().unwrap(), delay })
     }
 
     #[test]
@@ -287,6 +296,16 @@ mod tests {
             "outcome": "forwarded", "event": "contact.resync", "primaryKey": 7, "DeliveryDelay": 1500,
         });
         assert_eq!(read(None, &line.to_string()), handled("2026-11-24T09:00:00Z", Some(1500)));
+    }
+
+    #[test]
+    fn handled_events_of_persons_are_found() {
+        for event in ["person.changed", "Person.Consented", "person.resync"] {
+            let line = json!({"outcome": "forwarded", "event": event, "primaryKey": 7});
+            assert_eq!(read(None, &line.to_string()).map(|handled| handled.record), Some(Record::person(7)));
+        }
+        let line = json!({"outcome": "ignored", "event": "person.resync", "primaryKey": 7});
+        assert_eq!(read(None, &line.to_string()), None);
     }
 
     #[test]

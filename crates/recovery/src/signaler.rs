@@ -1,24 +1,26 @@
-//! Signals `contact.resync` for contacts, and stops if the events do not arrive.
+//! Signals `contact.resync` for contacts and `person.resync` for persons, and stops if the events do not arrive.
 //!
 //! SuperOffice disables a webhook after a few failed deliveries, and then every event is lost. So the first signal is a
 //! canary: no other signal follows until the log shows that its event was forwarded. Later, the log is watched, and only
-//! a few signals are on their way at a time. So an outage stops the signals even if it prevents every log line.
+//! a few signals are on their way at a time. So an outage stops the signals even if it prevents every log line. Each
+//! entity has a canary, because the function may forward the events of one entity and ignore those of another.
 
 mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_client::webhooks::RESYNC_EVENT;
 use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use self::watch::Watch;
 use crate::delivery_log::{Delivery, DeliveryLog, Outcome};
 use crate::logs::LogError;
+use crate::record::Record;
 
 /// The number of signals that are made at most before an event was forwarded.
 const MAX_UNCONFIRMED: u32 = 3;
@@ -77,19 +79,19 @@ impl Pace {
     }
 }
 
-/// The reason why no further contact may be signaled.
+/// The reason why no further record may be signaled.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
-    /// The event of this contact did not arrive.
-    #[error("contact {0} was signaled but did not arrive")]
-    NotArrived(i64),
-    /// The function ignored a signal's event.
-    #[error("the function ignored the event of a signal: FORWARD_EVENTS does not match {RESYNC_EVENT}")]
-    Ignored,
+    /// The event of this record did not arrive.
+    #[error("{0} was signaled but did not arrive")]
+    NotArrived(Record),
+    /// The function ignored a signal's event, which has this name.
+    #[error("the function ignored the event of a signal: FORWARD_EVENTS does not match {0}")]
+    Ignored(String),
     /// The log shows a failed delivery.
     #[error("a delivery failed")]
     DeliveryFailed,
-    /// The first signals failed, each with an error that may concern one contact only.
+    /// The first signals failed, each with an error that may concern one record only.
     #[error("the first {MAX_UNCONFIRMED} signals failed")]
     SignalsFailed,
     /// The log cannot be read.
@@ -99,13 +101,13 @@ pub enum Halt {
 
 /// A signal whose event is not in the log yet.
 struct Awaited {
-    contact: i64,
+    record: Record,
     /// The position in the order of signals.
     number: u64,
     since: Instant,
 }
 
-/// Signals contacts one after another.
+/// Signals records one after another.
 pub struct Signaler<'a> {
     client: &'a Client,
     log: &'a DeliveryLog,
@@ -114,8 +116,10 @@ pub struct Signaler<'a> {
     trusts_recent: bool,
     /// Known after the first read.
     watch: Option<Watch>,
-    /// An event was forwarded recently.
-    is_confirmed: bool,
+    /// The entity whose records are being signaled.
+    archive: Option<&'static Archive>,
+    /// The entities whose events were forwarded recently.
+    confirmed: BTreeSet<&'static str>,
     signals: u64,
     /// The number of signals that may have had an effect, before the first confirmation.
     unconfirmed: u32,
@@ -124,7 +128,7 @@ pub struct Signaler<'a> {
     /// The latest signal whose event was forwarded.
     latest_arrival: u64,
     /// Those that the caller has not taken.
-    lost: Vec<i64>,
+    lost: Vec<Record>,
     lost_count: usize,
     last_signal: Option<Instant>,
     last_read: Instant,
@@ -146,7 +150,8 @@ impl<'a> Signaler<'a> {
             sleep,
             trusts_recent: false,
             watch: None,
-            is_confirmed: false,
+            archive: None,
+            confirmed: BTreeSet::new(),
             signals: 0,
             unconfirmed: 0,
             awaited: Vec::new(),
@@ -158,29 +163,33 @@ impl<'a> Signaler<'a> {
         }
     }
 
-    /// Needs no canary if the latest delivery of the last ten minutes succeeded.
+    /// Needs no canary if the latest delivery of an entity's events in the last ten minutes succeeded.
     #[must_use]
     pub fn trusting_recent_deliveries(mut self) -> Self {
         self.trusts_recent = true;
         self
     }
 
-    /// Waits until the next contact may be signaled. The wait may be given up and repeated.
+    /// Waits until the next record of an entity may be signaled. The wait may be given up and repeated.
     ///
     /// # Errors
     ///
-    /// [`Halt`] if no further contact may be signaled.
-    pub async fn ready(&mut self) -> Result<(), Halt> {
+    /// [`Halt`] if no further record may be signaled.
+    pub async fn ready(&mut self, archive: &'static Archive) -> Result<(), Halt> {
         if self.watch.is_none() {
             self.begin().await?;
         }
-        let allowed = if self.is_confirmed { WINDOW } else { 1 };
+        if self.archive != Some(archive) {
+            self.wait(0).await?;
+            (self.archive, self.unconfirmed) = (Some(archive), 0);
+        }
+        let allowed = if self.is_confirmed() { WINDOW } else { 1 };
         if self.awaited.len() >= allowed {
             self.wait(allowed - 1).await?;
         } else if !self.awaited.is_empty() && self.last_read.elapsed() >= READ_INTERVAL {
             self.read_log().await?;
         }
-        if !self.is_confirmed && self.unconfirmed >= MAX_UNCONFIRMED {
+        if !self.is_confirmed() && self.unconfirmed >= MAX_UNCONFIRMED {
             return Err(Halt::SignalsFailed);
         }
         let left = self.last_signal.map(|last| self.pace.interval.saturating_sub(last.elapsed()));
@@ -190,20 +199,20 @@ impl<'a> Signaler<'a> {
         Ok(())
     }
 
-    /// Signals a contact, after [`ready`](Self::ready).
+    /// Signals a record, after [`ready`](Self::ready).
     ///
     /// # Errors
     ///
-    /// [`ApiError`] if the call failed. If the error [is specific](ApiError::is_specific), other contacts can be
+    /// [`ApiError`] if the call failed. If the error [is specific](ApiError::is_specific), other records can be
     /// signaled.
-    pub async fn signal(&mut self, contact: i64) -> Result<(), ApiError> {
+    pub async fn signal(&mut self, record: Record) -> Result<(), ApiError> {
         self.last_signal = Some(Instant::now());
-        let result = self.client.signal_resync(Archive::CONTACT, contact).await;
+        let result = self.client.signal_resync(record.archive, record.id).await;
         let has_effect = result.as_ref().err().is_none_or(|error| !error.is_refusal());
-        self.unconfirmed += u32::from(has_effect && !self.is_confirmed);
+        self.unconfirmed += u32::from(has_effect && !self.is_confirmed());
         result?;
         self.signals += 1;
-        self.awaited.push(Awaited { contact, number: self.signals, since: Instant::now() });
+        self.awaited.push(Awaited { record, number: self.signals, since: Instant::now() });
         Ok(())
     }
 
@@ -216,18 +225,18 @@ impl<'a> Signaler<'a> {
         self.wait(0).await
     }
 
-    /// Returns the number of contacts that were signaled.
+    /// Returns the number of records that were signaled.
     pub fn signals(&self) -> u64 {
         self.signals
     }
 
-    /// Returns the contact that was signaled first of those whose events are awaited.
-    pub fn first_awaited(&self) -> Option<i64> {
-        self.awaited.first().map(|awaited| awaited.contact)
+    /// Returns the record that was signaled first of those whose events are awaited.
+    pub fn first_awaited(&self) -> Option<Record> {
+        self.awaited.first().map(|awaited| awaited.record)
     }
 
-    /// Returns the contacts whose events got lost since the last call of this method: later events have arrived.
-    pub fn take_lost(&mut self) -> Vec<i64> {
+    /// Returns the records whose events got lost since the last call of this method: later events have arrived.
+    pub fn take_lost(&mut self) -> Vec<Record> {
         mem::take(&mut self.lost)
     }
 
@@ -238,21 +247,33 @@ impl<'a> Signaler<'a> {
         let recent = before(now);
         let superoffice = now.saturating_add(self.client.clock_offset()).unwrap_or(now);
         let mut watch = Watch::since(before(now.min(superoffice)));
-        let mut last: Option<(Timestamp, bool)> = None;
+        // The latest delivery of each entity: its time, and `true` if it succeeded.
+        let mut latest: BTreeMap<&'static str, (Timestamp, bool)> = BTreeMap::new();
         watch
             .read(self.log, |delivery| {
                 let succeeded = match delivery.outcome {
                     Outcome::Ignored if delivery.is_resync => return,
                     outcome => outcome != Outcome::Failed,
                 };
-                if delivery.written >= recent && last.is_none_or(|(latest, _)| latest <= delivery.written) {
-                    last = Some((delivery.written, succeeded));
+                if delivery.written >= recent {
+                    let latest = latest.entry(delivery.archive.name).or_default();
+                    if latest.0 <= delivery.written {
+                        *latest = (delivery.written, succeeded);
+                    }
                 }
             })
             .await?;
-        self.is_confirmed = self.trusts_recent && last.is_some_and(|(_, succeeded)| succeeded);
+        if self.trusts_recent {
+            let succeeded = latest.into_iter().filter(|(_, (_, succeeded))| *succeeded);
+            self.confirmed.extend(succeeded.map(|(entity, _)| entity));
+        }
         self.watch = Some(watch);
         Ok(())
+    }
+
+    /// Returns `true` if an event of the entity was forwarded recently.
+    fn is_confirmed(&self) -> bool {
+        self.archive.is_some_and(|archive| self.confirmed.contains(archive.name))
     }
 
     /// Reads the log until at most this number of events is awaited.
@@ -273,13 +294,16 @@ impl<'a> Signaler<'a> {
         let Some(watch) = &mut self.watch else {
             return Ok(false);
         };
+        let archive = self.archive;
         let (awaited, latest_arrival) = (&mut self.awaited, &mut self.latest_arrival);
-        let (mut has_arrived, mut has_failed, mut is_ignored) = (false, false, false);
+        let (mut has_arrived, mut has_failed, mut ignored) = (false, false, None);
         let found = |delivery: &Delivery| match delivery.outcome {
+            _ if Some(delivery.archive) != archive => {}
             Outcome::Failed => has_failed = true,
-            Outcome::Ignored => is_ignored |= delivery.is_resync,
+            Outcome::Ignored if delivery.is_resync => ignored = Some(delivery.archive.resync()),
+            Outcome::Ignored => {}
             Outcome::Forwarded if delivery.is_resync => {
-                let position = awaited.iter().position(|awaited| Some(awaited.contact) == delivery.primary_key);
+                let position = awaited.iter().position(|awaited| Some(awaited.record) == delivery.record());
                 if let Some(position) = position {
                     *latest_arrival = (*latest_arrival).max(awaited.remove(position).number);
                     has_arrived = true;
@@ -289,17 +313,17 @@ impl<'a> Signaler<'a> {
         };
         watch.read(self.log, found).await?;
         self.last_read = Instant::now();
-        if is_ignored {
-            return Err(Halt::Ignored);
+        if let Some(event) = ignored {
+            return Err(Halt::Ignored(event));
         }
-        if has_failed && self.is_confirmed {
+        if has_failed && self.is_confirmed() {
             return Err(Halt::DeliveryFailed);
         }
         // SuperOffice may have repeated the canary's delivery with success.
         if has_failed && !has_arrived {
             return Err(self.not_arrived());
         }
-        self.is_confirmed |= has_arrived;
+        self.confirmed.extend(archive.filter(|_| has_arrived).map(|archive| archive.name));
         self.give_up_lost()?;
         Ok(has_arrived)
     }
@@ -310,10 +334,10 @@ impl<'a> Signaler<'a> {
         let is_lost = |signal: &mut Awaited| signal.number < latest_arrival && signal.since.elapsed() > patience;
         for signal in self.awaited.extract_if(.., is_lost) {
             self.lost_count += 1;
-            self.lost.push(signal.contact);
+            self.lost.push(signal.record);
         }
         match self.lost.last() {
-            Some(contact) if self.lost_count >= MAX_LOST => Err(Halt::NotArrived(*contact)),
+            Some(record) if self.lost_count >= MAX_LOST => Err(Halt::NotArrived(*record)),
             _ => Ok(()),
         }
     }

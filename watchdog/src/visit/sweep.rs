@@ -8,17 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, SETTLING, Window, log_margin};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::LogError;
+use recovery::record::Record;
 use superoffice_client::Client;
 use tokio::time::Instant;
 
 use super::{Coverage, SHORTEST_WINDOW, Visit, VisitError};
-use crate::state::{Missing, Unfinished, after, before, by_key};
+use crate::state::{Missing, Unfinished, after, before, by_record};
 
-/// The longest time that a visit looks back. After that, SuperOffice deletes soft-deleted contacts by default.
+/// The longest time that a visit looks back. After that, SuperOffice deletes soft-deleted rows by default.
 const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 impl Visit<'_> {
-    /// Finds the contacts whose changes did not arrive, continuing where the last visit stopped, and pauses when time
+    /// Finds the records whose changes did not arrive, continuing where the last visit stopped, and pauses when time
     /// is short.
     pub(super) async fn sweep(&mut self, coverage: &Coverage, time: Duration) -> Result<(), VisitError> {
         let access = Arc::clone(&self.access);
@@ -30,7 +31,8 @@ impl Visit<'_> {
         let covered = after(coverage.since, margin);
 
         let mut state = self.report.state.clone();
-        state.missing.retain(|missing| missing.changed_at >= oldest);
+        let entities = &self.settings.entities;
+        state.missing.retain(|missing| missing.changed_at >= oldest && entities.contains(&missing.record.archive));
         let swept = state.swept_until.unwrap_or_else(|| before(latest, SHORTEST_WINDOW).max(covered)).max(oldest);
         let covers_missing = state.log_since_for_missing().is_none_or(|since| since >= coverage.since);
         if swept < covered || !covers_missing {
@@ -51,7 +53,7 @@ impl Visit<'_> {
         }
 
         self.report.missed = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-        let left_out = state.set_missing(missing.into_values().collect(), self.settings.bounds.contacts);
+        let left_out = state.set_missing(missing.into_values().collect(), self.settings.bounds.records);
         // Changes without room are compared again.
         let left_out = left_out.into_iter().chain(unfinished.and_then(|unfinished| unfinished.oldest)).min();
         state.read_until = Some(coverage.until);
@@ -67,25 +69,25 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// Adds the contacts of a window whose changes did not arrive. Returns the last contact that was compared if time did
-    /// not suffice for all.
+    /// Adds the records of a window whose changes did not arrive. Returns the last record that was compared if time did not
+    /// suffice for all.
     async fn compare(
         &mut self,
         window: Window,
-        mut after: Option<i64>,
+        mut after: Option<Record>,
         log: &DeliveryLog,
         time: Duration,
-        missing: &mut BTreeMap<i64, Missing>,
-    ) -> Result<Option<i64>, VisitError> {
+        missing: &mut BTreeMap<Record, Missing>,
+    ) -> Result<Option<Record>, VisitError> {
         let access = Arc::clone(&self.access);
         let pause_at = Instant::now() + time;
-        let comparison = Comparison::new(window).with_pause_at(pause_at);
+        let comparison = Comparison::new(window, &self.settings.entities).with_pause_at(pause_at);
         let mut times_without_offset = 0;
         loop {
             let listing = comparison.list(&access.client, after).await?;
             self.report.changed += listing.listed();
             let compared = comparison.compare(listing, log).await?;
-            missing.extend(by_key(compared.missed.iter().map(Missing::from)));
+            missing.extend(by_record(compared.missed.iter().map(Missing::from)));
             times_without_offset += compared.times_without_offset;
             after = compared.continue_after;
             if after.is_none() || pause_at <= Instant::now() {
@@ -99,15 +101,15 @@ impl Visit<'_> {
     }
 }
 
-/// Returns the contacts whose changes the log since a point in time does not report, by their keys.
+/// Returns the records whose changes the log since a point in time does not report.
 pub(crate) async fn still_missing(
     client: &Client,
     log: &DeliveryLog,
     missing: &[Missing],
     since: Timestamp,
-) -> Result<BTreeMap<i64, Missing>, LogError> {
-    let mut unreported: HashMap<i64, Timestamp> =
-        missing.iter().map(|missing| (missing.key, missing.changed_at)).collect();
+) -> Result<BTreeMap<Record, Missing>, LogError> {
+    let mut unreported: HashMap<Record, Timestamp> =
+        missing.iter().map(|missing| (missing.record, missing.changed_at)).collect();
     log.remove_handled(since, client.clock_offset(), &mut unreported).await?;
-    Ok(by_key(missing.iter().copied().filter(|missing| unreported.contains_key(&missing.key))))
+    Ok(by_record(missing.iter().copied().filter(|missing| unreported.contains_key(&missing.record))))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use superoffice_client::registration::ManagedWebhooks;
-use superoffice_client::webhooks::{RESYNC_EVENT, State as WebhookState, Webhook};
+use superoffice_client::webhooks::{State as WebhookState, Webhook};
 use superoffice_client::{ApiError, Archive};
 
 use super::Visit;
@@ -120,22 +120,39 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// Returns `true` if signals can be expected to arrive. Signals that fail would disable the webhook.
-    pub(super) async fn may_signal(&mut self, inspected: &Inspected) -> Result<bool, ApiError> {
+    /// Returns the entities of missing records whose signals can be expected to arrive. Signals that fail would disable
+    /// the webhook.
+    pub(super) async fn entities_to_signal(
+        &mut self,
+        inspected: &Inspected,
+    ) -> Result<Vec<&'static Archive>, ApiError> {
         let Inspected { webhooks, tested } = inspected;
         if !webhooks.receives_contacts() {
             self.report.note("missed contacts are not signaled while the webhook is not Active");
-            return Ok(false);
+            return Ok(Vec::new());
         }
-        if !webhooks.contacts.iter().any(|webhook| webhook.receives_resync(Archive::CONTACT)) {
-            self.report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
-            return Ok(false);
+        let missing = &self.report.state.missing;
+        let mut entities = self.settings.entities.clone();
+        entities.retain(|archive| missing.iter().any(|missing| missing.record.archive == *archive));
+        for archive in entities.extract_if(.., |archive| !receives_resync(webhooks, archive)) {
+            let command = if archive == Archive::CONTACT { "register" } else { "register --events" };
+            let event = archive.resync();
+            self.report.note(format!("the webhook does not subscribe to {event}; `{command}` changes that"));
         }
-        match tested {
-            Some(success) => Ok(*success),
-            None => self.test(webhooks).await,
+        if entities.is_empty() {
+            return Ok(entities);
         }
+        let succeeds = match tested {
+            Some(success) => *success,
+            None => self.test(webhooks).await?,
+        };
+        Ok(if succeeds { entities } else { Vec::new() })
     }
+}
+
+/// Returns `true` if a webhook receives the events that signals of an entity cause.
+fn receives_resync(webhooks: &ManagedWebhooks, archive: &Archive) -> bool {
+    webhooks.all().any(|webhook| webhook.receives_resync(archive))
 }
 
 fn is_disabled(webhook: &Webhook) -> bool {

@@ -1,23 +1,29 @@
-//! Random histories of several tenants: changes, faults and runs.
+//! Random histories of several tenants: changes of contacts and persons, faults and runs.
 //!
 //! SuperOffice's clock differs for half of the tenants.
 //!
-//! Liveness: for each tenant whose last fault has cleared, every changed contact arrives, whatever faults other tenants
-//! have. Safety: nothing is sent for a contact whose change has arrived, no other webhook is modified, and no webhook is
+//! Liveness: for each tenant whose last fault has cleared, every changed record arrives, whatever faults other tenants
+//! have. Safety: nothing is sent for a record whose change has arrived, no other webhook is modified, and no webhook is
 //! activated without a successful test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fake_superoffice::{Fault, Outage, SuperOffice, TOKEN};
+use fake_superoffice::{Fault, Kind, Outage, SuperOffice, TOKEN};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use recovery::record::Record;
 use serde_json::json;
+use superoffice_client::Archive;
+use superoffice_webhook_watchdog::state::State;
 
 use crate::support::{Tenants, name};
 
-/// A step of a history. Numbers select a contact among those that exist.
+/// The number of runs after everything has arrived.
+const RUNS_AFTERWARDS: usize = 3;
+
+/// A step of a history. Numbers select a record among those of its kind that exist.
 #[derive(Clone, Debug)]
 enum Step {
     /// A step of one tenant.
@@ -28,7 +34,7 @@ enum Step {
     Restart,
     Pass(i64),
     Run,
-    /// A run whose time suffices for one contact of each tenant.
+    /// A run whose time suffices for one record of each tenant.
     RunBriefly,
     /// Two runs at the same time.
     RunTwice,
@@ -37,12 +43,12 @@ enum Step {
 /// A change or a fault of one tenant.
 #[derive(Clone, Debug)]
 enum Event {
-    Create,
-    Change(usize),
-    SoftDelete(usize),
-    Merge(usize, usize),
+    Create(Kind),
+    Change(Kind, usize),
+    SoftDelete(Kind, usize),
+    Merge(Kind, usize, usize),
     /// The event of a change gets lost without a failed delivery.
-    LoseChange(usize),
+    LoseChange(Kind, usize),
     /// Faults of SuperOffice's API.
     ApiFaults(Vec<Fault>),
     ChangeHost,
@@ -56,6 +62,10 @@ enum Event {
     Revoke(bool),
 }
 
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![2 => Just(Kind::Contact), 1 => Just(Kind::Person)]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let fault = prop_oneof![
         Just(Fault::Status(500)),
@@ -67,11 +77,12 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Fault::None),
     ];
     prop_oneof![
-        4 => Just(Event::Create),
-        6 => any::<usize>().prop_map(Event::Change),
-        2 => any::<usize>().prop_map(Event::SoftDelete),
-        2 => any::<(usize, usize)>().prop_map(|(source, destination)| Event::Merge(source, destination)),
-        4 => any::<usize>().prop_map(Event::LoseChange),
+        4 => kind().prop_map(Event::Create),
+        6 => (kind(), any::<usize>()).prop_map(|(kind, number)| Event::Change(kind, number)),
+        2 => (kind(), any::<usize>()).prop_map(|(kind, number)| Event::SoftDelete(kind, number)),
+        2 => (kind(), any::<usize>(), any::<usize>())
+            .prop_map(|(kind, source, destination)| Event::Merge(kind, source, destination)),
+        4 => (kind(), any::<usize>()).prop_map(|(kind, number)| Event::LoseChange(kind, number)),
         1 => prop::collection::vec(fault, 1..8).prop_map(Event::ApiFaults),
         1 => Just(Event::ChangeHost),
         2 => any::<bool>().prop_map(Event::Hold),
@@ -108,8 +119,27 @@ fn slow_by() -> impl Strategy<Value = i64> {
     prop_oneof![2 => Just(0), 1 => 1..120_i64, 1 => -120..=-3_i64]
 }
 
-/// The last change of each contact, kept beside the fake.
-type Changes = BTreeMap<i64, Timestamp>;
+/// The last change of each record, kept beside the fake.
+type Changes = BTreeMap<Record, Timestamp>;
+
+fn record(kind: Kind, id: i64) -> Record {
+    match kind {
+        Kind::Contact => Record::contact(id),
+        Kind::Person => Record::person(id),
+    }
+}
+
+/// Returns the record of an event.
+fn record_of(event: &str, id: i64) -> Record {
+    let archive = Archive::of_entity(event.split_once('.').unwrap().0).unwrap();
+    Record { archive, id }
+}
+
+/// Returns the record that a call signals.
+fn signaled(path: &str) -> Option<Record> {
+    let (entity, id) = path.strip_prefix("Webhook/")?.split_once(".resync/")?;
+    Some(Record { archive: Archive::of_entity(entity).unwrap(), id: id.parse().unwrap() })
+}
 
 /// A tenant, and everything about it that is kept beside the fake.
 struct Subject {
@@ -118,7 +148,7 @@ struct Subject {
     /// SuperOffice's clock is ahead.
     is_ahead: bool,
     changes: Changes,
-    alive: Vec<i64>,
+    alive: Vec<(Kind, i64)>,
     stopped: bool,
     /// The number of requests that were checked.
     checked: usize,
@@ -127,12 +157,18 @@ struct Subject {
 }
 
 impl Subject {
-    fn select(&self, number: usize) -> Option<i64> {
-        (!self.alive.is_empty()).then(|| self.alive[number % self.alive.len()])
+    fn select(&self, kind: Kind, number: usize) -> Option<i64> {
+        let alive: Vec<i64> = self.alive.iter().filter(|(other, _)| *other == kind).map(|(_, id)| *id).collect();
+        (!alive.is_empty()).then(|| alive[number % alive.len()])
     }
 
-    fn changed(&mut self, contact: i64) {
-        self.changes.insert(contact, self.superoffice.clock().now());
+    fn changed(&mut self, kind: Kind, id: i64) {
+        self.changes.insert(record(kind, id), self.superoffice.clock().now());
+    }
+
+    fn gone(&mut self, kind: Kind, id: i64) {
+        self.alive.retain(|other| *other != (kind, id));
+        self.changed(kind, id);
     }
 
     fn state(&self) -> String {
@@ -147,38 +183,37 @@ impl Subject {
         let superoffice = Arc::clone(&self.superoffice);
         let main = superoffice.webhooks()[0].id;
         match event {
-            Event::Create => {
-                let contact = superoffice.create_contact();
-                self.alive.push(contact);
-                self.changed(contact);
+            Event::Create(kind) => {
+                let id = superoffice.create(*kind);
+                self.alive.push((*kind, id));
+                self.changed(*kind, id);
             }
-            Event::Change(number) => {
-                if let Some(contact) = self.select(*number) {
-                    superoffice.change_contact(contact);
-                    self.changed(contact);
+            Event::Change(kind, number) => {
+                if let Some(id) = self.select(*kind, *number) {
+                    superoffice.change(*kind, id);
+                    self.changed(*kind, id);
                 }
             }
-            Event::SoftDelete(number) => {
-                if let Some(contact) = self.select(*number) {
-                    superoffice.soft_delete_contact(contact);
-                    self.alive.retain(|other| *other != contact);
-                    self.changed(contact);
+            Event::SoftDelete(kind, number) => {
+                if let Some(id) = self.select(*kind, *number) {
+                    superoffice.soft_delete(*kind, id);
+                    self.gone(*kind, id);
                 }
             }
-            Event::Merge(source, destination) => {
-                if let (Some(source), Some(destination)) = (self.select(*source), self.select(*destination))
+            Event::Merge(kind, source, destination) => {
+                if let (Some(source), Some(destination)) =
+                    (self.select(*kind, *source), self.select(*kind, *destination))
                     && source != destination
                 {
-                    superoffice.merge_contacts(source, destination);
-                    self.alive.retain(|other| *other != source);
-                    self.changed(source);
-                    self.changed(destination);
+                    superoffice.merge(*kind, source, destination);
+                    self.gone(*kind, source);
+                    self.changed(*kind, destination);
                 }
             }
-            Event::LoseChange(number) => {
-                if let Some(contact) = self.select(*number) {
-                    superoffice.change_contact_silently(contact);
-                    self.changed(contact);
+            Event::LoseChange(kind, number) => {
+                if let Some(id) = self.select(*kind, *number) {
+                    superoffice.change_silently(*kind, id);
+                    self.changed(*kind, id);
                 }
             }
             Event::ApiFaults(faults) => superoffice.script("", faults.clone()),
@@ -223,9 +258,10 @@ struct History {
 }
 
 impl History {
-    async fn start(slow_by: &[i64], contacts: usize) -> Self {
-        let mut bed = Tenants::start(slow_by, &[("MAX_RESYNCS", "4")]).await;
-        bed.limit_contacts(contacts);
+    async fn start(slow_by: &[i64], records: usize) -> Self {
+        let variables = [("MAX_RESYNCS", "4"), ("SYNC_ENTITIES", "contact,person")];
+        let mut bed = Tenants::start(slow_by, &variables).await;
+        bed.limit_records(records);
         let mut subjects = Vec::new();
         for (number, superoffice) in bed.tenants.iter().enumerate() {
             superoffice.add_webhook(json!({
@@ -292,11 +328,10 @@ impl History {
                     assert!(tested && self.is_reachable, "an activation without a successful test");
                     assert_eq!(request.body.as_array().unwrap().last().unwrap()["value"], "Active");
                 }
-                if let Some(contact) = request.path.strip_prefix("Webhook/contact.resync/") {
-                    let contact: i64 = contact.parse().unwrap();
+                if let Some(record) = signaled(&request.path) {
                     assert!(
-                        missing.contains_key(&contact),
-                        "contact {contact} of {} was signaled, although nothing is missing",
+                        missing.contains_key(&record),
+                        "{record} of {} was signaled, although nothing is missing",
                         subject.name
                     );
                     assert!(was_active || tested, "a signal to a webhook that is not active");
@@ -304,17 +339,18 @@ impl History {
             }
             if subject.stopped {
                 assert_eq!(subject.state(), "Stopped");
-                assert!(!requests.iter().any(|request| request.path.contains("contact.resync")));
+                assert!(requests.iter().all(|request| signaled(&request.path).is_none()));
             }
         }
     }
 
-    /// The contacts without an event in the queue that is as young as their last change. An older event that is late
+    /// The records without an event in the queue that is as young as their last change. An older event that is late
     /// does not count.
     fn missing(&self, subject: &Subject) -> Changes {
         let mut missing = subject.changes.clone();
         for arrival in self.bed.function.arrivals().iter().filter(|arrival| arrival.tenant == subject.name) {
-            missing.retain(|contact, at| *contact != arrival.primary_key || arrival.occurred < *at);
+            let arrived = record_of(&arrival.event, arrival.primary_key);
+            missing.retain(|record, at| *record != arrived || arrival.occurred < *at);
         }
         missing
     }
@@ -330,24 +366,48 @@ impl History {
             }
         }
         self.bed.idle().await;
-        // At most an hour until the webhook may be reactivated again, then four contacts a run. A window that is older
-        // than two hours takes a run more for each range of keys.
-        let contacts = self.subjects.iter().map(|subject| subject.changes.len()).max().unwrap_or(0);
-        let runs = 16 + 2 * contacts;
         for subject in &mut self.subjects {
             subject.superoffice.clear_requests();
             subject.checked = 0;
         }
-        for _ in 0..runs {
-            self.bed.pass(300);
-            self.run(&Step::Run).await;
+        // At most an hour until the webhook may be reactivated again, then four records a run. A window that is older
+        // than two hours takes a run more for each range of records.
+        let records = self.subjects.iter().map(|subject| subject.changes.len()).max().unwrap_or(0);
+        let mut left = 16 + 2 * records;
+        while left > 0 && !self.is_recovered(broken) {
+            self.run_on_schedule().await;
+            left -= 1;
         }
+        // Nothing is left to do, so these runs show that the watchdog does nothing.
+        for _ in 0..RUNS_AFTERWARDS {
+            self.run_on_schedule().await;
+        }
+    }
+
+    async fn run_on_schedule(&mut self) {
+        self.bed.pass(300);
+        self.run(&Step::Run).await;
+    }
+
+    /// Returns `true` if every change has arrived, every webhook is Active, and no tenant's state has work for the next
+    /// run. The tenant that stays broken is left out.
+    fn is_recovered(&self, broken: Option<usize>) -> bool {
+        let latest: BTreeMap<String, State> =
+            self.bed.visits().into_iter().map(|visit| (visit.tenant, visit.state)).collect();
+        let has_work = |state: &State| {
+            state.has_failed || !state.missing.is_empty() || state.unfinished.is_some() || state.older.is_some()
+        };
+        self.subjects.iter().enumerate().filter(|(number, _)| broken != Some(*number)).all(|(_, subject)| {
+            self.missing(subject).is_empty()
+                && subject.state() == "Active"
+                && latest.get(&subject.name).is_some_and(|state| !has_work(state))
+        })
     }
 }
 
-async fn check(slow_by: Vec<i64>, broken: Option<usize>, contacts: usize, steps: Vec<Step>) {
+async fn check(slow_by: Vec<i64>, broken: Option<usize>, records: usize, steps: Vec<Step>) {
     let broken = broken.map(|broken| broken % slow_by.len()).filter(|_| slow_by.len() > 1);
-    let mut history = History::start(&slow_by, contacts).await;
+    let mut history = History::start(&slow_by, records).await;
     for step in &steps {
         history.take(step).await;
     }
@@ -358,7 +418,7 @@ async fn check(slow_by: Vec<i64>, broken: Option<usize>, contacts: usize, steps:
         signals.sort_unstable();
         let count = signals.len();
         signals.dedup();
-        assert_eq!(signals.len(), count, "a contact was signaled twice after the last fault");
+        assert_eq!(signals.len(), count, "a record was signaled twice after the last fault");
         if broken != Some(number) {
             assert_eq!(history.missing(subject), Changes::new(), "missing after recovery");
             assert_eq!(subject.state(), "Active");
@@ -374,17 +434,17 @@ async fn check(slow_by: Vec<i64>, broken: Option<usize>, contacts: usize, steps:
 }
 
 #[test]
-fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
+fn every_changed_record_arrives_and_nothing_else_is_signaled() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let cases = std::env::var("HISTORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
     let mut runner =
         TestRunner::new(Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() });
     let tenants = prop::collection::vec(slow_by(), 1..4);
-    let contacts = prop_oneof![Just(3_usize), Just(1500)];
+    let records = prop_oneof![Just(3_usize), Just(1500)];
     let steps = prop::collection::vec(step(), 1..60);
     runner
-        .run(&(tenants, any::<Option<usize>>(), contacts, steps), |(slow_by, broken, contacts, steps)| {
-            runtime.block_on(check(slow_by, broken, contacts, steps));
+        .run(&(tenants, any::<Option<usize>>(), records, steps), |(slow_by, broken, records, steps)| {
+            runtime.block_on(check(slow_by, broken, records, steps));
             Ok(())
         })
         .unwrap();
@@ -393,8 +453,8 @@ fn every_changed_contact_arrives_and_nothing_else_is_signaled() {
 /// A random history found that a range was compared with the log before its changes were listed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_a_range_that_begins_in_the_same_run_arrive() {
-    use Event::{Create, SoftDelete};
-    let of = |event| Step::Of(0, event);
-    let outage = [Step::Outage(Outage::Queue), of(Create), of(Create), of(SoftDelete(3)), Step::Pass(8684)];
-    check(vec![0], None, 3, [of(Create), of(Create)].into_iter().chain(outage).collect()).await;
+    let create = || Step::Of(0, Event::Create(Kind::Contact));
+    let delete = Step::Of(0, Event::SoftDelete(Kind::Contact, 3));
+    let outage = [Step::Outage(Outage::Queue), create(), create(), delete, Step::Pass(8684)];
+    check(vec![0], None, 3, [create(), create()].into_iter().chain(outage).collect()).await;
 }

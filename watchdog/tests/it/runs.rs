@@ -1,6 +1,7 @@
 //! Single rules of a run.
 
-use fake_superoffice::{Fault, Mode, Outage, START, TOKEN, Version, Zones};
+use fake_superoffice::{Fault, Kind, Mode, Outage, START, TOKEN, Version, Zones};
+use recovery::record::Record;
 use serde_json::json;
 
 use crate::support::{ONLY, OWN_LOG_GROUP, TestBed};
@@ -293,6 +294,30 @@ async fn contacts_that_no_longer_exist_keep_no_others_waiting() {
 }
 
 #[tokio::test]
+async fn persons_are_recovered_after_contacts_if_the_webhook_has_their_events() {
+    let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("SYNC_ENTITIES", "contact,person")]).await;
+    let (contact, person) = (bed.superoffice.create_contact(), bed.superoffice.create(Kind::Person));
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.superoffice.change_contact_silently(contact);
+    bed.pass(300);
+    let report = bed.run().await;
+    assert_eq!((report.changed, report.missed, report.resynced), (2, 2, 1));
+    assert_eq!(
+        report.notes.notes,
+        ["the webhook does not subscribe to person.resync; `register --events` changes that"]
+    );
+    assert_eq!(report.state.missing.last().unwrap().record, Record::person(person));
+
+    let webhook = bed.superoffice.webhooks()[0].id;
+    bed.superoffice.set_property(webhook, "Events", json!(["contact.resync", "person.resync"]));
+    let reports = bed.run_every_five_minutes(2).await;
+    let found: Vec<_> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
+    assert_eq!(found, [(1, 1), (0, 0)]);
+    assert_eq!(bed.function.events().last(), Some(&("person.resync".to_owned(), person)));
+}
+
+#[tokio::test]
 async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
     let bed = TestBed::start().await;
     bed.run().await;
@@ -309,7 +334,7 @@ async fn sweep_that_takes_too_long_is_continued_by_the_next_run() {
         bed.pass(300);
     }
     let progress: Vec<_> = reports.iter().map(|report| (report.swept_after, report.missed)).collect();
-    let after = |contact: usize| Some(contacts[contact]);
+    let after = |contact: usize| Some(Record::contact(contacts[contact]));
     assert_eq!(progress, [(after(0), 0), (after(1), 1), (after(2), 0), (after(3), 1), (None, 0)]);
     assert_eq!(bed.signals(), [contacts[1], contacts[3]]);
     // The window is the same for all parts.

@@ -13,7 +13,7 @@ use fake_superoffice::{
 use jiff::Timestamp;
 use recovery::logs::Logs;
 use serde_json::{Value, json};
-use superoffice_client::registration::{Desired, ManagedWebhooks};
+use superoffice_client::registration::{CONTACT_EVENTS, Desired, ManagedWebhooks};
 use superoffice_client::settings;
 use superoffice_client::{Client, Limits};
 use superoffice_webhook::env::Environment;
@@ -155,7 +155,8 @@ impl TestBed {
 
     /// The contacts that were signaled, oldest first.
     pub(crate) fn signals(&self) -> Vec<i64> {
-        signals(&self.superoffice)
+        let contact = |signal: &String| signal.strip_prefix("contact.resync/").map(|id| id.parse().unwrap());
+        signals(&self.superoffice).iter().filter_map(contact).collect()
     }
 }
 
@@ -209,7 +210,7 @@ impl Tenants {
             own.insert("SUPEROFFICE_TENANT", name(number));
             own.insert("SUPEROFFICE_ACCESS_TOKEN", TOKEN.to_owned());
             let client = client(&own, &clock, first.as_ref());
-            client.register(&Desired::new(WEBHOOK_URL, SECRET.into())).await.unwrap();
+            client.register(&desired(&all)).await.unwrap();
             tenant.clear_requests();
             first.get_or_insert(client);
         }
@@ -218,9 +219,9 @@ impl Tenants {
         Self { tenants, function, logs, clock, store, variables: all, bounds, watchdog }
     }
 
-    /// Limits the number of contacts in each list of a state.
-    pub(crate) fn limit_contacts(&mut self, contacts: usize) {
-        self.bounds.contacts = contacts;
+    /// Limits the number of records in each list of a state.
+    pub(crate) fn limit_records(&mut self, records: usize) {
+        self.bounds.records = records;
         self.restart();
     }
 
@@ -277,9 +278,20 @@ impl Tenants {
         run_lines(&self.logs)
     }
 
-    pub(crate) fn signals(&self, tenant: usize) -> Vec<i64> {
+    pub(crate) fn signals(&self, tenant: usize) -> Vec<String> {
         signals(&self.tenants[tenant])
     }
+}
+
+/// The webhook of a tenant. If persons are recovered, it has their events, too.
+fn desired(variables: &BTreeMap<&'static str, String>) -> Desired {
+    let desired = Desired::new(WEBHOOK_URL, SECRET.into());
+    if !variables.contains_key("SYNC_ENTITIES") {
+        return desired;
+    }
+    let persons = ["created", "changed", "softdeleted", "deleted", "resync"].map(|ending| format!("person.{ending}"));
+    let events = CONTACT_EVENTS.map(str::to_owned).into_iter().chain(persons).collect();
+    Desired { events: Some(events), ..desired }
 }
 
 /// The name of a tenant of a list.
@@ -291,10 +303,12 @@ fn quick_bounds() -> Bounds {
     Bounds { read_every: Duration::ZERO, reads: 2, ..Bounds::default() }
 }
 
-fn signals(superoffice: &SuperOffice) -> Vec<i64> {
-    let requests = superoffice.requests();
-    let signal = |path: &str| path.strip_prefix("Webhook/contact.resync/").map(|key| key.parse().unwrap());
-    requests.iter().filter_map(|request| signal(&request.path)).collect()
+/// The signals, oldest first: `contact.resync/7`.
+fn signals(superoffice: &SuperOffice) -> Vec<String> {
+    let requests = superoffice.requests().into_iter();
+    let signal =
+        |path: &str| path.strip_prefix("Webhook/").filter(|event| event.contains(".resync/")).map(str::to_owned);
+    requests.filter_map(|request| signal(&request.path)).collect()
 }
 
 fn json_lines(logs: &FakeLogs) -> impl Iterator<Item = Value> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
+use recovery::record::Record;
 use serde_json::Value;
 use superoffice_client::changes::{Change, Changes};
 use superoffice_client::{Archive, ErrorKind};
@@ -284,8 +285,8 @@ impl Run<'_> {
         let tenant = self.client.context_identifier();
         let log = DeliveryLog::new(self.log.logs.clone(), self.log.log_group.clone(), tenant);
         let window = Window { since: contacts.since(self.client.clock_offset()), until: Timestamp::MAX };
-        let comparison = Comparison::new(window);
-        let compared = match comparison.list(self.client, Some(contacts.before())).await {
+        let comparison = Comparison::new(window, &[Archive::CONTACT]);
+        let compared = match comparison.list(self.client, Some(Record::contact(contacts.before()))).await {
             Ok(listing) => comparison.compare(listing, &log).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -295,7 +296,7 @@ impl Run<'_> {
                 (Answer::CouldNotTell, "no event arrived, or no change is listed".to_owned())
             }
             Ok(compared) => {
-                let count = compared.missed.iter().filter(|contact| expected.contains(&contact.primary_key)).count();
+                let count = compared.missed.iter().filter(|contact| expected.contains(&contact.record.id)).count();
                 let evidence =
                     format!("{count} of {} contacts are missed, though their events arrived", expected.len());
                 (Answer::yes_if(count == 0), evidence)

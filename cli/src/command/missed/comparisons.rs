@@ -9,13 +9,14 @@ use std::sync::Arc;
 use recovery::comparison::{Compared, Comparison, Listing, Progress};
 use recovery::function_log::FunctionLog;
 use recovery::logs::Logs;
+use recovery::record::Record;
 use recovery::tenant_names::{TenantNames, UNNAMED};
 use superoffice_client::Client;
 use tenants::Tenant;
 
 use crate::exit::Failure;
 
-/// The number of changed contacts after which no further tenant is listed for the same reading of the log.
+/// The number of changed records after which no further tenant is listed for the same reading of the log.
 const MAX_TOGETHER: u64 = 50_000;
 
 /// The comparisons of a command.
@@ -58,8 +59,8 @@ impl Comparisons {
         Ok(self.client.insert(client).for_tenant(tenant.connection().clone()))
     }
 
-    /// Compares the part of a tenant's changes that follows a contact, or the first part.
-    pub(super) async fn part(&mut self, tenant: &Tenant, after: Option<i64>) -> Result<Compared, Failure> {
+    /// Compares the part of a tenant's changes that follows a record, or the first part.
+    pub(super) async fn part(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Compared, Failure> {
         if !self.ready.contains_key(name(tenant)) {
             let mut listings = vec![(name(tenant).to_owned(), self.list(tenant, after).await?)];
             if after.is_none() {
@@ -70,7 +71,7 @@ impl Comparisons {
         self.ready.remove(name(tenant)).unwrap_or_else(|| Err("the comparison has no result".into()))
     }
 
-    async fn list(&mut self, tenant: &Tenant, after: Option<i64>) -> Result<Listing, Failure> {
+    async fn list(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Listing, Failure> {
         let client = self.client(tenant)?;
         Ok(self.comparison.list(&client, after).await?)
     }

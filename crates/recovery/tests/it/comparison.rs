@@ -1,12 +1,13 @@
 //! The comparison of SuperOffice with the log.
 
-use fake_superoffice::{Fault, LOG_GROUP, Outage, Paging, START};
+use fake_superoffice::{Fault, Kind, LOG_GROUP, Outage, Paging, START};
 use recovery::comparison::{Comparison, Window};
+use recovery::record::Record;
 use serde_json::json;
 use superoffice_client::Archive;
 use superoffice_client::changes::{Change, Changes};
 
-use crate::support::{TestBed, parts};
+use crate::support::{TestBed, desired_with_persons, parts};
 
 #[tokio::test]
 async fn nothing_is_missed_if_every_event_arrives() {
@@ -116,10 +117,9 @@ async fn window_limits_the_changes() {
         let line = json!({"outcome": "forwarded", "event": "contact.created", "primaryKey": last + 100});
         bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
     }
-    let comparison = Comparison::new(Window { since, until });
+    let comparison = Comparison::new(Window { since, until }, &[Archive::CONTACT]);
     let parts = parts(&comparison, &bed.client(), &bed.ledger()).await;
-    let keys: Vec<Vec<i64>> =
-        parts.iter().map(|part| part.iter().map(|contact| contact.primary_key).collect()).collect();
+    let keys: Vec<Vec<i64>> = parts.iter().map(|part| part.iter().map(|changed| changed.record.id).collect()).collect();
     assert_eq!(keys, [[inside, last]]);
     assert!(!keys[0].contains(&before) && !keys[0].contains(&after));
     assert_eq!((comparison.progress().listed(), comparison.progress().lines()), (2, 3));
@@ -231,7 +231,7 @@ async fn list_that_pauses_is_continued() {
     let comparison = bed.since_start().with_pause_at(tokio::time::Instant::now());
     let parts = parts(&comparison, &bed.client(), &bed.ledger()).await;
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 0]);
-    let keys: Vec<i64> = parts.iter().flatten().map(|contact| contact.primary_key).collect();
+    let keys: Vec<i64> = parts.iter().flatten().map(|changed| changed.record.id).collect();
     let expected: Vec<i64> = bed.superoffice.contacts().iter().map(|contact| contact.id).collect();
     assert_eq!(keys, expected);
 }
@@ -257,4 +257,34 @@ async fn failing_page_is_an_error() {
     bed.superoffice.script("GET Archive/RecycleContact", [Fault::Status(400)]);
     let error = bed.since_start().list(&bed.client(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "GET Archive/RecycleContact: status 400: This call fails in this test");
+}
+
+#[tokio::test]
+async fn persons_follow_contacts_and_are_matched_by_their_own_events() {
+    let bed = TestBed::start().await;
+    bed.client().register(&desired_with_persons()).await.unwrap();
+    let [arrived, lost] = [(); 2].map(|()| bed.superoffice.create(Kind::Person));
+    let lost_contact = bed.superoffice.create_contact();
+    bed.superoffice.idle().await;
+    bed.pass(60);
+    bed.superoffice.change(Kind::Person, arrived);
+    bed.superoffice.change_silently(Kind::Person, lost);
+    bed.superoffice.change_contact_silently(lost_contact);
+    bed.superoffice.idle().await;
+    // A contact with the id of the person says nothing about the person.
+    let line = json!({"outcome": "forwarded", "event": "contact.changed", "primaryKey": lost});
+    bed.logs.write(LOG_GROUP, bed.now(), line.to_string());
+    let comparison = bed.since_start_of(&[Archive::PERSON, Archive::CONTACT]);
+    for part in [1, 2, 3, 100] {
+        let parts = parts(&comparison.clone().with_part(part), &bed.client(), &bed.ledger()).await;
+        let missed: Vec<Record> = parts.iter().flatten().map(|changed| changed.record).collect();
+        assert_eq!(missed, [Record::contact(lost_contact), Record::person(lost)], "{part}");
+    }
+    assert_eq!(bed.missed().await, [(lost_contact, Change::Changed)]);
+    bed.pass(60);
+    bed.client().signal_resync(Archive::PERSON, lost).await.unwrap();
+    bed.superoffice.idle().await;
+    let parts = parts(&comparison, &bed.client(), &bed.ledger()).await;
+    let missed: Vec<Record> = parts.iter().flatten().map(|changed| changed.record).collect();
+    assert_eq!(missed, [Record::contact(lost_contact)]);
 }

@@ -36,7 +36,7 @@ async fn read(bed: &TestBed, names: TenantNames, until: Timestamp, time: Duratio
 async fn contacts(log: &Arc<SharedLog>, tenant: &str) -> Vec<i64> {
     let mut contacts = Vec::new();
     let found = |handled: recovery::delivery_log::Handled| {
-        contacts.push(handled.primary_key);
+        contacts.push(handled.record.id);
         ControlFlow::Continue(())
     };
     log.tenant(tenant).handled(Timestamp::UNIX_EPOCH, found).await.unwrap();

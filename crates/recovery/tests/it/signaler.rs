@@ -6,9 +6,10 @@ use std::time::Duration;
 use fake_superoffice::{Fault, LOG_GROUP, Outage};
 use jiff::{SignedDuration, Timestamp};
 use recovery::delivery_log::DeliveryLog;
+use recovery::record::Record;
 use recovery::signaler::{Halt, Pace, Signaler, Sleep};
 use serde_json::json;
-use superoffice_client::Client;
+use superoffice_client::{Archive, Client};
 
 use crate::support::TestBed;
 
@@ -52,8 +53,8 @@ impl Parts {
 
 async fn signal_all(signaler: &mut Signaler<'_>, contacts: impl IntoIterator<Item = i64>) -> Result<(), Halt> {
     for contact in contacts {
-        signaler.ready().await?;
-        let _ = signaler.signal(contact).await;
+        signaler.ready(Archive::CONTACT).await?;
+        let _ = signaler.signal(Record::contact(contact)).await;
     }
     signaler.settle().await
 }
@@ -77,7 +78,7 @@ async fn no_signal_follows_a_canary_that_does_not_arrive() {
         let mut signaler = parts.signaler();
         let halt = signal_all(&mut signaler, 7..=9).await.unwrap_err();
         assert_eq!(halt.to_string(), "contact 7 was signaled but did not arrive");
-        assert_eq!((parts.calls(), signaler.first_awaited()), (1, Some(7)), "{outage:?}");
+        assert_eq!((parts.calls(), signaler.first_awaited()), (1, Some(Record::contact(7))), "{outage:?}");
     }
 }
 
@@ -87,12 +88,12 @@ async fn events_of_the_past_and_of_other_contacts_do_not_confirm_the_canary() {
     let now = parts.bed.now();
     parts.write(now, "forwarded", "contact.resync", 7);
     let mut signaler = parts.signaler();
-    signaler.ready().await.unwrap();
+    signaler.ready(Archive::CONTACT).await.unwrap();
     parts.bed.superoffice.pause_sender(true);
-    signaler.signal(7).await.unwrap();
+    signaler.signal(Record::contact(7)).await.unwrap();
     parts.write(now, "forwarded", "contact.changed", 7);
     parts.write(now, "forwarded", "contact.resync", 8);
-    let halt = signaler.ready().await.unwrap_err();
+    let halt = signaler.ready(Archive::CONTACT).await.unwrap_err();
     assert_eq!(halt.to_string(), "contact 7 was signaled but did not arrive");
 }
 
@@ -101,12 +102,12 @@ async fn canary_whose_second_delivery_succeeds_has_arrived() {
     let parts = Parts::start().await;
     parts.bed.superoffice.pause_sender(true);
     let mut signaler = parts.signaler();
-    signaler.ready().await.unwrap();
-    signaler.signal(7).await.unwrap();
+    signaler.ready(Archive::CONTACT).await.unwrap();
+    signaler.signal(Record::contact(7)).await.unwrap();
     parts.write(parts.bed.now(), "failed", "contact.resync", 7);
     parts.write(parts.bed.now(), "forwarded", "contact.resync", 7);
-    signaler.ready().await.unwrap();
-    signaler.signal(8).await.unwrap();
+    signaler.ready(Archive::CONTACT).await.unwrap();
+    signaler.signal(Record::contact(8)).await.unwrap();
 }
 
 #[tokio::test]
@@ -116,8 +117,8 @@ async fn event_that_the_function_ignores_has_not_arrived() {
         let mut signaler = parts.signaler();
         signal_all(&mut signaler, arrived).await.unwrap();
         parts.bed.superoffice.pause_sender(true);
-        signaler.ready().await.unwrap();
-        signaler.signal(7).await.unwrap();
+        signaler.ready(Archive::CONTACT).await.unwrap();
+        signaler.signal(Record::contact(7)).await.unwrap();
         parts.write(parts.bed.now(), "ignored", "contact.resync", 7);
         let expected = "the function ignored the event of a signal: FORWARD_EVENTS does not match contact.resync";
         assert_eq!(signaler.settle().await.unwrap_err().to_string(), expected);
@@ -139,7 +140,7 @@ async fn few_signals_follow_the_first_failed_delivery() {
         parts.bed.function.set_outage(outage);
         let halt = signal_all(&mut signaler, 41..=200).await.unwrap_err();
         assert_eq!(halt.to_string(), expected);
-        assert_eq!((parts.calls(), signaler.first_awaited()), (40 + 25, Some(41)), "{outage:?}");
+        assert_eq!((parts.calls(), signaler.first_awaited()), (40 + 25, Some(Record::contact(41))), "{outage:?}");
     }
 }
 
@@ -150,7 +151,10 @@ async fn event_that_gets_lost_among_others_is_reported() {
     signal_all(&mut signaler, [1]).await.unwrap();
     parts.bed.function.lose_next();
     signal_all(&mut signaler, 2..=40).await.unwrap();
-    assert_eq!((signaler.signals(), signaler.take_lost(), signaler.take_lost()), (40, vec![2], vec![]));
+    assert_eq!(
+        (signaler.signals(), signaler.take_lost(), signaler.take_lost()),
+        (40, vec![Record::contact(2)], vec![])
+    );
     // Many events that get lost one by one are an outage.
     for contact in 41.. {
         parts.bed.function.lose_next();
@@ -197,10 +201,10 @@ async fn canary_is_only_needed_if_the_latest_delivery_did_not_succeed() {
             if trusts_recent {
                 signaler = signaler.trusting_recent_deliveries();
             }
-            signaler.ready().await.unwrap();
+            signaler.ready(Archive::CONTACT).await.unwrap();
             parts.bed.superoffice.pause_sender(true);
-            signaler.signal(1).await.unwrap();
-            assert_eq!(signaler.ready().await.is_err(), is_needed, "{name} {trusts_recent}");
+            signaler.signal(Record::contact(1)).await.unwrap();
+            assert_eq!(signaler.ready(Archive::CONTACT).await.is_err(), is_needed, "{name} {trusts_recent}");
         }
     }
 }
@@ -227,4 +231,25 @@ async fn rate_is_limited() {
     let start = tokio::time::Instant::now();
     signal_all(&mut signaler, 1..=11).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn each_entity_has_a_canary() {
+    for (line, expected) in [
+        (None, "person 7 was signaled but did not arrive"),
+        (Some("ignored"), "the function ignored the event of a signal: FORWARD_EVENTS does not match person.resync"),
+    ] {
+        let parts = Parts::start().await;
+        let mut signaler = parts.signaler();
+        signal_all(&mut signaler, 1..=3).await.unwrap();
+        parts.bed.superoffice.pause_sender(true);
+        signaler.ready(Archive::PERSON).await.unwrap();
+        signaler.signal(Record::person(7)).await.unwrap();
+        // The events of contacts with this id say nothing about the person.
+        parts.write(parts.bed.now(), "forwarded", "contact.resync", 7);
+        if let Some(outcome) = line {
+            parts.write(parts.bed.now(), outcome, "person.resync", 7);
+        }
+        assert_eq!(signaler.ready(Archive::PERSON).await.unwrap_err().to_string(), expected);
+    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use fake_superoffice::{Installation, LOG_GROUP, SECRET, START, TENANT, WEBHOOK_URL};
 use jiff::{SignedDuration, Timestamp};
+use recovery::changes::RecordChange;
 use recovery::comparison::{Comparison, Window};
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
-use superoffice_client::changes::{Change, ChangedRecord};
-use superoffice_client::registration::{Desired, ManagedWebhooks};
+use superoffice_client::changes::Change;
+use superoffice_client::registration::{CONTACT_EVENTS, Desired, ManagedWebhooks};
 use superoffice_client::settings;
-use superoffice_client::{Client, Clock, Limits};
+use superoffice_client::{Archive, Client, Clock, Limits};
 use superoffice_webhook::env::Environment;
 
 /// An installation with clients for it.
@@ -74,12 +75,17 @@ impl TestBed {
         let (client, ledger) = (self.client(), self.ledger());
         let comparison = self.since_start().with_part(part);
         let missed = parts(&comparison, &client, &ledger).await.into_iter().flatten();
-        missed.map(|contact| (contact.primary_key, contact.change)).collect()
+        missed.map(|changed| (changed.record.id, changed.change)).collect()
     }
 
     /// Compares the changes since the start of the test.
     pub(crate) fn since_start(&self) -> Comparison {
-        Comparison::new(Window { since: START.parse().unwrap(), until: self.clock.now() })
+        self.since_start_of(&[Archive::CONTACT])
+    }
+
+    /// Compares the changes of entities since the start of the test.
+    pub(crate) fn since_start_of(&self, entities: &[&'static Archive]) -> Comparison {
+        Comparison::new(Window { since: START.parse().unwrap(), until: self.clock.now() }, entities)
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -87,8 +93,8 @@ impl TestBed {
     }
 }
 
-/// The missed contacts of each part.
-pub(crate) async fn parts(comparison: &Comparison, client: &Client, ledger: &DeliveryLog) -> Vec<Vec<ChangedRecord>> {
+/// The missed records of each part.
+pub(crate) async fn parts(comparison: &Comparison, client: &Client, ledger: &DeliveryLog) -> Vec<Vec<RecordChange>> {
     let (mut parts, mut after) = (Vec::new(), None);
     loop {
         let listing = comparison.list(client, after).await.unwrap();
@@ -114,4 +120,11 @@ pub(crate) fn client_of_logs(url: impl Into<String>) -> Logs {
 
 pub(crate) fn desired() -> Desired {
     Desired::new(WEBHOOK_URL, SECRET.into())
+}
+
+/// A webhook for contacts and persons.
+pub(crate) fn desired_with_persons() -> Desired {
+    let persons = ["created", "changed", "softdeleted", "deleted", "resync"].map(|ending| format!("person.{ending}"));
+    let events = CONTACT_EVENTS.map(str::to_owned).into_iter().chain(persons).collect();
+    Desired { events: Some(events), ..desired() }
 }
