@@ -44,6 +44,28 @@ impl Entity {
         ENTITIES.iter().find(|entity| entity.is_named(name))
     }
 
+    /// Finds an entity by its name: `contact`, `list.{list}` for `list.category`, and `y_{table}` for `y_equipment`.
+    /// Letter case is ignored. `None` if the name is not documented.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        let ending = name.rsplit('.').next().unwrap_or_default();
+        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        ENTITIES.iter().find(|entity| match entity.name.split_once('{') {
+            None => entity.is_named(name),
+            // In `list.created`, the name of the list is missing.
+            Some((start, _)) => {
+                entity.is_named(name)
+                    && name.get(start.len()..).is_some_and(|rest| !rest.is_empty() && is_word(rest))
+                    && !(name.contains('.') && entity.endings.contains(&ending))
+            }
+        })
+    }
+
+    /// Returns `true` if rows of different tables have its events, so that the events of a table may differ from
+    /// [`Entity::endings`].
+    pub fn has_own_events(&self) -> bool {
+        self.table.is_none()
+    }
+
     /// Returns the names of its events. A part in braces differs between installations.
     pub fn events(&self) -> impl Iterator<Item = String> {
         self.endings.iter().map(|ending| format!("{}.{ending}", self.name))

@@ -8,10 +8,10 @@ use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
 use crate::tenants::OneTenant;
 
-/// Stop the webhook for contacts
+/// Stop the webhook for contacts, and those for further events
 ///
 /// SuperOffice sends no events to a Stopped webhook. The webhook for states stays as it is. The exit status is 0 if the
-/// webhook for contacts is Stopped.
+/// webhooks for contacts and for further events are Stopped.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Deactivate {
@@ -24,10 +24,10 @@ pub(crate) struct Deactivate {
 impl Deactivate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let endpoint = Endpoint::load(&self.tenant).await?;
-        endpoint.set_state(&endpoint.webhooks().await?.contacts, State::Stopped).await?;
+        endpoint.set_state(endpoint.webhooks().await?.for_rows(), State::Stopped).await?;
         let webhooks = endpoint.webhooks().await?;
         endpoint.print(&webhooks, self.format, output).await;
-        let is_stopped = webhooks.contacts.iter().all(|webhook| webhook.state() == State::Stopped);
+        let is_stopped = webhooks.for_rows().all(|webhook| webhook.state() == State::Stopped);
         Ok(Status::well_if(is_stopped && !webhooks.contacts.is_empty()))
     }
 }

@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use clap::builder::NonEmptyStringValueParser;
-use superoffice_client::registration::Desired;
+use superoffice_client::registration::{Desired, UnknownName, events_named};
 use superoffice_client::settings::{NoTenantName, WebhookSettings};
 use tenants::TenantSource;
 
@@ -30,16 +30,33 @@ pub(crate) struct Register {
     /// An address that SuperOffice notifies when it disables the webhook; may be repeated
     #[arg(long = "errors-email", value_name = "ADDRESS")]
     errors_emails: Vec<String>,
-    /// The events, separated by commas [default: contact events and contact.resync for a new webhook]
+    /// Entities and events, separated by commas: contact,person.consented [default: contact for a new webhook]
     ///
-    /// Without this option, an existing webhook keeps its events, and contact.resync is added if it is missing.
-    #[arg(long, value_name = "EVENT", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
-    events: Option<Vec<String>>,
+    /// An entity stands for all its events, contact and person also for contact.resync and person.resync. The lists
+    /// and extra tables of your installation are named list.category and y_equipment.
+    ///
+    /// Without this option, an existing webhook keeps its events, and contact.resync is added if it is missing. Names
+    /// with more than 4,000 characters are split over several webhooks.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = Chosen::parse)]
+    events: Option<Vec<Chosen>>,
     /// Make SuperOffice notify its users by email on the first failed delivery
     #[arg(long)]
     notify_first_failure: bool,
     #[command(flatten)]
     format: Format,
+}
+
+/// A name in `--events`, and its events.
+#[derive(Clone, Debug)]
+struct Chosen {
+    text: String,
+    events: Vec<String>,
+}
+
+impl Chosen {
+    fn parse(text: &str) -> Result<Self, UnknownName> {
+        Ok(Self { text: text.trim().to_owned(), events: events_named(text)? })
+    }
 }
 
 impl Register {
@@ -70,12 +87,18 @@ impl Register {
             name: self.name.clone(),
             url: endpoint.url.clone(),
             secret: endpoint.secret.clone().ok_or(NoTenantName::Secret)?,
-            events: self.events.clone(),
+            events: self.events.as_ref().map(|names| names.iter().flat_map(|name| name.events.clone()).collect()),
             errors_emails: self.errors_emails.clone(),
             notify_first_failure: self.notify_first_failure,
         };
         let (webhooks, registrations) = endpoint.client.register(&desired).await?;
-        for (purpose, registration) in ["contacts", "webhook states"].into_iter().zip(registrations) {
+        let last = registrations.len() - 1;
+        for (index, registration) in registrations.iter().enumerate() {
+            let purpose = match index {
+                0 => "contacts",
+                index if index == last => "webhook states",
+                _ => "further events",
+            };
             endpoint.label.message(format_args!("webhook for {purpose}: {registration}"));
         }
         endpoint.print(&webhooks, self.format, output).await;
@@ -97,7 +120,7 @@ impl Register {
             option("--errors-email", address);
         }
         if let Some(events) = &self.events {
-            option("--events", &events.join(","));
+            option("--events", &events.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(","));
         }
         if self.notify_first_failure {
             command += " --notify-first-failure";
@@ -128,11 +151,12 @@ mod tests {
     #[test]
     fn continuation_has_all_options() {
         assert_eq!(command(&["--tenant", "Cust1"]), "register --tenant Cust1");
-        let arguments = ["--all", "--name=Bob's", "--errors-email=a@b.c", "--errors-email=d e", "--events=a.b,c.*"];
+        let arguments =
+            ["--all", "--name=Bob's", "--errors-email=a@b.c", "--errors-email=d e", "--events=sale, list.110"];
         assert_eq!(
             command(&[&arguments[..], &["--notify-first-failure", "--json"]].concat()),
             [
-                "register --all --name 'Bob'\\''s' --errors-email a@b.c --errors-email 'd e' --events 'a.b,c.*'",
+                "register --all --name 'Bob'\\''s' --errors-email a@b.c --errors-email 'd e' --events sale,list.110",
                 "--notify-first-failure --json"
             ]
             .join(" ")

@@ -120,6 +120,49 @@ async fn life_of_a_registration() {
 }
 
 #[tokio::test]
+async fn webhooks_of_split_events_are_managed_together() {
+    let bed = Installation::start().await;
+    let lists: String = (100..340).map(|list| format!(",list.{list}")).collect();
+    let events = format!("contact,person.consented{lists}");
+    let registered = run(&bed, &["register", "--events", &events]).await;
+    let purposes = ["contacts", "further events", "further events", "further events", "webhook states"];
+    let report = |effect: &str| purposes.map(|purpose| format!("webhook for {purpose}: {effect}\n")).concat();
+    assert_eq!((registered.status, registered.stderr), (0, report("created")));
+    let ids: Vec<i64> = bed.superoffice.webhooks().iter().map(|webhook| webhook.id).collect();
+    let subscribed = bed.superoffice.webhooks()[0].events().join(" ");
+    let contacts =
+        "contact.created contact.changed contact.softdeleted contact.deleted contact.resync person.consented";
+    assert!(subscribed.starts_with(contacts), "{subscribed}");
+    let again = run(&bed, &["register"]).await;
+    assert_eq!((again.status, again.stderr), (0, report("unchanged")));
+
+    let states = || bed.superoffice.webhooks().iter().map(|webhook| webhook.state().to_owned()).collect::<Vec<_>>();
+    bed.superoffice.set_property(ids[2], "State", json!("TooManyErrors"));
+    let status = run(&bed, &["status"]).await;
+    let line = format!("{} superoffice-webhook (3): TooManyErrors, 0 consecutive errors", ids[2]);
+    assert_eq!((status.status, status.stdout.lines().nth(2), status.stderr.as_str()), (1, Some(line.as_str()), ""));
+    assert_eq!(run(&bed, &["activate"]).await.status, 0);
+    assert_eq!(states(), ["Active"; 5]);
+    assert_eq!(run(&bed, &["deactivate"]).await.status, 0);
+    assert_eq!(states(), ["Stopped", "Stopped", "Stopped", "Stopped", "Active"]);
+
+    let fewer = run(&bed, &["register", "--events", "contact"]).await;
+    assert_eq!(fewer.stderr.lines().filter(|line| *line == "webhook for further events: deleted").count(), 3);
+    assert_eq!(states(), ["Stopped", "Active"]);
+    assert_eq!(run(&bed, &["unregister", "--yes"]).await.status, 0);
+    assert!(bed.superoffice.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn unknown_event_is_wrong_usage() {
+    let bed = Installation::start().await;
+    let refused = run(&bed, &["register", "--events", "contact,ticket.deleted"]).await;
+    assert_eq!((refused.status, bed.superoffice.webhooks().len()), (2, 0));
+    let problem = "`ticket.deleted` is not an event: expected ticket.created, ticket.changed";
+    assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn disabled_webhook_is_shown_and_activated_only_after_a_successful_test() {
     let bed = Installation::start().await;
     let id = register(&bed).await;

@@ -11,6 +11,9 @@ use crate::mode::{EmptyBody, Version};
 use crate::webhook::{self, Webhook};
 use crate::{patch, sender};
 
+/// The length of the column `webhook.events`.
+const EVENTS_LENGTH: usize = 4000;
+
 /// Responds to a call. `path` is in lower case, `names` is the path as it was sent.
 pub(crate) async fn call(call: &Call<'_>, path: &[&str], names: &[&str]) -> Result<Response, Refusal> {
     match (call.method.as_str(), path) {
@@ -53,6 +56,18 @@ async fn existing(call: &Call<'_>, webhook: &Webhook, rest: &[&str]) -> Result<R
         }
         ("PATCH", []) => Err(Refusal::without_patch()),
         _ => Err(Refusal::not_found("There is no such call")),
+    }
+}
+
+/// Rejects events that do not fit into the column of the table `webhook`, joined by commas.
+fn check_events(properties: &Map<String, Value>) -> Result<(), Refusal> {
+    let events = properties.get("Events").and_then(Value::as_array).into_iter().flatten();
+    let events: Vec<&str> = events.filter_map(Value::as_str).collect();
+    match events.join(",").chars().count() {
+        0..=EVENTS_LENGTH => Ok(()),
+        length => {
+            Err(Refusal::argument(format!("Webhook Events have {length} characters, the limit is {EVENTS_LENGTH}")))
+        }
     }
 }
 
@@ -104,6 +119,7 @@ pub(crate) async fn save(
 ) -> Result<Webhook, Refusal> {
     let properties = webhook::read(carrier)?;
     check_target(&properties)?;
+    check_events(&properties)?;
     let (success, message) = post_test(call, properties.clone()).await;
     if !success {
         return Err(Refusal::argument(format!("The webhook did not accept the test: {message}")));

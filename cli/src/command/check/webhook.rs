@@ -31,7 +31,7 @@ async fn state(connection: Connection, url: &str) -> Result<Finding, String> {
         return Ok(finding);
     }
     let mut errors = 0;
-    for webhook in &webhooks.contacts {
+    for webhook in webhooks.for_rows() {
         let usage = client.usage(webhook).await.map_err(|error| error.to_string())?;
         errors = errors.max(usage.consecutive_errors.unwrap_or_default());
     }

@@ -2,25 +2,13 @@
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use superoffice_webhook::webhook::entity::Archive;
 
-use super::{CONTACT_EVENTS, Desired};
-use crate::webhooks::{PropertyChange, RESYNC_EVENT, State, Webhook};
+use super::Desired;
+use crate::webhooks::{PropertyChange, State, Webhook};
 
 /// The names and numbers of the flags in `NotifyWhen` and `NotifyVia`.
 const FIRST_FAILURE: (&str, u64) = ("FirstFailure", 1);
 const EMAIL: (&str, u64) = ("Email", 1);
-
-pub(super) fn contact_events(existing: Option<&Webhook>, desired: &Desired) -> Vec<String> {
-    match (&desired.events, existing) {
-        (Some(events), _) => events.clone(),
-        (None, None) => CONTACT_EVENTS.map(str::to_owned).into(),
-        (None, Some(webhook)) => {
-            let missing = if webhook.receives_resync(Archive::CONTACT) { None } else { Some(RESYNC_EVENT) };
-            webhook.events().chain(missing).map(str::to_owned).collect()
-        }
-    }
-}
 
 pub(super) fn new_webhook(name: &str, events: &[String], desired: &Desired) -> Value {
     let mut body = json!({
@@ -167,16 +155,5 @@ mod tests {
         ] {
             assert_eq!(with_flag(&flags, FIRST_FAILURE), expected);
         }
-    }
-
-    #[test]
-    fn existing_webhook_keeps_its_events() {
-        let existing = webhook(json!({"WebhookId": 1, "Events": ["sale.changed", "Contact.Changed"]}));
-        let mut desired = Desired::new("https://host/webhook", "s".into());
-        assert_eq!(contact_events(None, &desired), CONTACT_EVENTS);
-        assert_eq!(contact_events(Some(&existing), &desired), ["sale.changed", "Contact.Changed", "contact.resync"]);
-        desired.events = Some(vec!["contact.deleted".into()]);
-        assert_eq!(contact_events(Some(&existing), &desired), ["contact.deleted"]);
-        assert_eq!(contact_events(None, &desired), ["contact.deleted"]);
     }
 }

@@ -1,9 +1,11 @@
 //! Registration, and the webhooks that belong to it.
 
+use std::collections::BTreeSet;
+
 use fake_superoffice::{Fault, Mode, SECRET, WEBHOOK_URL, Webhook, Zones};
 use serde_json::json;
 use superoffice_client::SecretString;
-use superoffice_client::registration::{CONTACT_EVENTS, Desired, Registration};
+use superoffice_client::registration::{CONTACT_EVENTS, Desired, Registration, events_named};
 use superoffice_client::webhooks::State;
 
 use crate::support::{TestBed, VERSIONS, by_id, desired};
@@ -96,7 +98,7 @@ async fn registration_is_created_kept_and_mended_in_every_mode() {
         bed.superoffice.set_property(id, "State", json!("Stopped"));
         bed.superoffice.set_property(id, "Secret", json!("an old secret"));
         bed.superoffice.set_property(id, "Events", json!(CONTACT_EVENTS[..4]));
-        let (managed, [effect, _]) = register().await;
+        let (managed, effects) = register().await;
         let secret = if mode.hides_secrets {
             "Secret: written again, because SuperOffice does not return it"
         } else {
@@ -104,7 +106,7 @@ async fn registration_is_created_kept_and_mended_in_every_mode() {
         };
         let events = "Events: [\"contact.created\",\"contact.changed\",\"contact.softdeleted\",\"contact.deleted\"] -> \
             [\"contact.created\",\"contact.changed\",\"contact.softdeleted\",\"contact.deleted\",\"contact.resync\"]";
-        assert_eq!(effect.to_string(), format!("changed\n  {events}\n  {secret}"), "{name}");
+        assert_eq!(effects[0].to_string(), format!("changed\n  {events}\n  {secret}"), "{name}");
         assert_eq!(managed.contacts[0].state(), State::Stopped, "{name}");
         bed.superoffice.set_property(id, "State", json!("Active"));
         assert_eq!(properties(), complete, "{name}");
@@ -123,7 +125,7 @@ async fn registration_changes_what_was_given_and_adds_the_resync_event() {
         bed.superoffice.idle().await;
         let (_, effects) = bed.client().register(&desired()).await.unwrap();
         assert_eq!(
-            effects.map(|effect| effect.to_string()),
+            effects.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
                 "changed\n  Events: [\"sale.changed\",\"Contact.Created\"] -> \
                  [\"sale.changed\",\"Contact.Created\",\"contact.resync\"]\n  Secret: replaced",
@@ -150,8 +152,108 @@ async fn registration_sets_the_events_that_were_given() {
     let id = managed.contacts[0].id();
     assert_eq!(by_id(&bed, id).events(), ["contact.created"]);
     let (_, effects) = bed.client().register(&given(&["contact.deleted", "contact.created"])).await.unwrap();
-    let [Registration::Changed(_), Registration::Unchanged] = effects else { panic!("{effects:?}") };
+    let [Registration::Changed(_), Registration::Unchanged] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(by_id(&bed, id).events(), ["contact.deleted", "contact.created"]);
+}
+
+/// Events of contacts and of 240 lists, for four webhooks.
+fn many_events() -> Vec<String> {
+    let names = ["contact".to_owned()].into_iter().chain((100..340).map(|list| format!("list.{list}")));
+    names.flat_map(|name| events_named(&name).unwrap()).collect()
+}
+
+fn with_events(events: Vec<String>) -> Desired {
+    Desired { events: Some(events), ..desired() }
+}
+
+/// The names and the events of the webhooks, and the number of events. No event has two webhooks.
+fn split(bed: &TestBed) -> (Vec<(String, Vec<String>)>, usize) {
+    let webhooks = bed.superoffice.webhooks();
+    let events = |webhook: &Webhook| webhook.events().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let events: Vec<_> = webhooks.iter().map(|webhook| (webhook.text("Name").to_owned(), events(webhook))).collect();
+    let names: BTreeSet<&String> = events.iter().flat_map(|(_, events)| events).collect();
+    let count = events.iter().map(|(_, events)| events.len()).sum();
+    assert_eq!(names.len(), count);
+    (events, count)
+}
+
+#[tokio::test]
+async fn events_that_one_webhook_has_no_room_for_are_split() {
+    use Registration::{Created, Unchanged};
+    let (bed, events) = (TestBed::start().await, many_events());
+    let (managed, effects) = bed.client().register(&with_events(events.clone())).await.unwrap();
+    assert_eq!((effects, managed.is_active()), (vec![Created, Created, Created, Created, Created], true));
+    assert_eq!((managed.contacts.len(), managed.further.len(), managed.states.len()), (1, 3, 1));
+    let (webhooks, count) = split(&bed);
+    let names: Vec<&str> = webhooks.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = ["", " (2)", " (3)", " (4)", " (state)"].map(|suffix| format!("superoffice-webhook{suffix}"));
+    assert_eq!(names, expected);
+    // The state webhook watches all of them.
+    let ids = managed.for_rows().map(|webhook| webhook.id());
+    let watched: Vec<_> =
+        ids.flat_map(|id| ["started", "stopped", "errors"].map(|end| format!("webhook{id}.{end}"))).collect();
+    assert_eq!((&webhooks[4].1, count), (&watched, events.len() + watched.len()));
+    assert!(CONTACT_EVENTS.iter().all(|event| webhooks[0].1.iter().any(|name| name == event)));
+
+    for repeated in [with_events(events), desired()] {
+        let (_, effects) = bed.client().register(&repeated).await.unwrap();
+        assert_eq!(effects, [Unchanged, Unchanged, Unchanged, Unchanged, Unchanged]);
+    }
+    assert_eq!(split(&bed), (webhooks, count));
+}
+
+#[tokio::test]
+async fn split_registration_is_completed_changed_and_deleted_as_one() {
+    let (bed, events) = (TestBed::start().await, many_events());
+    for created in 1..5 {
+        bed.superoffice.script("POST Webhook", [Fault::None, Fault::Status(400)]);
+        bed.client().register(&with_events(events.clone())).await.unwrap_err();
+        assert_eq!(bed.superoffice.webhooks().len(), created);
+    }
+    let (managed, _) = bed.client().register(&with_events(events.clone())).await.unwrap();
+    assert_eq!((managed.all().count(), bed.superoffice.webhooks().len()), (5, 5));
+
+    // Another name, which an interruption leaves in some of them.
+    let renamed = Desired { name: Some("Events".into()), ..desired() };
+    bed.superoffice.script("PATCH Webhook", [Fault::None, Fault::None, Fault::Status(400)]);
+    bed.client().register(&renamed).await.unwrap_err();
+    bed.client().register(&renamed).await.unwrap();
+    let names: Vec<_> = split(&bed).0.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["Events", "Events (2)", "Events (3)", "Events (4)", "Events (state)"]);
+
+    // A name that someone gave a webhook does not matter, as long as the state webhook watches it.
+    bed.superoffice.set_property(managed.further[1].id(), "Name", json!("by hand"));
+    let (managed, effects) = bed.client().register(&with_events(events[..300].to_vec())).await.unwrap();
+    assert!(
+        matches!(
+            effects.as_slice(),
+            [
+                _,
+                Registration::Changed(_) | Registration::Unchanged,
+                Registration::Deleted,
+                Registration::Deleted,
+                Registration::Changed(_)
+            ]
+        ),
+        "{effects:?}"
+    );
+    assert_eq!((managed.further.len(), bed.superoffice.webhooks().len()), (1, 3));
+    let (_, count) = split(&bed);
+    assert_eq!(count, 300 + 6);
+
+    bed.client().unregister(WEBHOOK_URL).await.unwrap();
+    assert!(bed.superoffice.webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn registration_without_a_contact_event_is_recognized() {
+    let bed = TestBed::start().await;
+    let sales = || with_events(events_named("sale").unwrap());
+    bed.client().register(&sales()).await.unwrap();
+    let (managed, effects) = bed.client().register(&sales()).await.unwrap();
+    assert_eq!(effects, [Registration::Unchanged, Registration::Unchanged]);
+    let expected = ["sale.created", "sale.changed", "sale.deleted", "sale.sold", "sale.lost", "sale.completed"];
+    assert_eq!(by_id(&bed, managed.contacts[0].id()).events(), [&expected[..], &["contact.resync"]].concat());
 }
 
 #[tokio::test]
@@ -246,7 +348,7 @@ async fn registration_reuses_the_state_webhook_of_one_that_was_deleted() {
         "Name": "superoffice-webhook (state)", "Events": ["webhook999.errors"], "TargetUrl": WEBHOOK_URL,
     }));
     let (managed, effects) = bed.client().register(&desired()).await.unwrap();
-    assert!(matches!(effects, [Registration::Created, Registration::Changed(_)]), "{effects:?}");
+    assert!(matches!(effects.as_slice(), [Registration::Created, Registration::Changed(_)]), "{effects:?}");
     assert!(by_id(&bed, orphan).events().contains(&format!("webhook{}.errors", managed.contacts[0].id()).as_str()));
     // Another one with a lower id does not take its place.
     let state_webhook = managed.states[0].id();
