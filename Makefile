@@ -46,7 +46,7 @@ send: $(DEV_TOOLS) ## send an event to the function of `make watch`: make send E
 redrive: ## forward quarantined messages that can be parsed: make redrive ARGS=--dry-run
 	$(CARGO) run --quiet --package so-webhook -- redrive $(ARGS)
 
-events: ## regenerate events/*.json and tests/vectors from events/payloads
+events: ## regenerate events/*.json, the schema of entities and tests/vectors
 	$(CARGO) run --quiet --package test-support --bin sample-events
 	$(PYTHON) scripts/make_vectors.py
 

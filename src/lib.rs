@@ -60,3 +60,7 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/consumers.md")]
 struct ConsumersDocument;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/entities.md")]
+struct EntitiesDocument;

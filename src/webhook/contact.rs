@@ -74,9 +74,9 @@ impl ContactEvent {
         self.event.changes()
     }
 
-    /// Returns `true` if the column is among the changed ones. Letter case is ignored.
+    /// Returns `true` if the column is among the changed ones. Letter case and underscores are ignored.
     pub fn changed(&self, column: &str) -> bool {
-        self.changes().iter().any(|change| change.eq_ignore_ascii_case(column))
+        self.event.changed(column)
     }
 
     /// `country_id`

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::webhook::field::{FieldValue, Fields};
+use crate::webhook::field::{FieldValue, Fields, is_same_column};
 use crate::webhook::metadata::{EventMetadata, ParseError};
 
 /// An event of any entity. Decoded from a queue message with
@@ -47,6 +47,11 @@ impl WebhookEvent {
     /// `Changes`: the names of the changed database columns.
     pub fn changes(&self) -> &[String] {
         &self.changes
+    }
+
+    /// Returns `true` if a column is among the changed ones. Letter case and underscores are ignored.
+    pub fn changed(&self, column: &str) -> bool {
+        self.changes.iter().any(|change| is_same_column(change, column))
     }
 
     /// `ChangedByAssociateId`: the user who caused the event, `0` for the system.
@@ -100,6 +105,7 @@ mod tests {
         );
         assert_eq!(event.metadata().entity(), "sale");
         assert_eq!(event.changes(), ["amount", "status"]);
+        assert!(event.changed("Amount") && event.changed("sta_tus") && !event.changed("state"));
         assert_eq!(event.changed_by_associate_id(), Some(12));
         assert_eq!(event.field_values().get("amount").unwrap().json(), "12.50");
         assert_eq!(event.values().get("sale_id").unwrap().integer(), Some(7));

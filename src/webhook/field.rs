@@ -43,11 +43,9 @@ impl Fields {
     /// letter case and underscores: `associateId` is found as `associate_id`. The exact name precedes another letter
     /// case, which precedes other underscores. `None` if several columns match in the same way.
     pub fn column(&self, name: &str) -> Option<&FieldValue> {
-        let simple = |name: &str| name.to_ascii_lowercase().replace('_', "");
-        let same_simple = |field: &str| simple(field) == simple(name);
         self.get(name)
             .or_else(|| self.only(|field| field.eq_ignore_ascii_case(name)))
-            .or_else(|| self.only(same_simple))
+            .or_else(|| self.only(|field| is_same_column(field, name)))
     }
 
     /// Returns the value of the only name that matches.
@@ -70,6 +68,14 @@ impl Fields {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Returns `true` if two names of a column differ at most in letter case and underscores.
+pub(crate) fn is_same_column(name: &str, other: &str) -> bool {
+    fn letters(name: &str) -> impl Iterator<Item = char> {
+        name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase())
+    }
+    letters(name).eq(letters(other))
 }
 
 /// Returns the value of a field, for the fields of any JSON library. The letter case of the name is ignored. If the field
@@ -135,6 +141,11 @@ impl FieldValue {
     /// An integer: `21`, `"21"` or `"[I:21]"`.
     pub fn integer(&self) -> Option<i64> {
         parse_integer(&self.text_or_json())
+    }
+
+    /// The id of a row. `None` for 0 and -1, with which SuperOffice writes that there is no row.
+    pub fn id(&self) -> Option<i64> {
+        self.integer().filter(|id| !matches!(id, 0 | -1))
     }
 
     /// A boolean. Accepts `true`, `"true"`, `"True"` and integers: 0 is `false`, any other is `true`.
@@ -288,6 +299,17 @@ mod tests {
         }
         for json in ["1", "-2", "false", r#""x""#, "{}", "[]", r#""2025-01-01T00:00:00""#] {
             assert!(!value(json).is_none(), "{json}");
+        }
+    }
+
+    #[test]
+    fn id_is_none_where_there_is_no_row() {
+        assert_eq!(
+            ["7", r#""21""#, r#""[I:6]""#, "-2"].map(|json| value(json).id()),
+            [Some(7), Some(21), Some(6), Some(-2)]
+        );
+        for json in ["0", "-1", r#""0""#, r#""[I:0]""#, "null", r#""""#] {
+            assert_eq!(value(json).id(), None, "{json}");
         }
     }
 

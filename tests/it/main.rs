@@ -5,6 +5,7 @@
 mod configuration;
 mod credentials;
 mod endpoints;
+mod entities;
 mod faults;
 mod guarantees;
 mod http;

@@ -66,7 +66,7 @@ pub(crate) fn document(text: &str) -> Value {
 }
 
 /// Decodes a message, with and without verification.
-fn decode(sent: &SentMessage) -> QueuedEvent {
+pub(crate) fn decode(sent: &SentMessage) -> QueuedEvent {
     let body = &sent.message.body;
     let event = QueuedEvent::from_message(body, |name| sent.attribute(name)).unwrap();
     assert_eq!(QueuedEvent::from_message(body, |_| None).unwrap(), event, "without attributes");

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use superoffice_webhook::message::MessageFormat;
 use test_support::{SentMessage, project_root};
 
-use crate::payload;
+use crate::entities::samples;
 use crate::queue_messages::{FORMATS, bodies, document, message, quarantine_message};
+use crate::{payload, payloads};
 
 fn schema(name: &str) -> Value {
     serde_json::from_slice(&fs::read(project_root().join("schema").join(name)).unwrap()).unwrap()
@@ -90,6 +91,36 @@ fn altered_message_is_invalid() {
     }
     let sent = quarantine_message(b"\xff\xfe");
     assert!(!validator("quarantine-message.schema.json").is_valid(&instance(&sent, json!("not base64"))));
+}
+
+/// The schema of the entities describes the documented bodies, in both formats the content of a message.
+#[test]
+fn every_documented_event_is_valid_for_its_entity() {
+    let validator = validator("entities.schema.json");
+    for (_, sample) in samples() {
+        validator.validate(&sample.body).unwrap_or_else(|error| panic!("{}: {error}", sample.name));
+    }
+    for (name, body) in payloads().into_iter().filter(|(name, _)| name.ends_with(".json")) {
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        validator.validate(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn column_of_another_type_is_invalid_for_its_entity() {
+    let validator = validator("entities.schema.json");
+    let mut count = 0;
+    for (facts, sample) in samples() {
+        let columns = facts.columns.keys().map(|column| facts.spelling(column)).zip(std::iter::repeat("FieldValues"));
+        let values = facts.values.iter().map(String::as_str).zip(std::iter::repeat("Values"));
+        for (column, part) in columns.chain(values).filter(|(_, part)| sample.body.get(part).is_some()) {
+            let mut altered = sample.body.clone();
+            altered[part][column] = json!("another text");
+            assert!(!validator.is_valid(&altered), "{} {column}", sample.name);
+            count += 1;
+        }
+    }
+    assert!(count > 300, "{count}");
 }
 
 #[test]

@@ -18,13 +18,16 @@ _EVENTS = {
     "application/json": _validator("superoffice-message"),
     "application/cloudevents+json": _validator("cloudevents-message"),
 }
+_ENTITIES = _validator("entities")
 _QUARANTINE = _validator("quarantine-message")
 
 
 def validate_event(message: dict) -> None:
-    """Validates a message of the events queue against the schema of its format."""
-    schema = _EVENTS[message["MessageAttributes"]["ContentType"]["StringValue"]]
-    schema.validate(_instance(message, json.loads(message["Body"])))
+    """Validates a message of the events queue against the schema of its format, and its event against the documentation."""
+    content_type = message["MessageAttributes"]["ContentType"]["StringValue"]
+    body = json.loads(message["Body"])
+    _EVENTS[content_type].validate(_instance(message, body))
+    _ENTITIES.validate(body if content_type == "application/json" else body["data"])
 
 
 def validate_quarantined(message: dict) -> None:

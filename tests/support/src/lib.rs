@@ -28,6 +28,7 @@
 
 #![expect(clippy::unwrap_used, reason = "panicking fails the test")]
 
+pub mod entity_events;
 #[cfg(feature = "function")]
 pub mod invariants;
 pub mod sample_events;

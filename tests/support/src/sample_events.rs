@@ -1,5 +1,5 @@
 //! The sample events in `events/`: API Gateway events, generated from the payloads in `events/payloads/`. Those of other
-//! entities than contacts are in `events/entities/`.
+//! entities than contacts are in `events/entities/`, one for each documented event.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::{fs, io};
 use serde_json::Value;
 
 use crate::api_gateway::WebhookRequest;
+use crate::entity_events::{EntityFacts, schema};
 use crate::project_root;
 
 /// The secret that signs the sample events. Public, so never use it in production.
@@ -60,7 +61,8 @@ const SAMPLES: &[Sample] = &[
     sample("not-json", "not-json.txt"),
 ];
 
-/// Returns the path and the content of every file in `events/` and in `events/entities/`.
+/// Returns the path and the content of every file in `events/` and in `events/entities/`, and of the schema of the
+/// events.
 ///
 /// # Errors
 ///
@@ -77,18 +79,21 @@ pub fn sample_events() -> io::Result<BTreeMap<PathBuf, String>> {
         })
         .collect();
     events.extend(contacts?);
+    events.insert(project_root().join("schema/entities.schema.json"), schema()?);
     Ok(events)
 }
 
-/// Returns a signed event for each payload of another entity.
+/// Returns a signed event for each documented event of another entity than contacts.
 fn entity_events(folder: &Path) -> io::Result<BTreeMap<PathBuf, String>> {
-    fs::read_dir(folder.join("payloads"))?
-        .map(|entry| {
-            let entry = entry?;
-            let body = fs::read(entry.path())?;
-            Ok((folder.join(entry.file_name()), content(&sample("", ""), body)))
+    let others = EntityFacts::all()?.into_iter().filter(|entity| entity.name != "contact");
+    Ok(others
+        .flat_map(|entity| entity.samples())
+        .map(|mut event| {
+            event.body.sort_all_objects();
+            let path = folder.join(event.name.replace('.', "-")).with_extension("json");
+            (path, content(&sample("", ""), event.body.to_string().into_bytes()))
         })
-        .collect()
+        .collect())
 }
 
 fn content(sample: &Sample, body: Vec<u8>) -> String {

@@ -1,4 +1,4 @@
-//! Rewrites `events/*.json` from `events/payloads/`: `make events` runs it.
+//! Rewrites the files of `events/` and `schema/entities.schema.json`: `make events` runs it.
 
 use std::{fs, io};
 
