@@ -114,6 +114,8 @@ fn cost(event: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// The length of the column's content.
@@ -186,6 +188,31 @@ mod tests {
         let third = split(complete(&events), &names(&second));
         assert_eq!(third.len(), 2);
         assert!(third[1].iter().all(|event| second[1].contains(event)));
+    }
+
+    #[test]
+    fn random_changes_keep_each_event_once_in_the_fewest_webhooks() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..100 {
+            let mut existing: Vec<Vec<String>> = Vec::new();
+            for _ in 0..4 {
+                let lists: BTreeSet<u32> = (0..random.usize(1..400)).map(|_| random.u32(1..1000)).collect();
+                let mut events: Vec<String> = lists.iter().map(|list| format!("list.{list}.changed")).collect();
+                events.push("contact.created".into());
+                random.shuffle(&mut events);
+                let webhooks = split(complete(&events), &names(&existing));
+                let saved: BTreeSet<&String> = webhooks.iter().flatten().collect();
+                assert_eq!((saved, webhooks.concat().len()), (events.iter().collect(), events.len()));
+                assert!(webhooks.iter().all(|events| stored(events) <= MAX_EVENTS_LENGTH));
+                assert!(webhooks[0].contains(&"contact.created".to_owned()));
+                // Less than the longest name may remain unused in each webhook.
+                let total = length(&complete(&events));
+                let fewest = total.div_ceil(ROOM);
+                assert!(webhooks.len() == fewest || total + fewest * 17 > fewest * ROOM, "{total}");
+                assert_eq!(split(complete(&events), &names(&webhooks)), webhooks);
+                existing = webhooks;
+            }
+        }
     }
 
     #[test]
