@@ -4,7 +4,6 @@ import json
 
 import pytest
 from cloud import Webhook, changed_role_policy, wait_for
-from cloudwatch import Metrics, state
 from fake_superoffice import FakeSuperOffice
 from local_aws import policy
 from mirror_stack import Mirror
@@ -102,53 +101,10 @@ def test_event_waits_until_the_role_may_write(mirror, superoffice, aws, action, 
     wait_for(lambda: mirror.differences() == [], timeout=120)
 
 
-# The alarm, its metric, a value that is a problem, and the number of periods in which the problem exists.
-ALARMS = [
-    ("failed", "MirrorFailed", 1, 3),
-    ("throttled", "MirrorThrottled", 1, 3),
-    ("audit-differences", "AuditDifferences", 1, 1),
-    ("audit-failed", "AuditFailed", 1, 1),
-    ("audit-hours", "AuditAge", 49, 3),
-    ("function-errors", "Errors", 1, 2),
-    ("event-age", "ApproximateAgeOfOldestMessage", 901, 1),
-]
-
-
-def alarms_of(mirror) -> dict[str, dict]:
-    """Returns the alarms by name, without the part that stays in alarm once an audit has been reported."""
-    alarms = mirror.stack.aws.client("cloudwatch").describe_alarms(AlarmNamePrefix="mirror-")["MetricAlarms"]
-    found = {alarm["AlarmName"].removeprefix("mirror-"): alarm for alarm in alarms}
-    assert found.pop("audit-reported")["TreatMissingData"] == "ignore"
-    return found
-
-
-@pytest.mark.parametrize(("name", "metric", "value", "periods"), ALARMS, ids=lambda value: value)
-def test_problem_raises_its_alarm_only(mirror, source, name, metric, value, periods):
-    alarms = alarms_of(mirror)
-    assert alarms.keys() == {alarm for alarm, *_ in ALARMS}
-    line = next(line for line in mirror.stack.log_lines() if "AuditAge" in line)
-    of_aws = {
-        "Errors": ("AWS/Lambda", {"FunctionName": mirror.stack.outputs["FunctionName"]}),
-        "ApproximateAgeOfOldestMessage": ("AWS/SQS", {"QueueName": source.queue().name}),
-    }
-    namespace, dimensions = of_aws.get(metric, ("SuperOfficeWebhook", {"FunctionName": line["FunctionName"]}))
-
-    def raised(count: int) -> set[str]:
-        metrics = Metrics()
-        for period in range(12):
-            at = period * 300 + 10
-            # A run every minute reports the age of the audit, zero included.
-            metrics.put_line({**line, "AuditAge": 0}, at)
-            if period >= 12 - count:
-                metrics.put(namespace, metric, dimensions, value, at, 0)
-        return {name for name, alarm in alarms.items() if state(alarm, metrics, 12 * 300) == "ALARM"}
-
-    assert raised(periods) == {name}
-    assert raised(periods - 1) == set()
-
-
 def test_alarm_notifies_its_recipients(mirror, aws):
-    (topic,) = alarms_of(mirror)["audit-differences"]["AlarmActions"]
+    name = f"{mirror.stack.name}-audit-differences"
+    (alarm,) = aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    (topic,) = alarm["AlarmActions"]
     pages = aws.create_queue("mirror-pages")
     arn = pages.attributes["QueueArn"]
     sns = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
@@ -158,7 +114,7 @@ def test_alarm_notifies_its_recipients(mirror, aws):
     datum = {"MetricName": "AuditDifferences", "Dimensions": dimensions, "Value": 1}
     aws.client("cloudwatch").put_metric_data(Namespace="SuperOfficeWebhook", MetricData=[datum])
     (page,) = wait_for(pages.drain)
-    assert json.loads(json.loads(page["Body"])["Message"])["AlarmName"] == "mirror-audit-differences"
+    assert json.loads(json.loads(page["Body"])["Message"])["AlarmName"] == name
 
 
 def test_mapping_is_limited_and_fits_the_queue(mirror, source, aws):
