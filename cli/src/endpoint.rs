@@ -12,7 +12,7 @@ use tenants::{Tenant, TenantSource};
 use crate::environment;
 use crate::exit::Failure;
 use crate::output::{Format, Output};
-use crate::tenants::{Label, OneTenant};
+use crate::tenants::{Clients, Label, OneTenant};
 
 /// A tenant's client, the URL of the endpoint, and the secret if it is configured.
 pub(crate) struct Endpoint {
@@ -36,13 +36,18 @@ impl Endpoint {
     pub(crate) async fn load(tenant: &OneTenant) -> Result<Self, Failure> {
         let (source, webhooks) = Self::settings()?;
         let (tenant, label) = tenant.resolve(&source).await?;
-        Self::new(&tenant, &webhooks, label)
+        Self::new(&tenant, &webhooks, label, &mut Clients::default())
     }
 
-    pub(crate) fn new(tenant: &Tenant, webhooks: &WebhookSettings, label: Label) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        tenant: &Tenant,
+        webhooks: &WebhookSettings,
+        label: Label,
+        clients: &mut Clients,
+    ) -> Result<Self, Failure> {
         // A command that needs the secret reports that it is missing.
         let (url, secret) = (webhooks.url(tenant.name())?, webhooks.secret(tenant.name()).unwrap_or_default());
-        let client = Client::new(tenant.connection().clone())?.hiding(secret.as_ref());
+        let client = clients.of(tenant)?.hiding(secret.as_ref());
         Ok(Self { client, url, secret, label, is_paused: tenant.is_paused() })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
-use superoffice_client::ApiError;
+use superoffice_client::{ApiError, Client, SetupError};
 use tenants::{Tenant, TenantSource, UnusableEntry};
 
 use crate::exit::{CommandResult, Failure, Status};
@@ -245,6 +245,22 @@ pub(crate) enum EarlyEnd<'a> {
     OnInterrupt(&'a Interrupt, &'a str),
     /// None: the command reaches the last tenant.
     Never,
+}
+
+/// The clients of a command. All use the network connections and trusted certificates of the first.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(Option<Client>);
+
+impl Clients {
+    /// Creates the client of a tenant.
+    pub(crate) fn of(&mut self, tenant: &Tenant) -> Result<Client, SetupError> {
+        let connection = tenant.connection();
+        let first = match self.0.take() {
+            Some(first) => first,
+            None => Client::new(connection.clone())?,
+        };
+        Ok(self.0.insert(first).for_tenant(connection.clone()))
+    }
 }
 
 /// The number of tenants by result, and the worst result.

@@ -34,7 +34,7 @@ use crate::exit::{CommandResult, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{Format, Output, message};
 use crate::shell::option;
-use crate::tenants::OneTenant;
+use crate::tenants::{Clients, OneTenant};
 
 /// Check every assumption about SuperOffice on this installation
 ///
@@ -67,7 +67,7 @@ impl Conformance {
             source.zip(WebhookSettings::with_required_secret(env)).zip(env.required("LOG_GROUP_NAME"))
         })?;
         let (tenant, label) = self.tenant.resolve(&source).await?;
-        let Endpoint { client, url, secret, .. } = Endpoint::new(&tenant, &settings, label)?;
+        let Endpoint { client, url, secret, .. } = Endpoint::new(&tenant, &settings, label, &mut Clients::default())?;
         let secret = secret.ok_or(NoTenantName::Secret)?;
         if let Some(directory) = &self.record {
             fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;

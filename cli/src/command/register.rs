@@ -11,7 +11,7 @@ use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 use crate::shell;
-use crate::tenants::{EarlyEnd, Selection};
+use crate::tenants::{Clients, EarlyEnd, Selection};
 
 /// Create or update the webhook for contacts and its state webhook
 ///
@@ -75,9 +75,10 @@ impl Register {
         let command = self.command();
         let never = EarlyEnd::Never;
         let early_end = interrupt.as_ref().map_or(never, |interrupt| EarlyEnd::OnInterrupt(interrupt, &command));
+        let mut clients = Clients::default();
         selected
             .for_each(self.format, output, early_end, async |tenant, label, output| {
-                self.register(&Endpoint::new(tenant, &settings, label)?, output).await
+                self.register(&Endpoint::new(tenant, &settings, label, &mut clients)?, output).await
             })
             .await
     }

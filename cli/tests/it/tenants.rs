@@ -18,24 +18,31 @@ const MASTER: &str = "0123456789abcdef0123456789abcdef";
 /// Some tenants, and their list.
 struct TestBed {
     store: ParameterStore,
-    logs: Logs,
+    logs: Arc<Logs>,
     tenants: Vec<SuperOffice>,
 }
 
 impl TestBed {
     async fn start(names: &[&str]) -> Self {
         let store = ParameterStore::start().await;
+        let logs = Arc::new(Logs::start().await);
+        logs.create(LOG_GROUP);
         let mut tenants = Vec::new();
         for name in names {
             let clock = Clock::fixed(START.parse().unwrap());
-            let transport: Transport = Arc::new(|_| Box::pin(async { Ok(Reply::status(200)) }));
+            let log = Arc::clone(&logs);
+            let transport: Transport = Arc::new(move |delivery| {
+                let body: Value = serde_json::from_slice(&delivery.body).unwrap();
+                if body["Event"] != "test" {
+                    write_line(&log, &body["Event"], &body["ContextIdentifier"], &body["PrimaryKey"]);
+                }
+                Box::pin(async { Ok(Reply::status(200)) })
+            });
             let tenant = SuperOffice::start_named(name, "127.0.0.1:0", clock, transport, 0.0).await;
             tenant.accept_token(TOKEN);
             store.put(&parameter(name), json!({"url": tenant.url(), "accessToken": TOKEN}));
             tenants.push(tenant);
         }
-        let logs = Logs::start().await;
-        logs.create(LOG_GROUP);
         Self { store, logs, tenants }
     }
 
@@ -55,8 +62,7 @@ impl TestBed {
 
     /// Writes the line of an event of a contact that was forwarded now.
     fn forward(&self, tenant: &str, contact: i64) {
-        let line = json!({"outcome": "forwarded", "event": "contact.created", "contextIdentifier": tenant, "primaryKey": contact});
-        self.logs.write(LOG_GROUP, START.parse().unwrap(), line.to_string());
+        write_line(&self.logs, &json!("contact.created"), &json!(tenant), &json!(contact));
     }
 
     async fn run(&self, arguments: &[&str]) -> Run {
@@ -70,6 +76,11 @@ impl TestBed {
     fn requests(&self) -> Vec<usize> {
         self.tenants.iter().map(|tenant| tenant.requests().len()).collect()
     }
+}
+
+fn write_line(logs: &Logs, event: &Value, tenant: &Value, key: &Value) {
+    let line = json!({"outcome": "forwarded", "event": event, "contextIdentifier": tenant, "primaryKey": key});
+    logs.write(LOG_GROUP, START.parse().unwrap(), line.to_string());
 }
 
 fn parameter(name: &str) -> String {
@@ -310,4 +321,38 @@ async fn check_posts_for_every_tenant_even_to_one_url() {
         lines.iter().map(|line| (line["tenant"].as_str().unwrap(), line["check"].as_str().unwrap())).collect();
     let expected = ["Cust1", "Cust2"].map(|tenant| ["unsigned", "probe", "event"].map(|check| (tenant, check)));
     assert_eq!((check.status, found), (1, expected.concat()));
+}
+
+#[tokio::test]
+async fn missed_contacts_of_all_tenants_are_signaled_and_a_failing_tenant_affects_no_other() {
+    let bed = TestBed::start(&["Cust1", "Cust2", "Cust3"]).await;
+    assert_eq!(bed.run(&["register", "--all"]).await.status, 0);
+    let lose = |tenant: &SuperOffice| {
+        tenant.pause_sender(true);
+        let contact = tenant.create_contact();
+        tenant.lose_waiting_events();
+        tenant.pause_sender(false);
+        contact
+    };
+    let contacts: Vec<i64> = bed.tenants.iter().map(lose).collect();
+    let contact = contacts[0];
+    assert_eq!(contacts, [contact; 3]);
+    bed.tenants[1].script("POST Webhook/contact.resync", [Fault::Status(403)]);
+    let signals = || -> Vec<usize> {
+        let is_signal = |path: &str| path == format!("Webhook/contact.resync/{contact}");
+        let requests = bed.tenants.iter().map(SuperOffice::requests);
+        requests.map(|requests| requests.iter().filter(|request| is_signal(&request.path)).count()).collect()
+    };
+    let resync = ["missed", "--all", "--since", START, "--until", START, "--resync"];
+    let missed = bed.run(&resync).await;
+    let line = |tenant: &str| format!("{tenant}: {contact} created {START}\n");
+    assert_eq!((missed.status, missed.stdout), (2, [line("Cust1"), line("Cust2"), line("Cust3")].concat()));
+    let last = missed.stderr.lines().last();
+    assert_eq!(last, Some("3 tenants: 2 well, 0 need attention, 1 failed"), "{}", missed.stderr);
+    assert_eq!(signals(), [1, 1, 1]);
+
+    // The events of the other tenants are in the log.
+    let missed = bed.run(&resync).await;
+    assert_eq!((missed.status, missed.stdout), (0, line("Cust2")), "{}", missed.stderr);
+    assert_eq!(signals(), [1, 2, 1]);
 }

@@ -15,6 +15,7 @@ use superoffice_client::Client;
 use tenants::Tenant;
 
 use crate::exit::Failure;
+use crate::tenants::Clients;
 
 /// The number of changed records after which no further tenant is listed for the same reading of the log.
 const MAX_TOGETHER: u64 = 50_000;
@@ -27,8 +28,7 @@ pub(super) struct Comparisons {
     tenants: Vec<Arc<Tenant>>,
     /// The results that were not returned yet, by the tenant's name.
     ready: HashMap<String, Result<Compared, Failure>>,
-    /// A client whose connections all others use.
-    client: Option<Client>,
+    clients: Clients,
 }
 
 impl Comparisons {
@@ -42,7 +42,7 @@ impl Comparisons {
         tenants: Vec<Arc<Tenant>>,
     ) -> Self {
         let log = FunctionLog::new(logs, log_group, TenantNames::of_list(names));
-        Self { comparison, log, tenants, ready: HashMap::new(), client: None }
+        Self { comparison, log, tenants, ready: HashMap::new(), clients: Clients::default() }
     }
 
     /// Returns the progress of all comparisons.
@@ -52,11 +52,7 @@ impl Comparisons {
 
     /// Returns a client for a tenant.
     pub(super) fn client(&mut self, tenant: &Tenant) -> Result<Client, Failure> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => Client::new(tenant.connection().clone())?,
-        };
-        Ok(self.client.insert(client).for_tenant(tenant.connection().clone()))
+        Ok(self.clients.of(tenant)?)
     }
 
     /// Compares the part of a tenant's changes that follows a record, or the first part.
