@@ -1,3 +1,4 @@
+use clap::builder::PossibleValuesParser;
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
 use recovery::record::Record;
@@ -5,14 +6,14 @@ use superoffice_client::settings::WebhookSettings;
 use superoffice_client::{Archive, Client};
 use tenants::TenantSource;
 
-use crate::environment::{self, AWS, LOG, SUPEROFFICE, WEBHOOK};
-use crate::exit::{CommandResult, Status};
+use crate::environment::{self, AWS, ENTITIES, LOG, SUPEROFFICE, WEBHOOK};
+use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::Interrupt;
 use crate::output::message;
 use crate::signals::{self, Rate, Signals, Stop};
 use crate::tenants::OneTenant;
 
-/// The number of contacts of a page.
+/// The number of records of a page.
 const PAGE: usize = 1000;
 
 /// Make SuperOffice signal contact.resync for every existing contact
@@ -20,72 +21,93 @@ const PAGE: usize = 1000;
 /// A consumer that was added later receives every contact so: on this event, it reads the contact's current state. The
 /// contacts are signaled by ascending id. No other contact is signaled until the function's log shows that the event of
 /// the first one was forwarded, within three minutes. Later, the log is watched, and the command stops soon after the
-/// first failed delivery.
+/// first failed delivery. If SYNC_ENTITIES has person, the persons follow with person.resync.
 ///
 /// Ctrl-C ends the command after the current signal. The last line of standard error is then the command that
 /// continues. With WEBHOOK_URL, checks first that an Active webhook receives the signals. The exit status is 0 if all
 /// contacts were signaled.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &LOG, &AWS]))]
+#[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &ENTITIES, &LOG, &AWS]))]
 pub(crate) struct Bootstrap {
     #[command(flatten)]
     rate: Rate,
     /// Begin with the contact that follows this id
     #[arg(long, value_name = "ID", default_value_t = 0)]
     after: i64,
+    /// Begin with this entity of SYNC_ENTITIES, and leave out those before it
+    #[arg(long, value_parser = PossibleValuesParser::new(Archive::ALL.map(|archive| archive.name)))]
+    entity: Option<String>,
     #[command(flatten)]
     tenant: OneTenant,
 }
 
 impl Bootstrap {
     pub(crate) async fn run(self) -> CommandResult {
-        let ((source, webhooks), log_group) = environment::read(|env| {
+        let (((source, webhooks), archives), log_group) = environment::read(|env| {
             let is_set = env.is_set("WEBHOOK_URL");
             let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
-            TenantSource::from_environment(env).zip(webhooks).zip(env.required("LOG_GROUP_NAME"))
+            let source = TenantSource::from_environment(env).zip(webhooks);
+            source.zip(Archive::from_environment(env)).zip(env.required("LOG_GROUP_NAME"))
         })?;
+        let begin = self.begin(&archives)?;
         let (tenant, label) = self.tenant.resolve(&source).await?;
         let url = webhooks.map(|webhooks| webhooks.url(tenant.name())).transpose()?;
         let client = Client::new(tenant.connection().clone())?;
         let interrupt = Interrupt::listen()?;
-        if !signals::can_arrive(&client, url.as_deref(), &[Archive::CONTACT], &label).await? {
+        if !signals::can_arrive(&client, url.as_deref(), &archives[begin..], &label).await? {
             return Ok(Status::NeedsAttention);
         }
         let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
         let sleep = signals::sleep();
-        let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
-        let mut after = self.after;
-        if let Err(stop) = self.signal_all(&client, &mut signals, &interrupt, &mut after).await {
-            let after = signals.continue_after(after);
-            return stop.report(&format!("bootstrap{}{} --after {after}", self.tenant.option(), self.rate.option()));
+        let mut are_complete = true;
+        for (position, archive) in archives.into_iter().enumerate().skip(begin) {
+            let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
+            let first = if position == begin { self.after } else { 0 };
+            let mut after = first;
+            if let Err(stop) = signal_all(&client, archive, &mut signals, &interrupt, first, &mut after).await {
+                let entity = if position == 0 { String::new() } else { format!(" --entity {}", archive.name) };
+                let options = [self.tenant.option(), self.rate.option(), entity].concat();
+                return stop.report(&format!("bootstrap{options} --after {}", signals.continue_after(after)));
+            }
+            message(format_args!("{} {}s signaled", signals.count(), archive.name));
+            are_complete &= signals.are_complete();
         }
-        message(format_args!("{} contacts signaled", signals.count()));
-        Ok(Status::well_if(signals.are_complete()))
+        Ok(Status::well_if(are_complete))
     }
 
-    /// Signals the contacts after `after`, and moves it.
-    async fn signal_all(
-        &self,
-        client: &Client,
-        signals: &mut Signals<'_>,
-        interrupt: &Interrupt,
-        after: &mut i64,
-    ) -> Result<(), Stop> {
-        let mut last = None;
-        loop {
-            let page = interrupt.or(client.page(Archive::CONTACT, *after, PAGE)).await.ok_or(Stop::Interrupt)??;
-            if page.records.is_empty() {
-                return signals.settle().await;
-            }
-            // Only the remaining time depends on it.
-            if last.is_none() {
-                last = interrupt.or(client.last_id(Archive::CONTACT)).await.ok_or(Stop::Interrupt)?.ok().flatten();
-            }
-            for contact in page.records {
-                signals.ready(Archive::CONTACT, last.and_then(|last| part_left(self.after, *after, last))).await?;
-                signals.signal(Record::contact(contact.id)).await?;
-                *after = contact.id;
-            }
+    /// Returns the position of the first entity to signal.
+    fn begin(&self, archives: &[&Archive]) -> Result<usize, Failure> {
+        let Some(entity) = &self.entity else {
+            return Ok(0);
+        };
+        let position = archives.iter().position(|archive| archive.name == entity);
+        Ok(position.ok_or_else(|| format!("--entity {entity}: SYNC_ENTITIES does not have this entity"))?)
+    }
+}
+
+/// Signals the records of an entity whose id is greater than `first`, and moves `after`.
+async fn signal_all(
+    client: &Client,
+    archive: &'static Archive,
+    signals: &mut Signals<'_>,
+    interrupt: &Interrupt,
+    first: i64,
+    after: &mut i64,
+) -> Result<(), Stop> {
+    let mut last = None;
+    loop {
+        let page = interrupt.or(client.page(archive, *after, PAGE)).await.ok_or(Stop::Interrupt)??;
+        if page.records.is_empty() {
+            return signals.settle().await;
+        }
+        // Only the remaining time depends on it.
+        if last.is_none() {
+            last = interrupt.or(client.last_id(archive)).await.ok_or(Stop::Interrupt)?.ok().flatten();
+        }
+        for record in page.records {
+            signals.ready(archive, last.and_then(|last| part_left(first, *after, last))).await?;
+            signals.signal(Record { archive, id: record.id }).await?;
+            *after = record.id;
         }
     }
 }

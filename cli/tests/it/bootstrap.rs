@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use fake_superoffice::{Fault, Installation, Outage, WEBHOOK_URL};
+use fake_superoffice::{Fault, Installation, Kind, Outage, WEBHOOK_URL};
+use serde_json::json;
 use test_support::{Process, RunningProcess};
 
-use super::{register, run, signals, variables};
+use super::{Run, register, run, run_with, signals, variables};
 
 /// The contacts that were signaled, oldest first.
 fn signaled(bed: &Installation) -> Vec<i64> {
@@ -62,6 +63,53 @@ async fn bootstrap_without_contacts_is_complete() {
     register(&bed).await;
     let bootstrap = run(&bed, &["bootstrap"]).await;
     assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (0, "0 contacts signaled\n"));
+}
+
+/// Signals contacts and persons.
+async fn bootstrap_both(bed: &Installation, arguments: &[&str]) -> Run {
+    let mut variables = variables(bed);
+    variables.insert("SYNC_ENTITIES", "contact,person".to_owned());
+    run_with(variables, &[&["bootstrap", "--rate", "1000"], arguments].concat()).await
+}
+
+#[tokio::test]
+async fn persons_follow_the_contacts() {
+    let bed = Installation::start().await;
+    let contact = import(&bed, 1).await;
+    bed.superoffice.import(Kind::Person, 3, bed.clock.now());
+    let bootstrap = bootstrap_both(&bed, &[]).await;
+    assert_eq!(bootstrap.status, 1);
+    let expected =
+        format!("no Active webhook at {WEBHOOK_URL} subscribes to person.resync, so no signal would arrive\n");
+    assert_eq!((bootstrap.stderr, signals(&bed)), (expected, 0));
+
+    let webhook = bed.superoffice.webhooks()[0].id;
+    bed.superoffice.set_property(webhook, "Events", json!(["contact.resync", "person.resync"]));
+    let calls = |bed: &Installation| -> Vec<String> {
+        let is_signal = |call: &String| call.starts_with("POST Webhook/");
+        bed.calls().into_iter().filter(is_signal).map(|call| call.replace("POST Webhook/", "")).collect()
+    };
+    bed.superoffice.script("POST Webhook/person.resync/2", [Fault::Status(403)]);
+    let bootstrap = bootstrap_both(&bed, &[]).await;
+    assert_eq!(bootstrap.status, 2);
+    assert!(bootstrap.stderr.starts_with("1 contacts signaled\n"), "{}", bootstrap.stderr);
+    let command = "bootstrap --rate 1000 --entity person --after 1\n";
+    assert!(bootstrap.stderr.ends_with(&format!("continue with: so-webhook {command}")), "{}", bootstrap.stderr);
+    let contact = format!("contact.resync/{contact}");
+    assert_eq!(calls(&bed), [contact.as_str(), "person.resync/1", "person.resync/2"]);
+
+    bed.superoffice.clear_requests();
+    let bootstrap = bootstrap_both(&bed, &["--entity", "person", "--after", "1"]).await;
+    assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (0, "2 persons signaled\n"));
+    assert_eq!(calls(&bed), ["person.resync/2", "person.resync/3"]);
+}
+
+#[tokio::test]
+async fn entity_that_is_not_synchronized_is_wrong_usage() {
+    let bed = Installation::start().await;
+    let bootstrap = run(&bed, &["bootstrap", "--entity", "person"]).await;
+    let expected = "--entity person: SYNC_ENTITIES does not have this entity\n";
+    assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (2, expected));
 }
 
 #[tokio::test]
