@@ -1,4 +1,4 @@
-//! A client for SuperOffice CRM's REST API: contacts, webhooks, and lists of changes. No AWS, no command line.
+//! A client for SuperOffice CRM's REST API: contacts, persons, webhooks, and lists of changes. No AWS, no command line.
 //!
 //! A SuperOffice *contact* is a company; a human is a *person*. A consumer of events reads the contact that an event
 //! names:
@@ -34,8 +34,8 @@
 //! - [`webhooks`]: the webhooks, their tests, states and counters
 //! - `archives`: pages of rows
 //!
-//! Two modules above combine calls: [`registration`] manages the webhooks that post to one URL, and [`changes`] lists the
-//! contacts or persons that changed.
+//! Two modules above combine calls: [`registration`] manages the webhooks that post to one URL, and [`changes`] lists
+//! the contacts or persons that changed.
 //!
 //! A call passes through `call` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
 
