@@ -23,7 +23,7 @@ _QUARANTINE = _validator("quarantine-message")
 
 
 def validate_event(message: dict) -> None:
-    """Validates a message of the events queue against the schema of its format, and its event against the documentation."""
+    """Validates a message of the events queue: by the schema of its format, and its event by that of its entity."""
     content_type = message["MessageAttributes"]["ContentType"]["StringValue"]
     body = json.loads(message["Body"])
     _EVENTS[content_type].validate(_instance(message, body))

@@ -31,7 +31,7 @@ pub enum UnknownName {
 ///
 /// assert_eq!(events_named("sale.sold")?, ["sale.sold"]);
 /// assert_eq!(events_named("ticket")?, ["ticket.created", "ticket.changed"]);
-/// assert!(events_named("contact.chnaged").is_err());
+/// assert!(events_named("contact.renamed").is_err());
 /// # Ok::<(), superoffice_client::registration::UnknownName>(())
 /// ```
 pub fn events_named(name: &str) -> Result<Vec<String>, UnknownName> {
@@ -135,7 +135,7 @@ mod tests {
              y_{table}, webhook{id}, or one of their events, for example sale.sold"
         );
         for name in
-            ["contact.chnaged", "contact.*", "ticket.deleted", "sale.resync", "y_equipment.*", "webhook12.disabled"]
+            ["contact.renamed", "contact.*", "ticket.deleted", "sale.resync", "y_equipment.*", "webhook12.disabled"]
         {
             assert!(matches!(events_named(name), Err(UnknownName::Event { .. })), "{name}");
         }
