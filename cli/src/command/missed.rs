@@ -86,14 +86,10 @@ impl Missed {
                 let log = DeliveryLog::new(logs.clone(), log_group.as_str(), tenant.name());
                 let target = Target { tenant, entities: &entities, url, log, label, interrupt: interrupt.as_ref() };
                 match self.run_for(&target, &mut comparisons, output).await {
-                    Ok(status) => Ok(status),
+                    Err(stop) if is_all || !self.resync => stopped(stop, &target.label),
                     Err(Stop::Interrupt) => Err(Interrupted.into()),
-                    Err(Stop::Error(error)) if is_all || !self.resync => Err(error),
-                    Err(Stop::Halt(halt)) if is_all => {
-                        target.label.message(halt);
-                        Ok(Status::NeedsAttention)
-                    }
                     Err(stop) => stop.report(&rest),
+                    Ok(status) => Ok(status),
                 }
             })
             .await
@@ -172,6 +168,18 @@ impl Missed {
         let json = if self.format.json { " --json" } else { "" };
         let tenants = self.selection.options();
         format!("missed{tenants} --since {}{until} --resync{}{json}", self.since, self.rate.option())
+    }
+}
+
+/// Ends the work for a tenant, after which other tenants follow.
+fn stopped(stop: Stop, label: &Label) -> CommandResult {
+    match stop {
+        Stop::Interrupt => Err(Interrupted.into()),
+        Stop::Error(error) => Err(error),
+        Stop::Halt(halt) => {
+            label.message(halt);
+            Ok(Status::NeedsAttention)
+        }
     }
 }
 

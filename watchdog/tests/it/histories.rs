@@ -20,8 +20,9 @@ use superoffice_webhook_watchdog::state::State;
 
 use crate::support::{Tenants, name};
 
-/// The number of runs after everything has arrived.
-const RUNS_AFTERWARDS: usize = 3;
+/// The pauses before the runs that follow when everything has arrived, in seconds. The last one is longer than the period
+/// of its own log that a run reads.
+const PAUSES_AFTERWARDS: [i64; 3] = [300, 300, 4000];
 
 /// A step of a history. Numbers select a record among those of its kind that exist.
 #[derive(Clone, Debug)]
@@ -355,7 +356,7 @@ impl History {
         missing
     }
 
-    /// Clears every fault, except those of the tenant that stays broken, and runs the watchdog on its schedule.
+    /// Clears every fault, except those of the tenant that stays broken, and runs the watchdog until nothing is left to do.
     async fn recover(&mut self, broken: Option<usize>) {
         self.set_outage(Outage::None);
         self.bed.function.keep_next();
@@ -375,17 +376,17 @@ impl History {
         let records = self.subjects.iter().map(|subject| subject.changes.len()).max().unwrap_or(0);
         let mut left = 16 + 2 * records;
         while left > 0 && !self.is_recovered(broken) {
-            self.run_on_schedule().await;
+            self.run_after(300).await;
             left -= 1;
         }
         // Nothing is left to do, so these runs show that the watchdog does nothing.
-        for _ in 0..RUNS_AFTERWARDS {
-            self.run_on_schedule().await;
+        for pause in PAUSES_AFTERWARDS {
+            self.run_after(pause).await;
         }
     }
 
-    async fn run_on_schedule(&mut self) {
-        self.bed.pass(300);
+    async fn run_after(&mut self, seconds: i64) {
+        self.bed.pass(seconds);
         self.run(&Step::Run).await;
     }
 
