@@ -69,7 +69,7 @@ pub struct Report {
     /// The tenant's state, if it is not running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_state: Option<String>,
-    /// `true` if the webhook for contacts is Active at the end.
+    /// `true` if the webhook for contacts, and those for further events, are Active at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_active: Option<bool>,
     /// The number of deliveries that failed one after another.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use superoffice_client::registration::ManagedWebhooks;
-use superoffice_client::webhooks::{State as WebhookState, Webhook};
+use superoffice_client::webhooks::{RESYNC_EVENT, State as WebhookState, Webhook};
 use superoffice_client::{ApiError, Archive};
 
 use super::Visit;
@@ -35,15 +35,15 @@ impl Visit<'_> {
         }
         self.reactivate(&webhooks).await?;
         let webhooks = list().await?;
-        self.report.webhook_active = Some(webhooks.receives_contacts());
+        self.report.webhook_active = Some(webhooks.receives_events());
         Ok(Inspected { webhooks, tested: Some(true) })
     }
 
     /// Reports the state of the webhooks.
     async fn describe(&mut self, webhooks: &ManagedWebhooks) {
         let report = &mut self.report;
-        report.webhook_active = Some(webhooks.receives_contacts());
-        for webhook in &webhooks.contacts {
+        report.webhook_active = Some(webhooks.receives_events());
+        for webhook in webhooks.for_rows() {
             match self.access.client.consecutive_errors(webhook).await {
                 Ok(count) => report.consecutive_errors = report.consecutive_errors.max(count),
                 // Only a metric. Older servers have an archive of their own for it.
@@ -61,6 +61,12 @@ impl Visit<'_> {
         }
         for webhook in webhooks.all().filter(|webhook| webhook.state() != WebhookState::Active) {
             report.note(format!("webhook {} is {}", webhook.id(), webhook.state().as_str()));
+        }
+        // Without the events of an entity, each of its changes counts as missing.
+        let others = self.settings.entities.iter().filter(|archive| **archive != Archive::CONTACT);
+        for archive in others.filter(|archive| !receives_resync(webhooks, archive)) {
+            let event = archive.resync();
+            report.note(format!("the webhook does not subscribe to {event}; `register --events` changes that"));
         }
     }
 
@@ -134,11 +140,13 @@ impl Visit<'_> {
         let missing = &self.report.state.missing;
         let mut entities = self.settings.entities.clone();
         entities.retain(|archive| missing.iter().any(|missing| missing.record.archive == *archive));
-        for archive in entities.extract_if(.., |archive| !receives_resync(webhooks, archive)) {
-            let command = if archive == Archive::CONTACT { "register" } else { "register --events" };
-            let event = archive.resync();
-            self.report.note(format!("the webhook does not subscribe to {event}; `{command}` changes that"));
+        if entities.contains(&Archive::CONTACT) && !receives_resync(webhooks, Archive::CONTACT) {
+            self.report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
         }
+        // A webhook for further events can be stopped alone.
+        let is_active = |webhook: &&Webhook| webhook.state() == WebhookState::Active;
+        let active: Vec<&Webhook> = webhooks.for_rows().filter(is_active).collect();
+        entities.retain(|archive| active.iter().any(|webhook| webhook.receives_resync(archive)));
         if entities.is_empty() {
             return Ok(entities);
         }
@@ -150,9 +158,9 @@ impl Visit<'_> {
     }
 }
 
-/// Returns `true` if a webhook receives the events that signals of an entity cause.
+/// Returns `true` if a webhook subscribes to the events that signals of an entity cause.
 fn receives_resync(webhooks: &ManagedWebhooks, archive: &Archive) -> bool {
-    webhooks.all().any(|webhook| webhook.receives_resync(archive))
+    webhooks.for_rows().any(|webhook| webhook.receives_resync(archive))
 }
 
 fn is_disabled(webhook: &Webhook) -> bool {

@@ -1,6 +1,6 @@
 //! Single rules of a run.
 
-use fake_superoffice::{Fault, Kind, Mode, Outage, START, TOKEN, Version, Zones};
+use fake_superoffice::{Fault, Kind, Mode, Outage, SECRET, START, TOKEN, Version, WEBHOOK_URL, Zones};
 use recovery::record::Record;
 use serde_json::json;
 
@@ -315,6 +315,24 @@ async fn persons_are_recovered_after_contacts_if_the_webhook_has_their_events() 
     let found: Vec<_> = reports.iter().map(|report| (report.missed, report.resynced)).collect();
     assert_eq!(found, [(1, 1), (0, 0)]);
     assert_eq!(bed.function.events().last(), Some(&("person.resync".to_owned(), person)));
+}
+
+#[tokio::test]
+async fn webhook_for_further_events_is_watched_and_reactivated() {
+    let bed = TestBed::start_with(&[("WATCHDOG_MODE", "act"), ("SYNC_ENTITIES", "contact,person")]).await;
+    let further = bed.superoffice.add_webhook(json!({
+        "Name": "superoffice-webhook (2)", "Events": ["person.resync"], "TargetUrl": WEBHOOK_URL, "State": "Stopped",
+        "Secret": SECRET,
+    }));
+    bed.superoffice.create(Kind::Person);
+    bed.pass(300);
+    let report = bed.run().await;
+    assert_eq!((report.webhook_active, report.missed, report.resynced), (Some(false), 1, 0));
+    assert_eq!(report.notes.notes, [format!("webhook {further} is Stopped")]);
+
+    bed.superoffice.set_property(further, "State", json!("TooManyErrors"));
+    let reports = bed.run_every_five_minutes(1).await;
+    assert_eq!((reports[0].webhook_active, reports[0].reactivated, reports[0].resynced), (Some(true), 1, 1));
 }
 
 #[tokio::test]
