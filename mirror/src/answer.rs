@@ -1,33 +1,34 @@
-//! SuperOffice's answer for a contact, and its meaning.
+//! SuperOffice's answer for a record, and its meaning.
 
 use superoffice_webhook::{FieldValue, Fields};
 
 use crate::failure::Failure;
+use crate::row::Key;
 
 /// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The contact exists: its JSON object without `Persons`.
+    /// SuperOffice has the record: its JSON object without `Persons`.
     Living(String),
-    /// The contact's own document says that it is deleted.
+    /// The record's own document says that it is deleted.
     Deleted,
-    /// SuperOffice says that there is no contact with this id, or returns another contact, as after a merge. A wrong
-    /// path or a lost right looks like this, too.
+    /// SuperOffice says that there is no record with this id, or returns another one, as after a merge. A wrong path
+    /// or a lost right looks like this, too.
     Gone,
 }
 
-/// Judges an answer for the contact `id`: the JSON object, or `None` for a 404 with a JSON body.
+/// Judges an answer for a record: the JSON object, or `None` for a 404 with a JSON body.
 ///
 /// # Errors
 ///
-/// [`Failure::Unexpected`] if the document is no contact.
-pub fn judge(id: i64, answer: Option<&str>) -> Result<Answer, Failure> {
+/// [`Failure::Unexpected`] if the document has no id.
+pub fn judge(key: Key, answer: Option<&str>) -> Result<Answer, Failure> {
     let Some(document) = answer else {
         return Ok(Answer::Gone);
     };
     let fields = Fields::parse(document.as_bytes()).map_err(|_| Failure::Unexpected)?;
-    let contact_id = fields.get("ContactId").and_then(FieldValue::integer).ok_or(Failure::Unexpected)?;
-    Ok(if contact_id != id {
+    let id = fields.get(key.archive.id).and_then(FieldValue::integer).ok_or(Failure::Unexpected)?;
+    Ok(if id != key.id {
         Answer::Gone
     } else if fields.get("Deleted").is_some_and(is_set) {
         Answer::Deleted
@@ -42,7 +43,7 @@ fn is_set(flag: &FieldValue) -> bool {
 }
 
 /// Writes an object again, without the persons: an erased person would stay in a company's row, because a change of a
-/// person is no event of the company. The values keep their bytes.
+/// person is no event of the company. A person's own document has no `Persons`. The values keep their bytes.
 fn without_persons(fields: &Fields) -> String {
     let mut data = String::from("{");
     for (name, value) in fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("Persons")) {
@@ -59,7 +60,14 @@ fn without_persons(fields: &Fields) -> String {
 
 #[cfg(test)]
 mod tests {
+    use superoffice_webhook::webhook::entity::Archive;
+
     use super::*;
+
+    /// Judges an answer for the contact 7.
+    fn judge(answer: Option<&str>) -> Result<Answer, Failure> {
+        super::judge(Key { archive: Archive::CONTACT, id: 7 }, answer)
+    }
 
     fn living(data: &str) -> Result<Answer, Failure> {
         Ok(Answer::Living(data.into()))
@@ -70,35 +78,40 @@ mod tests {
         let document = r#" { "Name" : "A \u00e9\/" , "Persons":[{"Persons":1,"ContactId":8}],"ContactId": 7,
             "Amount":1.50,"Big":12345678901234567890,"Deleted":0,"Extra":{"Persons":[ 1 ],"b" : null},"a\"b":"\ud83d\ude00" } "#;
         let data = r#"{"Name":"A \u00e9\/","ContactId":7,"Amount":1.50,"Big":12345678901234567890,"Deleted":0,"Extra":{"Persons":[ 1 ],"b" : null},"a\"b":"\ud83d\ude00"}"#;
-        assert_eq!(judge(7, Some(document)), living(data));
-        assert_eq!(judge(7, Some(r#"{"persons":[1],"ContactId":7,"\u0050ersons":2}"#)), living(r#"{"ContactId":7}"#));
+        assert_eq!(judge(Some(document)), living(data));
+        assert_eq!(judge(Some(r#"{"persons":[1],"ContactId":7,"\u0050ersons":2}"#)), living(r#"{"ContactId":7}"#));
     }
 
     #[test]
     fn missing_and_other_contacts_are_gone() {
-        assert_eq!(judge(7, None), Ok(Answer::Gone));
-        assert_eq!(judge(7, Some(r#"{"ContactId":8,"Deleted":true}"#)), Ok(Answer::Gone));
+        assert_eq!(judge(None), Ok(Answer::Gone));
+        assert_eq!(judge(Some(r#"{"ContactId":8,"Deleted":true}"#)), Ok(Answer::Gone));
+    }
+
+    #[test]
+    fn person_has_its_own_id() {
+        let person = |document: &str| super::judge(Key { archive: Archive::PERSON, id: 7 }, Some(document));
+        let document = r#"{"PersonId":7,"Contact":{"ContactId":8}}"#;
+        assert_eq!(person(document), living(document));
+        assert_eq!(person(r#"{"PersonId":8,"Contact":{"ContactId":7}}"#), Ok(Answer::Gone));
+        assert_eq!(person(r#"{"ContactId":7}"#), Err(Failure::Unexpected));
     }
 
     #[test]
     fn own_flag_says_that_a_contact_is_deleted() {
         for flag in ["true", "1", "-1", "2.5", "1e3"] {
-            assert_eq!(
-                judge(7, Some(&format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#))),
-                Ok(Answer::Deleted),
-                "{flag}"
-            );
+            assert_eq!(judge(Some(&format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#))), Ok(Answer::Deleted), "{flag}");
         }
         for flag in ["false", "0", "-0.0", "null", "\"true\"", "\"1\"", "[1]"] {
             let document = format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#);
-            assert_eq!(judge(7, Some(&document)), living(&document), "{flag}");
+            assert_eq!(judge(Some(&document)), living(&document), "{flag}");
         }
     }
 
     #[test]
     fn documents_without_an_id_are_unexpected() {
         for document in ["{}", "[]", "{", r#"{"ContactId":null}"#, r#"{"ContactId":"seven"}"#, r#"{"ContactId":7.5}"#] {
-            assert_eq!(judge(7, Some(document)), Err(Failure::Unexpected), "{document}");
+            assert_eq!(judge(Some(document)), Err(Failure::Unexpected), "{document}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The audit: compares the table with SuperOffice's list of all contacts, and mends every difference.
+//! The audit: compares the table with SuperOffice's list of all records, and mends every difference. Each entity of a tenant
+//! has an audit of its own.
 //!
 //! An audit is advanced in turns, and continues where the last turn ended:
 //!
-//! - [`state`]: the state of a tenant's audit, stored in the table, and the time at which the next one is due
+//! - [`state`]: the state of an audit, stored in the table, and the time at which the next one is due
 //! - [`comparison`]: a page of the list beside the rows of its range, and the brake
-//! - [`turn`]: one tenant's audit in one invocation: it reads each difference and writes it by the normal path
+//! - [`turn`]: an audit in one invocation: it reads each difference and writes it by the normal path
 //!
-//! This module decides which tenant has the next turn. No date of SuperOffice is compared with a clock to decide if a row
+//! This module decides which audit has the next turn. No date of SuperOffice is compared with a clock to decide if a row
 //! is current: a row agrees if it has the list's own texts. docs/mirror.md states the guarantee.
 
 pub mod comparison;
@@ -20,6 +21,8 @@ use futures_util::stream;
 use jiff::Timestamp;
 use serde_json::Value;
 use superoffice_webhook::env::Environment;
+use superoffice_webhook::webhook::entity::Archive;
+use tenants::partition;
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
@@ -29,7 +32,7 @@ use crate::telemetry::Report;
 use crate::tenants::{Tenant, Tenants};
 
 use self::state::State;
-use self::turn::{Audit, Next};
+use self::turn::Audit;
 
 /// The longest time of a run, so that it ends before the run of the next minute.
 const LONGEST_RUN: Duration = Duration::from_secs(50);
@@ -41,8 +44,10 @@ const PARALLEL: usize = 16;
 const MAX_ATTEMPTS: u32 = 5;
 
 /// The settings of audits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// `SYNC_ENTITIES`: the entities whose records the table has.
+    pub entities: Vec<&'static Archive>,
     /// `AUDIT_HOURS`: the time between two audits. 0 turns scheduled audits off.
     pub hours: u32,
     /// `REFRESH_DAYS`: a row that was read earlier is read again.
@@ -53,7 +58,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hours: 24, refresh_days: 30, reads_per_second: 10 }
+        Self { entities: vec![Archive::CONTACT], hours: 24, refresh_days: 30, reads_per_second: 10 }
     }
 }
 
@@ -61,6 +66,7 @@ impl Settings {
     /// Reads the settings.
     pub fn from_environment(env: &mut Environment<'_>) -> Self {
         let default = Self::default();
+        let entities = Archive::from_environment(env).unwrap_or_default();
         let mut number = |name, least: u32, most: u32, default| {
             let number = env.parse(name, |text| {
                 let number = text.parse().ok().filter(|number| (least..=most).contains(number));
@@ -69,6 +75,7 @@ impl Settings {
             number.unwrap_or(default)
         };
         Self {
+            entities,
             hours: number("AUDIT_HOURS", 0, 8760, default.hours),
             refresh_days: number("REFRESH_DAYS", 1, 3650, default.refresh_days),
             reads_per_second: number("AUDIT_READS_PER_SECOND", 1, 1000, default.reads_per_second),
@@ -130,7 +137,7 @@ pub async fn run(tenants: &impl Tenants, table: &impl Table, settings: &Settings
     }
     let active: Vec<_> = list.tenants.into_iter().filter(|tenant| !tenant.is_paused).collect();
     let mut audits = open(&active, table, settings, deadline, &mut report).await;
-    let is_complete = audits.len() == active.len();
+    let is_complete = audits.len() == active.len() * settings.entities.len();
     take_turns(tenants, &mut audits, deadline, &mut report).await;
     if settings.hours > 0 && is_complete {
         report.metrics.audit_age = Some(audits.iter().map(Audit::age_in_hours).max().unwrap_or(0));
@@ -138,7 +145,7 @@ pub async fn run(tenants: &impl Tenants, table: &impl Table, settings: &Settings
     report
 }
 
-/// Begins an audit of one tenant, and advances it until the deadline.
+/// Begins the audits of one tenant, and advances them until the deadline.
 ///
 /// # Errors
 ///
@@ -155,7 +162,10 @@ pub async fn begin(
     if tenant.is_paused {
         return Err(Failure::Paused);
     }
-    timeout_at(deadline, write_beginning(&tenant, table, may_remove)).await.unwrap_or(Err(Failure::OutOfTime))?;
+    for archive in &settings.entities {
+        let written = write_beginning(&tenant, archive, table, may_remove);
+        timeout_at(deadline, written).await.unwrap_or(Err(Failure::OutOfTime))?;
+    }
     let mut report = Report::default();
     let active = [tenant];
     let mut audits = open(&active, table, settings, deadline, &mut report).await;
@@ -163,13 +173,14 @@ pub async fn begin(
     Ok(report)
 }
 
-/// Writes the position at which an audit begins, whatever the state of the tenant's last audit.
+/// Writes the position at which an audit begins, whatever the state of the entity's last audit.
 async fn write_beginning<S: SuperOffice>(
     tenant: &Tenant<S>,
+    archive: &Archive,
     table: &impl Table,
     may_remove: bool,
 ) -> Result<(), Failure> {
-    let (entity, now) = (state::entity(&tenant.name), tenant.superoffice.now());
+    let (entity, now) = (partition::of_audit(&tenant.name, archive.name), tenant.superoffice.now());
     for _ in 0..MAX_ATTEMPTS {
         let position = table.position(&entity).await?;
         // A state that is unreadable is replaced.
@@ -186,7 +197,7 @@ async fn write_beginning<S: SuperOffice>(
     Err(Failure::Contended)
 }
 
-/// Reads the state of each tenant's audit. A tenant whose state cannot be read is reported, and left out.
+/// Reads the state of each audit. An audit whose state cannot be read is reported, and left out.
 async fn open<'a, S: SuperOffice, T: Table>(
     tenants: &'a [Tenant<S>],
     table: &'a T,
@@ -194,11 +205,12 @@ async fn open<'a, S: SuperOffice, T: Table>(
     deadline: Instant,
     report: &mut Report,
 ) -> Vec<Audit<'a, S, T>> {
-    let open = |tenant: &'a Tenant<S>| async move {
-        let audit = timeout_at(deadline, Audit::open(tenant, table, settings)).await;
+    let all = tenants.iter().flat_map(|tenant| settings.entities.iter().map(move |archive| (tenant, *archive)));
+    let open = |(tenant, archive): (&'a Tenant<S>, &'static Archive)| async move {
+        let audit = timeout_at(deadline, Audit::open(tenant, archive, table, settings)).await;
         (tenant, audit.unwrap_or(Err(Failure::OutOfTime)))
     };
-    let opened: Vec<_> = stream::iter(tenants).map(open).buffered(PARALLEL).collect().await;
+    let opened: Vec<_> = stream::iter(all).map(open).buffered(PARALLEL).collect().await;
     let mut audits = Vec::with_capacity(opened.len());
     for (tenant, audit) in opened {
         match audit {
@@ -209,7 +221,7 @@ async fn open<'a, S: SuperOffice, T: Table>(
     audits
 }
 
-/// Gives each tenant that is due a turn, least recently advanced first, as long as there is time.
+/// Gives each audit that is due a turn, least recently advanced first, as long as there is time.
 async fn take_turns<S: SuperOffice, T: Table>(
     tenants: &impl Tenants,
     audits: &mut [Audit<'_, S, T>],
@@ -224,10 +236,11 @@ async fn take_turns<S: SuperOffice, T: Table>(
         let Some(audit) = due.min_by_key(|audit| audit.last_advanced()) else {
             return;
         };
-        let next = audit.advance(stop, deadline, report).await;
-        if next == Next::Refused {
+        let (tenant, turn) = (audit.tenant(), audit.advance(stop, deadline, report).await);
+        audits.iter_mut().filter(|audit| std::ptr::eq(audit.tenant(), tenant)).for_each(|audit| audit.follow(&turn));
+        if turn.is_refused {
             // If the entry is not read again now, its credentials are refused in the next run, too.
-            let _ = timeout_at(deadline, tenants.refused(audit.tenant())).await;
+            let _ = timeout_at(deadline, tenants.refused(&tenant.name)).await;
         }
     }
 }
@@ -274,10 +287,18 @@ mod tests {
             let settings = Settings::from_environment(&mut env);
             env.finish(Some(settings)).map_err(|error| error.to_string())
         };
-        assert_eq!(read(&[]), Ok(Settings { hours: 24, refresh_days: 30, reads_per_second: 10 }));
+        let settings = |entities: &[&'static Archive], hours, refresh_days, reads_per_second| {
+            Ok(Settings { entities: entities.to_vec(), hours, refresh_days, reads_per_second })
+        };
+        assert_eq!(read(&[]), settings(&[Archive::CONTACT], 24, 30, 10));
         assert_eq!(
-            read(&[("AUDIT_HOURS", "0"), ("REFRESH_DAYS", "1"), ("AUDIT_READS_PER_SECOND", "1000")]),
-            Ok(Settings { hours: 0, refresh_days: 1, reads_per_second: 1000 })
+            read(&[
+                ("SYNC_ENTITIES", "contact,person"),
+                ("AUDIT_HOURS", "0"),
+                ("REFRESH_DAYS", "1"),
+                ("AUDIT_READS_PER_SECOND", "1000")
+            ]),
+            settings(&Archive::ALL, 0, 1, 1000)
         );
         assert_eq!(
             read(&[("AUDIT_HOURS", "-1"), ("REFRESH_DAYS", "0"), ("AUDIT_READS_PER_SECOND", "0")]),

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{Builder, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -38,11 +37,7 @@ pub struct DynamoTable {
 impl DynamoTable {
     /// Connects to the table with a name, or with an ARN that also contains its region.
     pub fn connect(config: &aws_setup::SdkConfig, name: &str) -> Self {
-        let mut builder = Builder::from(config);
-        if let Some(region) = region(name) {
-            builder.set_region(Some(Region::new(region.to_owned())));
-        }
-        Self::new(Client::from_conf(builder.build()), name)
+        Self::new(Client::new(&aws_setup::for_resource(config, name)), name)
     }
 
     /// Uses the table with a name or an ARN.
@@ -146,12 +141,6 @@ impl Table for DynamoTable {
     }
 }
 
-/// Returns the region in an ARN.
-fn region(name: &str) -> Option<&str> {
-    let mut parts = name.split(':');
-    (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten()
-}
-
 fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
@@ -248,12 +237,6 @@ mod tests {
             read_at: "2026-11-24T09:00:00.1Z".parse().unwrap(),
             stamp: stamp.map(str::to_owned),
         }
-    }
-
-    #[test]
-    fn region_is_read_from_an_arn() {
-        assert_eq!(region("contacts"), None);
-        assert_eq!(region("arn:aws:dynamodb:eu-west-1:123456789012:table/contacts"), Some("eu-west-1"));
     }
 
     #[test]

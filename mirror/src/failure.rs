@@ -4,7 +4,7 @@ use superoffice_client::{ApiError, ErrorKind};
 
 use crate::table::TableError;
 
-/// The reason why a contact's row was not written.
+/// The reason why a row was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -23,24 +23,24 @@ pub enum Failure {
     /// The environment has no base URL for the tenant.
     #[error("the tenant has no usable base URL")]
     NoBaseUrl,
-    /// The answer is neither the contact nor the statement that it does not exist.
+    /// The answer is neither the document nor the statement that it does not exist.
     #[error("SuperOffice's answer is not as documented")]
     Unexpected,
-    /// The answer says that the contact does not exist, and SuperOffice's list has it.
-    #[error("the list contradicts the answer that the contact does not exist")]
-    Contradicted,
-    /// SuperOffice's list, filtered by the contact's id, was not read.
-    #[error("the list, filtered by the contact: {0}")]
-    List(Box<Self>),
-    /// SuperOffice's list of all contacts was not read.
-    #[error("the list of all contacts: {0}")]
-    Page(Box<Self>),
+    /// The answer says that a record of this entity does not exist, and SuperOffice's list has it.
+    #[error("the list contradicts the answer that the {0} does not exist")]
+    Contradicted(&'static str),
+    /// SuperOffice's list, filtered by the id of a record of this entity, was not read.
+    #[error("the list, filtered by the {0}: {1}")]
+    List(&'static str, Box<Self>),
+    /// SuperOffice's list of all records of this entity was not read.
+    #[error("the list of all {0}s: {1}")]
+    Page(&'static str, Box<Self>),
     /// The ids of SuperOffice's list do not ascend.
     #[error("the ids of the list do not ascend")]
     NotAscending,
     /// Most rows of a range are surplus: a wrong URL or a user with less access must not empty the table.
-    #[error("most rows of a page's range are not in the list, so none is removed")]
-    Braked,
+    #[error("most {0}s of a page's range are not in the list, so none is removed")]
+    Braked(&'static str),
     /// An audit does not begin for a paused tenant.
     #[error("the tenant is paused")]
     Paused,
@@ -50,7 +50,7 @@ pub enum Failure {
     /// The table failed.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// An earlier failure in this invocation concerns the whole tenant.
+    /// Earlier failures in this invocation concern the whole tenant, or all its records of an entity.
     #[error("the tenant was given up for this invocation")]
     GivenUp,
     /// SuperOffice throttled an earlier call of this invocation.
@@ -78,7 +78,7 @@ impl Failure {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status(status) => Some(*status),
-            Self::List(failure) | Self::Page(failure) => failure.status(),
+            Self::List(_, failure) | Self::Page(_, failure) => failure.status(),
             _ => None,
         }
     }
@@ -86,7 +86,7 @@ impl Failure {
     /// Returns `true` if SuperOffice refused the credentials.
     pub fn is_unauthorized(&self) -> bool {
         match self {
-            Self::List(failure) | Self::Page(failure) => failure.is_unauthorized(),
+            Self::List(_, failure) | Self::Page(_, failure) => failure.is_unauthorized(),
             failure => *failure == Self::SignIn || failure.status() == Some(401),
         }
     }

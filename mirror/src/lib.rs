@@ -1,13 +1,13 @@
-//! A table with the current row of each SuperOffice contact.
+//! A table with the current row of each SuperOffice contact and, if wanted, of each person.
 //!
-//! A batch of events passes through the modules in this order:
+//! [`function`] is the Lambda function. A batch of events passes through the modules in this order:
 //!
-//! - [`batch`]: the messages of an invocation, grouped by tenant and contact
-//! - [`visit`]: one tenant in one invocation. [`Visit::mirror`](visit::Visit::mirror) reads a contact and writes its row
-//! - [`answer`]: SuperOffice's answer for a contact, and its meaning
+//! - [`batch`]: the messages of an invocation, grouped by tenant and record
+//! - [`visit`]: one tenant in one invocation. [`Visit::mirror`](visit::Visit::mirror) reads a record and writes its row
+//! - [`answer`]: SuperOffice's answer for a record, and its meaning
 //! - [`row`], [`table`]: the row, and the table with conditional writes; [`dynamodb`] is the real one
 //!
-//! An [`audit`] compares the table with SuperOffice's list of all contacts, and visits the contacts that differ.
+//! An [`audit`] compares the table with SuperOffice's list of all records, and visits those that differ.
 //!
 //! [`superoffice`] is SuperOffice as the mirror sees it, and [`failure`] the reasons that are logged. docs/design.md
 //! explains why the table converges.
@@ -18,6 +18,7 @@ pub mod batch;
 pub mod config;
 pub mod dynamodb;
 pub mod failure;
+pub mod function;
 pub mod row;
 pub mod superoffice;
 pub mod table;

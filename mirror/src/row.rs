@@ -1,18 +1,38 @@
-//! The row of a contact.
+//! The row of a record, which is a contact or a person.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use superoffice_webhook::webhook::entity::Archive;
 
 /// The largest item of DynamoDB, in bytes.
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
 pub const MAX_ITEM: usize = 400 * 1024;
-/// The life of a tombstone. DynamoDB deletes an expired item, and until then no old answer can bring the contact back.
+/// The life of a tombstone. DynamoDB deletes an expired item, and until then no old answer can bring the record back.
 const TOMBSTONE_LIFETIME: SignedDuration = SignedDuration::from_hours(35 * 24);
 
-/// The row of a contact. It is always written as a whole.
+/// The key of a record within a tenant. The log has it as a property, for example `"contact": 7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The entity, and the way to read it.
+    pub archive: &'static Archive,
+    /// The contact id or the person id.
+    pub id: i64,
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(self.archive.name, &self.id)?;
+        map.end()
+    }
+}
+
+/// The row of a record. It is always written as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The contact, or its absence.
+    /// The document, or its absence.
     pub content: Content,
     /// The version. It begins with the time of the write in Unix milliseconds, and grows with every write.
     pub version: i64,
@@ -24,14 +44,14 @@ pub struct Row {
     pub stamp: Option<String>,
 }
 
-/// The contact as SuperOffice returned it, or its absence.
+/// The document as SuperOffice returned it, or its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The JSON object without `Persons`.
     Data(String),
-    /// The contact exists, and its JSON object does not fit into an item.
+    /// SuperOffice has the record, and its JSON object does not fit into an item.
     TooLarge,
-    /// The contact does not exist: a tombstone.
+    /// SuperOffice does not have the record: a tombstone.
     Deleted {
         /// The end of the tombstone's life, in Unix seconds.
         expires: i64,
@@ -39,17 +59,17 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the content of a contact that exists.
+    /// Returns the content of a record that SuperOffice has.
     pub fn living(data: String) -> Self {
         if data.len() > MAX_ITEM { Self::TooLarge } else { Self::Data(data) }
     }
 
-    /// Returns the content of a contact that does not exist.
+    /// Returns the content of a record that SuperOffice does not have.
     pub fn deleted(now: Timestamp) -> Self {
         Self::Deleted { expires: now.as_second() + TOMBSTONE_LIFETIME.as_secs() }
     }
 
-    /// Returns `true` if the contact exists.
+    /// Returns `true` if SuperOffice has the record.
     pub fn is_living(&self) -> bool {
         !matches!(self, Self::Deleted { .. })
     }
@@ -85,7 +105,7 @@ impl Row {
         }
     }
 
-    /// Returns `true` if the contact exists.
+    /// Returns `true` if SuperOffice has the record.
     pub fn is_living(&self) -> bool {
         self.content.is_living()
     }

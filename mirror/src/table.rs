@@ -7,9 +7,9 @@ use crate::row::Row;
 /// The part of a row that an audit compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowHead {
-    /// The contact's id.
+    /// The record's id.
     pub id: i64,
-    /// The contact exists.
+    /// SuperOffice has the record.
     pub is_living: bool,
     /// See [`Row::read_at`].
     pub read_at: Timestamp,
@@ -17,7 +17,7 @@ pub struct RowHead {
     pub stamp: Option<String>,
 }
 
-/// The state of a tenant's audit, in a row of the table.
+/// The state of an audit, in a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The state as JSON.

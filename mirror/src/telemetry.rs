@@ -5,6 +5,7 @@ use serde::Serialize;
 use superoffice_webhook::log_line::{LogLine, is_zero};
 
 use crate::failure::Failure;
+use crate::row::Key;
 use crate::visit::Outcome;
 
 /// The number of reasons in a line at most.
@@ -28,7 +29,7 @@ pub struct Report {
     /// The failures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
-    /// The contacts that an audit found to be different.
+    /// The records that an audit found to be different.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Mended>,
     /// The number of further failures.
@@ -43,33 +44,34 @@ pub struct Reason {
     /// The tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The contact's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contact: Option<i64>,
+    /// The record.
+    #[serde(flatten)]
+    pub key: Option<Key>,
     /// The reason.
     pub reason: String,
 }
 
-/// A contact that an audit found to be different, and has mended.
+/// A record that an audit found to be different, and has mended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mended {
     /// The tenant.
     pub tenant: String,
-    /// The contact's id.
-    pub contact: i64,
+    /// The record.
+    #[serde(flatten)]
+    pub key: Key,
 }
 
 /// The metrics of an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Metrics {
-    /// The number of contacts that were written because they are new or have changed.
+    /// The number of records that were written because they are new or have changed.
     #[serde(skip_serializing_if = "is_zero")]
     pub written: u64,
-    /// The number of contacts that were replaced by a tombstone.
+    /// The number of records that were replaced by a tombstone.
     #[serde(skip_serializing_if = "is_zero")]
     pub removed: u64,
-    /// The number of contacts that had not changed.
+    /// The number of records that had not changed.
     #[serde(skip_serializing_if = "is_zero")]
     pub unchanged: u64,
     /// The number of messages that failed.
@@ -81,14 +83,14 @@ pub struct Metrics {
     /// The time from the oldest handled event to its write, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror_lag: Option<i64>,
-    /// The number of contacts that an audit found to be different, and has mended.
+    /// The number of records that an audit found to be different, and has mended.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_differences: u64,
-    /// The number of contacts that failed in an audit, of reasons that ended or braked an audit, and of unusable entries
+    /// The number of records that failed in an audit, of reasons that ended or braked an audit, and of unusable entries
     /// of the list of tenants.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_failed: u64,
-    /// The number of audits that have reached the end without a failed or withheld contact.
+    /// The number of audits that have reached the end without a failed or withheld record.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_completed: u64,
     /// The hours since the oldest last completion of all tenants.
@@ -98,38 +100,38 @@ pub struct Metrics {
 
 impl Report {
     /// Adds a failure, as far as the line has room for it.
-    pub fn add_reason(&mut self, tenant: Option<&str>, contact: Option<i64>, failure: &Failure) {
+    pub fn add_reason(&mut self, tenant: Option<&str>, key: Option<Key>, failure: &Failure) {
         if self.reasons.len() == MAX_REASONS {
             self.omitted_reasons += 1;
             return;
         }
         let tenant = tenant.map(|tenant| tenant.chars().take(MAX_TENANT).collect());
-        self.reasons.push(Reason { tenant, contact, reason: failure.to_string() });
+        self.reasons.push(Reason { tenant, key, reason: failure.to_string() });
     }
 
     /// Adds a failure of an audit.
-    pub fn fail_audit(&mut self, tenant: Option<&str>, contact: Option<i64>, failure: &Failure) {
+    pub fn fail_audit(&mut self, tenant: Option<&str>, key: Option<Key>, failure: &Failure) {
         self.metrics.audit_failed += 1;
-        self.add_reason(tenant, contact, failure);
+        self.add_reason(tenant, key, failure);
     }
 
-    /// Adds a contact that an audit found to be different, as far as the line has room for it.
-    pub fn add_difference(&mut self, tenant: &str, contact: i64) {
+    /// Adds a record that an audit found to be different, as far as the line has room for it.
+    pub fn add_difference(&mut self, tenant: &str, key: Key) {
         self.metrics.audit_differences += 1;
         if self.differences.len() < MAX_REASONS {
-            self.differences.push(Mended { tenant: tenant.to_owned(), contact });
+            self.differences.push(Mended { tenant: tenant.to_owned(), key });
         }
     }
 
-    /// Adds a contact that was written. `oldest` is the time of its oldest event.
-    pub fn add_contact(&mut self, outcome: Outcome, oldest: Option<Timestamp>, written_at: Timestamp) {
+    /// Adds a record that was written. `oldest` is the time of its oldest event.
+    pub fn add_row(&mut self, outcome: Outcome, oldest: Option<Timestamp>, written_at: Timestamp) {
         self.add_outcome(outcome);
         // A clock that is behind SuperOffice's would make the time negative.
         let lag = oldest.map(|oldest| written_at.as_millisecond() - oldest.as_millisecond()).filter(|lag| *lag >= 0);
         self.metrics.mirror_lag = self.metrics.mirror_lag.max(lag);
     }
 
-    /// Counts a contact that was written.
+    /// Counts a record that was written.
     pub fn add_outcome(&mut self, outcome: Outcome) {
         let count = match outcome {
             Outcome::Written => &mut self.metrics.written,

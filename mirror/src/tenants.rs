@@ -1,16 +1,14 @@
-//! The tenants whose contacts are mirrored.
+//! The tenants whose records are mirrored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use superoffice_client::{Client, Clock, Limits};
+use tenants::partition::ONSITE;
 use tenants::{FindError, TenantSource};
 
 use crate::failure::Failure;
 use crate::superoffice::SuperOffice;
-
-/// The name of a tenant without a `ContextIdentifier`.
-pub const ONSITE: &str = "onsite";
 
 /// A tenant.
 #[derive(Debug)]

@@ -1,75 +1,87 @@
-//! One tenant in one invocation: its contacts are read and written until there is a reason to stop.
+//! One tenant's records of an entity in one invocation: they are read and written until there is a reason to stop.
+
+use superoffice_webhook::webhook::entity::Archive;
+use tenants::partition;
 
 use crate::answer::{Answer, judge};
 use crate::failure::Failure;
-use crate::row::{Content, Row};
+use crate::row::{Content, Key, Row};
 use crate::superoffice::SuperOffice;
 use crate::table::{Table, WriteError};
 
-/// The number of times that a contact is read because others write its row.
+/// The number of times that a record is read because others write its row.
 const MAX_ATTEMPTS: u32 = 5;
-/// The number of contacts in a row that may fail before SuperOffice's list decides if the tenant is given up.
+/// The number of records, one after the other, that may fail before SuperOffice's list decides if the tenant is given up.
 const MAX_FAILURES: u32 = 3;
 
-/// The evidence of a contact's existence, besides the answer for the contact.
+/// The evidence of a record's existence, besides the answer for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// None. SuperOffice's list is asked before a living row is removed.
     None,
-    /// An event says that the contact was deleted.
+    /// An event says that the record was deleted.
     DeletionEvent,
-    /// The page of an audit has the contact. The filtered list is asked, even if there is no living row.
+    /// The page of an audit has the record. The filtered list is asked, even if there is no living row.
     InPage,
-    /// The page of an audit lacks the contact.
+    /// The page of an audit lacks the record.
     NotInPage,
 }
 
 /// The effect of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A new or changed contact was written.
+    /// A new or changed document was written.
     Written,
-    /// A tombstone was written in place of a contact or of no row.
+    /// A tombstone was written in place of a document or of no row.
     Removed,
     /// Only the version and the time of the row have changed.
     Unchanged,
 }
 
-/// The reason why a tenant receives no further call in this invocation.
+/// The reason why SuperOffice receives no further call for a tenant in this invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SuperOffice throttles.
     Throttled,
     /// The failures concern the whole tenant.
     GivenUp,
+    /// The user may not read records of this entity. Other entities are not affected.
+    Denied,
 }
 
 impl From<Stop> for Failure {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Throttled => Self::Throttled,
-            Stop::GivenUp => Self::GivenUp,
+            Stop::GivenUp | Stop::Denied => Self::GivenUp,
         }
     }
 }
 
-/// One tenant in one invocation.
+/// One tenant's records of an entity in one invocation.
 #[derive(Debug)]
 pub struct Visit<'a, S, T> {
     superoffice: &'a S,
     table: &'a T,
-    entity: String,
+    archive: &'static Archive,
+    partition: String,
     stop: Option<Stop>,
     failures_in_a_row: u32,
-    /// The list has answered after failures, so that they are the contacts' own.
+    /// The list has answered after failures, so that they are the records' own.
     has_answered: bool,
 }
 
 impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     /// Begins the visit of a tenant, named by the spelling of the list of tenants.
-    pub fn new(tenant: &str, superoffice: &'a S, table: &'a T) -> Self {
-        let entity = entity(tenant);
-        Self { superoffice, table, entity, stop: None, failures_in_a_row: 0, has_answered: false }
+    pub fn new(tenant: &str, archive: &'static Archive, superoffice: &'a S, table: &'a T) -> Self {
+        let partition = partition::of_rows(tenant, archive.name);
+        Self { superoffice, table, archive, partition, stop: None, failures_in_a_row: 0, has_answered: false }
+    }
+
+    /// Continues after the visit of another entity of the tenant, which has ended for this reason.
+    #[must_use]
+    pub fn after(self, stop: Option<Stop>) -> Self {
+        Self { stop: stop.filter(|stop| *stop != Stop::Denied), ..self }
     }
 
     /// Returns the reason why no further call is made.
@@ -77,7 +89,7 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
         self.stop
     }
 
-    /// Reads a contact from SuperOffice and writes its row. An audit's `stamp` is written with a living row.
+    /// Reads a record from SuperOffice and writes its row. An audit's `stamp` is written with a living row.
     ///
     /// # Errors
     ///
@@ -98,14 +110,15 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     /// replaces a row that was written before SuperOffice was asked.
     async fn read_and_write(&self, id: i64, evidence: Evidence, stamp: Option<&str>) -> Result<Outcome, Failure> {
         for _ in 0..MAX_ATTEMPTS {
-            let previous = self.table.get(&self.entity, id).await?;
+            let key = Key { archive: self.archive, id };
+            let previous = self.table.get(&self.partition, id).await?;
             let read_at = self.superoffice.now();
-            let answer = self.superoffice.contact(id).await?;
-            let content = match judge(id, answer.as_deref())? {
+            let answer = self.superoffice.document(key).await?;
+            let content = match judge(key, answer.as_deref())? {
                 Answer::Living(data) => Content::living(data),
                 Answer::Deleted => Content::deleted(self.superoffice.now()),
                 Answer::Gone => {
-                    self.confirm(id, evidence, previous.as_ref()).await?;
+                    self.confirm(key, evidence, previous.as_ref()).await?;
                     Content::deleted(self.superoffice.now())
                 }
             };
@@ -120,15 +133,16 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
         Err(Failure::Contended)
     }
 
-    /// Confirms that a contact is gone.
-    async fn confirm(&self, id: i64, evidence: Evidence, previous: Option<&Row>) -> Result<(), Failure> {
+    /// Confirms that a record is gone.
+    async fn confirm(&self, key: Key, evidence: Evidence, previous: Option<&Row>) -> Result<(), Failure> {
         let is_certain = match evidence {
             Evidence::DeletionEvent | Evidence::NotInPage => true,
             Evidence::InPage => false,
             Evidence::None => !previous.is_some_and(Row::is_living),
         };
-        if !is_certain && self.superoffice.lists(id).await.map_err(|failure| Failure::List(failure.into()))? {
-            return Err(Failure::Contradicted);
+        let name = key.archive.name;
+        if !is_certain && self.superoffice.lists(key).await.map_err(|failure| Failure::List(name, failure.into()))? {
+            return Err(Failure::Contradicted(name));
         }
         Ok(())
     }
@@ -137,11 +151,11 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     async fn write(&self, id: i64, previous: Option<&Row>, row: Row) -> Result<Outcome, WriteError> {
         let version = previous.map(|row| row.version);
         let mut outcome = effect(previous, &row);
-        match self.table.put(&self.entity, id, &row, version).await {
+        match self.table.put(&self.partition, id, &row, version).await {
             Err(WriteError::TooLarge) => {
                 let row = Row { content: Content::TooLarge, changed: row.version, ..row };
                 outcome = effect(previous, &row);
-                self.table.put(&self.entity, id, &row, version).await?;
+                self.table.put(&self.partition, id, &row, version).await?;
             }
             result => result?,
         }
@@ -160,9 +174,10 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
         } else if failure.is_unauthorized() {
             self.stop = Some(Stop::GivenUp);
         } else if !self.has_answered && (status == Some(403) || self.failures_in_a_row >= MAX_FAILURES) {
-            match self.superoffice.page(0, 1).await {
+            match self.superoffice.page(self.archive, 0, 1).await.map_err(|failure| failure.status()) {
                 Ok(_) => self.has_answered = true,
-                Err(failure) if failure.status() == Some(429) => self.stop = Some(Stop::Throttled),
+                Err(Some(429)) => self.stop = Some(Stop::Throttled),
+                Err(Some(403)) => self.stop = Some(Stop::Denied),
                 Err(_) => self.stop = Some(Stop::GivenUp),
             }
         }
@@ -177,9 +192,4 @@ fn effect(previous: Option<&Row>, row: &Row) -> Outcome {
         (_, Content::Deleted { .. }) => Outcome::Removed,
         _ => Outcome::Written,
     }
-}
-
-/// Returns the partition of a tenant's contacts.
-pub fn entity(tenant: &str) -> String {
-    format!("{tenant}/contact")
 }

@@ -7,9 +7,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{Builder, Region};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use clap::builder::NonEmptyStringValueParser;
+use superoffice_webhook::webhook::entity::Archive;
+use tenants::partition::{self, ONSITE};
 use tenants::{TenantList, TenantSource};
 
 use crate::environment::{self, AWS, SUPEROFFICE};
@@ -24,8 +25,6 @@ const BATCH: i32 = 25;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The number of calls in a row that delete nothing before the command gives up.
 const ATTEMPTS: u32 = 8;
-/// The name of the environment's tenant if it has none.
-const ONSITE: &str = "onsite";
 
 /// Delete the rows of a tenant that has left the list from the mirror's table
 ///
@@ -85,7 +84,7 @@ fn is_listed(list: &TenantList, name: &str) -> bool {
     list.get(name).is_some() || is_onsite(&name.to_ascii_lowercase())
 }
 
-/// Returns the partitions of a tenant. A name that has left the list is searched in each usual spelling, because the
+/// Returns the partitions of a tenant, of every entity that a mirror can have kept. A name that has left the list is searched in each usual spelling, because the
 /// table has the spelling of the list.
 fn entities(tenant: &str) -> Vec<String> {
     let lower = tenant.to_ascii_lowercase();
@@ -95,8 +94,10 @@ fn entities(tenant: &str) -> Vec<String> {
     }
     let names = BTreeSet::from([tenant.to_owned(), capitalized, tenant.to_ascii_uppercase(), lower]);
     // The position is deleted last, so that an audit of a process with an old list does not begin with an empty table.
-    let contacts = names.iter().map(|name| format!("{name}/contact"));
-    contacts.chain(names.iter().map(|name| format!("#audit/{name}/contact"))).collect()
+    let of = |partition: fn(&str, &str) -> String| {
+        names.iter().flat_map(move |name| Archive::ALL.map(|archive| partition(name, archive.name)))
+    };
+    of(partition::of_rows).chain(of(partition::of_audit)).collect()
 }
 
 /// The reason why the deletion ended without an error.
@@ -115,11 +116,7 @@ struct Rows {
 impl Rows {
     async fn load(table: &str) -> Result<Self, Failure> {
         let config = aws_setup::load().await?;
-        let mut builder = Builder::from(&config);
-        if let Some(region) = region(table) {
-            builder = builder.region(Region::new(region.to_owned()));
-        }
-        Ok(Self { client: Client::from_conf(builder.build()), table: table.to_owned() })
+        Ok(Self { client: Client::new(&aws_setup::for_resource(&config, table)), table: table.to_owned() })
     }
 
     /// Deletes the rows of a tenant, and adds their number to `deleted`.
@@ -184,12 +181,6 @@ impl Rows {
     }
 }
 
-/// Returns the region in an ARN.
-fn region(table: &str) -> Option<&str> {
-    let mut parts = table.split(':');
-    (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -232,8 +223,9 @@ mod tests {
 
     fn keys() -> Keys {
         let mut keys: BTreeSet<_> = (1..=60).map(|id| ("Cust1/contact".to_owned(), id)).collect();
-        keys.extend([("#audit/Cust1/contact".to_owned(), 0), ("Cust12/contact".to_owned(), 1)]);
-        keys.insert(("#audit/Cust12/contact".to_owned(), 0));
+        keys.extend([1, 2].map(|id| ("Cust1/person".to_owned(), id)));
+        keys.extend(["#audit/Cust1/contact", "#audit/Cust1/person"].map(|entity| (entity.to_owned(), 0)));
+        keys.extend(others());
         Arc::new(Mutex::new(keys))
     }
 
@@ -242,7 +234,7 @@ mod tests {
     }
 
     fn others() -> Vec<(String, i64)> {
-        vec![("#audit/Cust12/contact".to_owned(), 0), ("Cust12/contact".to_owned(), 1)]
+        [("#audit/Cust12/contact", 0), ("Cust12/contact", 1)].map(|(entity, id)| (entity.to_owned(), id)).into()
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,11 +242,11 @@ mod tests {
         for (tenant, processed) in [("Cust1", 25), ("Cust1", 7), ("CUST1", 25), ("cust1", 25)] {
             let (keys, mut deleted) = (keys(), 0);
             let end = table(&keys, processed).delete_tenant(tenant, &mut deleted, || false).await;
-            assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 61, others()), "{tenant}");
+            assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 64, others()), "{tenant}");
         }
         let (keys, mut deleted) = (keys(), 0);
         let end = table(&keys, 25).delete_tenant("Cust", &mut deleted, || false).await;
-        assert_eq!((end.unwrap(), deleted, left(&keys).len()), (End::AllDeleted, 0, 63));
+        assert_eq!((end.unwrap(), deleted, left(&keys).len()), (End::AllDeleted, 0, 66));
     }
 
     #[tokio::test(start_paused = true)]
@@ -263,9 +255,9 @@ mod tests {
         let calls = std::cell::Cell::new(0);
         let is_interrupted = || calls.replace(calls.get() + 1) == 3;
         let end = table(&keys, 25).delete_tenant("Cust1", &mut deleted, is_interrupted).await;
-        assert_eq!((end.unwrap(), deleted), (End::Interrupted, 50));
+        assert_eq!((end.unwrap(), deleted), (End::Interrupted, 25));
         let end = table(&keys, 25).delete_tenant("Cust1", &mut deleted, || false).await;
-        assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 61, others()));
+        assert_eq!((end.unwrap(), deleted, left(&keys)), (End::AllDeleted, 64, others()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,7 +271,5 @@ mod tests {
     fn command_that_continues_has_every_option() {
         let purge = Purge { tenant: "Cust1".into(), table: "contacts".into(), yes: true };
         assert_eq!(purge.command(), "purge --tenant Cust1 --table contacts --yes");
-        assert_eq!(region("arn:aws:dynamodb:eu-west-1:123456789012:table/contacts"), Some("eu-west-1"));
-        assert_eq!(region("contacts"), None);
     }
 }

@@ -81,6 +81,11 @@ pub fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
     config.clone().into_builder().region(Region::new(region.to_owned())).build()
 }
 
+/// Returns the configuration for a resource that is named by its name or its ARN. An ARN contains the region.
+pub fn for_resource(config: &SdkConfig, name: &str) -> SdkConfig {
+    region_of(name).map_or_else(|| config.clone(), |region| in_region(config, region))
+}
+
 /// Returns the endpoint of a service: `AWS_ENDPOINT_URL_` with the service's id, `AWS_ENDPOINT_URL`, or the same
 /// settings of a profile. An empty value counts as unset, although the SDK would try to use it.
 pub fn endpoint(config: &SdkConfig, service_id: &str) -> Option<String> {

@@ -3,8 +3,8 @@
 use superoffice_webhook::{QueuedEvent, Verifier};
 
 use crate::batch::{Batch, BatchResponse, Record, process_batch};
-use crate::contacts::decode;
 use crate::idempotency::{Claim, IdempotencyStore, Lease};
+use crate::rows::decode;
 
 /// The error of a handler or of a store.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;

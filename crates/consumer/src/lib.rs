@@ -32,12 +32,12 @@
 //! - [`batch`]: the records of an SQS event source mapping, and the partial batch response.
 //! - [`idempotency`]: the record of handled events, and the lease of an invocation.
 //! - [`consumer`]: one message: decode it, claim its event, handle it, record it.
-//! - [`contacts`]: the contacts of a batch, for consumers that read a contact once for all its events.
+//! - [`rows`]: the rows that a batch is about, for consumers that read a row once for all its events.
 
 pub mod batch;
 pub mod consumer;
-pub mod contacts;
 pub mod idempotency;
+pub mod rows;
 
 pub use batch::{Batch, BatchResponse, Record};
 pub use consumer::{Consumer, Handler, HandlerError};

@@ -16,6 +16,7 @@
 mod entry;
 mod list;
 mod parameters;
+pub mod partition;
 mod source;
 
 pub use entry::Reason;

@@ -17,10 +17,10 @@ const BRAKE: usize = 20;
 /// The number of surplus rows that one comparison collects at most.
 const MAX_SURPLUS: usize = 5000;
 
-/// A contact that is read, because the table and the list differ.
+/// A record that is read, because the table and the list differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The contact's id.
+    /// The record's id.
     pub id: i64,
     /// The stamp of the row that is written. `None` for a surplus row.
     pub stamp: Option<String>,
@@ -54,7 +54,7 @@ pub enum Brake {
 /// A page that is being compared with the rows of its range.
 #[derive(Debug)]
 pub struct Comparison {
-    contacts: Peekable<IntoIter<ListedRecord>>,
+    records: Peekable<IntoIter<ListedRecord>>,
     /// The time of the page by SuperOffice's clock.
     date: Timestamp,
     /// Rows that were read earlier are read again.
@@ -69,7 +69,7 @@ pub struct Comparison {
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// The contacts to read, in the order of their ids.
+    /// The records to read, in the order of their ids.
     pub differences: VecDeque<Difference>,
     /// The brake was applied because of this page.
     pub is_braked: bool,
@@ -80,9 +80,9 @@ impl Comparison {
     pub fn new(page: RecordPage, now: Timestamp, refresh_days: u32, brake: Brake) -> Self {
         let lifetime = SignedDuration::from_hours(24 * i64::from(refresh_days));
         Self {
-            // More surplus rows than this are more than the page has contacts, so the brake is certain to be applied.
+            // More surplus rows than this are more than the page has records, so the brake is certain to be applied.
             max_surplus: page.records.len().max(MAX_SURPLUS),
-            contacts: page.records.into_iter().peekable(),
+            records: page.records.into_iter().peekable(),
             date: page.date.unwrap_or(now),
             refresh_before: now.saturating_sub(lifetime).unwrap_or(Timestamp::MIN),
             brake,
@@ -94,13 +94,13 @@ impl Comparison {
 
     /// Adds the next row of the range.
     pub fn add(&mut self, row: &RowHead) {
-        while let Some(contact) = self.contacts.next_if(|contact| contact.id < row.id) {
-            self.add_missing(&contact);
+        while let Some(record) = self.records.next_if(|record| record.id < row.id) {
+            self.add_missing(&record);
         }
         self.living += usize::from(row.is_living);
-        match self.contacts.next_if(|contact| contact.id == row.id) {
-            Some(contact) if row.is_living => self.add_row(&contact, row),
-            Some(contact) => self.add_missing(&contact),
+        match self.records.next_if(|record| record.id == row.id) {
+            Some(record) if row.is_living => self.add_row(&record, row),
+            Some(record) => self.add_missing(&record),
             None if row.is_living => self.add_surplus(row.id),
             None => {}
         }
@@ -113,8 +113,8 @@ impl Comparison {
 
     /// Ends the comparison. `is_complete` if every row of the range was added, so that the rest of the page is missing.
     pub fn finish(mut self, is_complete: bool) -> Compared {
-        while let Some(contact) = self.contacts.next_if(|_| is_complete) {
-            self.add_missing(&contact);
+        while let Some(record) = self.records.next_if(|_| is_complete) {
+            self.add_missing(&record);
         }
         let is_braked = self.brake == Brake::On && self.surplus >= BRAKE && self.surplus * 2 > self.living;
         if is_braked {
@@ -123,19 +123,19 @@ impl Comparison {
         Compared { differences: self.differences, is_braked }
     }
 
-    /// Adds a contact without a living row.
-    fn add_missing(&mut self, contact: &ListedRecord) {
-        let counts = !self.is_recent(contact);
-        self.differences.push_back(Difference { id: contact.id, stamp: Some(stamp(contact)), counts });
+    /// Adds a record without a living row.
+    fn add_missing(&mut self, record: &ListedRecord) {
+        let counts = !self.is_recent(record);
+        self.differences.push_back(Difference { id: record.id, stamp: Some(stamp(record)), counts });
     }
 
-    /// Adds a contact with a living row, unless they agree.
-    fn add_row(&mut self, contact: &ListedRecord, row: &RowHead) {
-        let stamp = stamp(contact);
+    /// Adds a record with a living row, unless they agree.
+    fn add_row(&mut self, record: &ListedRecord, row: &RowHead) {
+        let stamp = stamp(record);
         let is_current = row.stamp.as_ref() == Some(&stamp);
         if !is_current || row.read_at <= self.refresh_before {
-            let counts = !is_current && !self.is_recent(contact);
-            self.differences.push_back(Difference { id: contact.id, stamp: Some(stamp), counts });
+            let counts = !is_current && !self.is_recent(record);
+            self.differences.push_back(Difference { id: record.id, stamp: Some(stamp), counts });
         }
     }
 
@@ -146,15 +146,15 @@ impl Comparison {
         }
     }
 
-    /// Returns `true` if the event of the contact's last change may still be on its way.
-    fn is_recent(&self, contact: &ListedRecord) -> bool {
-        contact.latest().is_some_and(|latest| self.date.duration_since(latest) < EVENT_MAY_ARRIVE)
+    /// Returns `true` if the event of the record's last change may still be on its way.
+    fn is_recent(&self, record: &ListedRecord) -> bool {
+        record.latest().is_some_and(|latest| self.date.duration_since(latest) < EVENT_MAY_ARRIVE)
     }
 }
 
-/// Returns the stamp of a contact: the list's own texts.
-pub fn stamp(contact: &ListedRecord) -> String {
-    format!("{}/{}", contact.registered, contact.updated)
+/// Returns the stamp of a record: the list's own texts.
+pub fn stamp(record: &ListedRecord) -> String {
+    format!("{}/{}", record.registered, record.updated)
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn contact(id: i64, updated: &str) -> ListedRecord {
+    fn record(id: i64, updated: &str) -> ListedRecord {
         ListedRecord { id, registered: OLD.into(), updated: updated.into() }
     }
 
@@ -180,8 +180,8 @@ mod tests {
         RowHead { is_living: false, ..row(id, None) }
     }
 
-    fn compare(contacts: Vec<ListedRecord>, rows: &[RowHead], brake: Brake) -> Compared {
-        let page = RecordPage { records: contacts, date: Some(at(NOW)) };
+    fn compare(records: Vec<ListedRecord>, rows: &[RowHead], brake: Brake) -> Compared {
+        let page = RecordPage { records, date: Some(at(NOW)) };
         let mut comparison = Comparison::new(page, at(NOW), 30, brake);
         rows.iter().for_each(|row| comparison.add(row));
         comparison.finish(true)
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn lists_are_merged_by_id() {
-        let contacts = [1, 2, 4, 6, 9].map(|id| contact(id, "a")).to_vec();
+        let records = [1, 2, 4, 6, 9].map(|id| record(id, "a")).to_vec();
         let rows = [row(2, Some("a")), row(3, Some("a")), tombstone(4), row(5, None), row(6, Some("b")), tombstone(7)];
         let expected = [
             (1, Some("a"), true),
@@ -209,7 +209,7 @@ mod tests {
             (6, Some("a"), true),
             (9, Some("a"), true),
         ];
-        assert_eq!(differences(&compare(contacts, &rows, Brake::On)), expected);
+        assert_eq!(differences(&compare(records, &rows, Brake::On)), expected);
         assert_eq!(differences(&compare(Vec::new(), &[tombstone(1)], Brake::On)), []);
     }
 
@@ -228,7 +228,7 @@ mod tests {
             (with("a/2026-01-01T00:00:00Z", at(NOW)), Some(true)),
             (row(7, None), Some(true)),
         ] {
-            let compared = compare(vec![contact(7, "a")], std::slice::from_ref(&row), Brake::On);
+            let compared = compare(vec![record(7, "a")], std::slice::from_ref(&row), Brake::On);
             let expected: Vec<_> = expected.into_iter().map(|counts| (7, Some("a"), counts)).collect();
             assert_eq!(differences(&compared), expected, "{row:?}");
         }
@@ -249,12 +249,12 @@ mod tests {
             ("soon", true),
         ] {
             for rows in [&[][..], &[row(7, Some("before"))], &[tombstone(7)]] {
-                let compared = compare(vec![contact(7, updated)], rows, Brake::On);
+                let compared = compare(vec![record(7, updated)], rows, Brake::On);
                 assert_eq!(differences(&compared), [(7, Some(updated), counts)], "{updated}");
             }
         }
         // The date of the page counts, and not the clock of this machine.
-        let page = RecordPage { records: vec![contact(7, "2026-11-24T08:50:00Z")], date: Some(at(NOW)) };
+        let page = RecordPage { records: vec![record(7, "2026-11-24T08:50:00Z")], date: Some(at(NOW)) };
         let late = at("2026-11-24T19:00:00Z");
         let compared = Comparison::new(page.clone(), late, 30, Brake::On).finish(true);
         assert_eq!(differences(&compared), [(7, Some("2026-11-24T08:50:00Z"), false)]);
@@ -272,12 +272,12 @@ mod tests {
             (0, 20, Brake::Off, false, 20),
             (100, 1, Brake::Applied, false, 0),
         ] {
-            let contacts = (1..=agreeing).map(|id| contact(id, "a")).chain([contact(1000, "a")]).collect();
+            let records = (1..=agreeing).map(|id| record(id, "a")).chain([record(1000, "a")]).collect();
             let mut rows: Vec<_> = (1..=agreeing).map(|id| row(id, Some("a"))).collect();
             rows.extend((500..500 + surplus).map(|id| row(id, Some("a"))));
             // Tombstones do not count.
             rows.extend((600..700).map(tombstone));
-            let compared = compare(contacts, &rows, brake);
+            let compared = compare(records, &rows, brake);
             let surplus_ids = compared.differences.iter().filter(|difference| difference.is_surplus()).count();
             assert_eq!((compared.is_braked, surplus_ids), (is_braked, removed), "{agreeing} {surplus} {brake:?}");
             // The other differences are mended.
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_however_many_rows_are_surplus() {
         let collect = |brake| {
-            let page = RecordPage { records: vec![contact(9_000, "a"), contact(200_000, "a")], date: None };
+            let page = RecordPage { records: vec![record(9_000, "a"), record(200_000, "a")], date: None };
             let mut comparison = Comparison::new(page, at(NOW), 30, brake);
             let added = (1..100_000).take_while(|id| {
                 comparison.add(&row(*id, None));

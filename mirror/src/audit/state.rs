@@ -1,4 +1,4 @@
-//! The state of a tenant's audit: its position, and the results of earlier audits.
+//! The state of an audit: its position, and the results of earlier audits.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::table::{Position, TableError};
 /// The time after which a failed audit is repeated.
 const AFTER_FAILURE: SignedDuration = SignedDuration::from_hours(1);
 
-/// The state of a tenant's audit.
+/// The state of an audit of a tenant's records of an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
@@ -39,9 +39,9 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Running {
-    /// The last contact id that was handled.
+    /// The last id that was handled.
     pub after: i64,
-    /// The number of contacts that failed.
+    /// The number of records that failed.
     #[serde(default)]
     pub failures: u64,
     /// The brake was applied: no row is removed.
@@ -119,11 +119,6 @@ impl State {
         }
         is_complete
     }
-}
-
-/// Returns the partition of the position of a tenant's audit.
-pub fn entity(tenant: &str) -> String {
-    format!("#audit/{tenant}/contact")
 }
 
 #[cfg(test)]

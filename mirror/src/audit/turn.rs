@@ -1,22 +1,25 @@
-//! One tenant's audit in one invocation.
+//! The audit of a tenant's records of an entity in one invocation.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use superoffice_webhook::webhook::entity::Archive;
+use tenants::partition;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::audit::comparison::{Brake, Comparison, Difference};
-use crate::audit::state::{self, Running, State};
+use crate::audit::state::{Running, State};
 use crate::audit::{Settings, hours_between};
 use crate::failure::Failure;
+use crate::row::Key;
 use crate::superoffice::SuperOffice;
 use crate::table::{Table, TableError, WriteError};
 use crate::telemetry::Report;
 use crate::tenants::Tenant;
-use crate::visit::{self, Outcome, Stop, Visit};
+use crate::visit::{Outcome, Stop, Visit};
 
-/// The number of contacts of a page of the list, and of rows that are read from the table at once.
+/// The number of records of a page of the list, and of rows that are read from the table at once.
 const PAGE: usize = 1000;
 /// The time of a turn.
 const TURN: Duration = Duration::from_secs(4);
@@ -25,16 +28,18 @@ const LAST_CALL: Duration = Duration::from_secs(8);
 /// The time from a page to the first read whose row gets the page's stamp. A change that the page does not show has
 /// another date by then.
 const BEFORE_STAMP: Duration = Duration::from_secs(2);
-/// The number of contacts after which the position is written.
+/// The number of records after which the position is written.
 const BETWEEN_POSITIONS: u32 = 100;
 
-/// The effect of a turn on the tenant's credentials.
+/// The effect of a turn on the tenant's further turns in this invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// None.
-    Continue,
+pub struct Turn {
+    /// The time of the next read at the earliest.
+    next_read: Instant,
+    /// There is no further turn: SuperOffice hangs, throttles, or refused the credentials.
+    is_last: bool,
     /// SuperOffice refused the credentials.
-    Refused,
+    pub is_refused: bool,
 }
 
 /// The reason why a turn ends.
@@ -70,16 +75,17 @@ impl From<WriteError> for End {
 #[derive(Debug)]
 struct Page {
     fetched: Instant,
-    /// The contacts that are left to read.
+    /// The records that are left to read.
     differences: VecDeque<Difference>,
     /// The last id of the range; `None` at the end of the list.
     last: Option<i64>,
 }
 
-/// A tenant's audit.
+/// The audit of a tenant's records of an entity.
 #[derive(Debug)]
 pub struct Audit<'a, S, T> {
     tenant: &'a Tenant<S>,
+    archive: &'static Archive,
     table: &'a T,
     settings: &'a Settings,
     visit: Visit<'a, S, T>,
@@ -89,7 +95,7 @@ pub struct Audit<'a, S, T> {
     page: Option<Page>,
     /// The time of the next read at the earliest.
     next_read: Instant,
-    /// The number of contacts since the position was written.
+    /// The number of records since the position was written.
     unwritten: u32,
     /// There is no further turn in this invocation.
     has_left: bool,
@@ -97,14 +103,20 @@ pub struct Audit<'a, S, T> {
 }
 
 impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
-    /// Reads the state of a tenant's audit. The first scheduled run is noted, because the age of the table counts from it.
-    pub(super) async fn open(tenant: &'a Tenant<S>, table: &'a T, settings: &'a Settings) -> Result<Self, Failure> {
-        let (entity, now) = (state::entity(&tenant.name), tenant.superoffice.now());
+    /// Reads the state of an audit. The first scheduled run is noted, because the age of the table counts from it.
+    pub(super) async fn open(
+        tenant: &'a Tenant<S>,
+        archive: &'static Archive,
+        table: &'a T,
+        settings: &'a Settings,
+    ) -> Result<Self, Failure> {
+        let now = tenant.superoffice.now();
         let mut audit = Self {
             tenant,
+            archive,
             table,
             settings,
-            visit: Visit::new(&tenant.name, &*tenant.superoffice, table),
+            visit: Visit::new(&tenant.name, archive, &*tenant.superoffice, table),
             state: State::new(now),
             version: None,
             page: None,
@@ -113,6 +125,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             has_left: false,
             is_refused: false,
         };
+        let entity = audit.partition();
         let mut position = table.position(&entity).await?;
         if position.is_none() && settings.hours > 0 {
             let first = audit.state.position(None, now);
@@ -131,9 +144,14 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         Ok(audit)
     }
 
-    /// Returns the tenant's name.
-    pub(super) fn tenant(&self) -> &str {
-        &self.tenant.name
+    /// Returns the tenant.
+    pub(super) fn tenant(&self) -> &'a Tenant<S> {
+        self.tenant
+    }
+
+    /// Returns the partition of the position.
+    fn partition(&self) -> String {
+        partition::of_audit(&self.tenant.name, self.archive.name)
     }
 
     /// Returns `true` if the audit can have a turn.
@@ -151,16 +169,24 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         hours_between(self.state.completed.unwrap_or(self.state.first_run), self.now())
     }
 
-    /// Advances the audit for a turn. No contact is read after `stop`, and nothing is written after `deadline`.
-    pub(super) async fn advance(&mut self, stop: Instant, deadline: Instant, report: &mut Report) -> Next {
+    /// Follows a turn of this audit, or of the audit of another entity of the tenant.
+    pub(super) fn follow(&mut self, turn: &Turn) {
+        self.next_read = self.next_read.max(turn.next_read);
+        self.has_left |= turn.is_last;
+    }
+
+    /// Advances the audit for a turn. No record is read after `stop`, and nothing is written after `deadline`.
+    pub(super) async fn advance(&mut self, stop: Instant, deadline: Instant, report: &mut Report) -> Turn {
         let until = Instant::now() + TURN;
         let end = timeout_at(stop.min(until + LAST_CALL), self.work(until, report)).await.unwrap_or(End::Hangs);
+        let is_refused = std::mem::take(&mut self.is_refused);
+        let is_last = is_refused || matches!(end, End::Hangs | End::Throttled);
         let written = timeout_at(deadline, self.end_turn(end, report)).await;
         if written != Ok(true) {
             self.has_left = true;
             self.page = None;
         }
-        if std::mem::take(&mut self.is_refused) { Next::Refused } else { Next::Continue }
+        Turn { next_read: self.next_read, is_last, is_refused }
     }
 
     /// Writes the position after a turn. Returns `true` if another turn can follow in this invocation.
@@ -203,7 +229,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         }
     }
 
-    /// Fetches a page, or reads its next contact, or leaves it.
+    /// Fetches a page, or reads its next record, or leaves it.
     async fn step(&mut self, report: &mut Report) -> Result<(), End> {
         let Some(page) = &self.page else {
             return self.fetch(report).await;
@@ -227,18 +253,18 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             _ => Brake::On,
         };
         let mut cursor = running.after;
-        let page = match self.tenant.superoffice.page(cursor, PAGE).await {
+        let page = match self.tenant.superoffice.page(self.archive, cursor, PAGE).await {
             Ok(page) => page,
             Err(failure) if failure.status() == Some(429) => return Err(End::Throttled),
             Err(failure) => {
                 self.is_refused |= failure.is_unauthorized();
-                return Err(End::Failed(Failure::Page(failure.into())));
+                return Err(End::Failed(Failure::Page(self.archive.name, failure.into())));
             }
         };
         let fetched = Instant::now();
-        let end = page.records.last().map(|contact| contact.id);
+        let end = page.records.last().map(|record| record.id);
         let mut comparison = Comparison::new(page, self.now(), self.settings.refresh_days, brake);
-        let entity = visit::entity(&self.tenant.name);
+        let entity = partition::of_rows(&self.tenant.name, self.archive.name);
         let mut is_complete = false;
         while !is_complete && !comparison.is_full() {
             let rows = self.table.range(&entity, cursor, end, PAGE).await.map_err(End::Table)?;
@@ -254,8 +280,8 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         }
         let compared = comparison.finish(is_complete);
         if compared.is_braked {
-            report.fail_audit(Some(&self.tenant.name), None, &Failure::Braked);
-            // Written before any contact is read, because a contact that is mended changes the count.
+            report.fail_audit(Some(&self.tenant.name), None, &Failure::Braked(self.archive.name));
+            // Written before any record is read, because a row that is mended changes the count.
             self.running().braked = true;
             self.write_position().await?;
         }
@@ -264,16 +290,17 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         Ok(())
     }
 
-    /// Reads a contact and writes its row. A contact that fails is passed.
+    /// Reads a record and writes its row. A record that fails is passed.
     async fn mend(&mut self, difference: &Difference, not_before: Instant, report: &mut Report) -> Result<(), End> {
         sleep_until(self.next_read.max(not_before)).await;
         self.next_read = Instant::now() + Duration::from_secs(1) / self.settings.reads_per_second.max(1);
         let id = difference.id;
+        let key = Key { archive: self.archive, id };
         match self.visit.mirror(id, difference.evidence(), difference.stamp.as_deref()).await {
             Ok(outcome) => {
                 report.add_outcome(outcome);
                 if difference.counts && self.state.filled && outcome != Outcome::Unchanged {
-                    report.add_difference(&self.tenant.name, id);
+                    report.add_difference(&self.tenant.name, key);
                 }
             }
             Err(failure) => {
@@ -283,7 +310,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
                     (_, Failure::Table(error)) if *error != TableError::Unreadable => return Err(End::Table(*error)),
                     _ => {}
                 }
-                report.fail_audit(Some(&self.tenant.name), Some(id), &failure);
+                report.fail_audit(Some(&self.tenant.name), Some(key), &failure);
                 self.running().failures += 1;
                 if self.visit.stop().is_some() {
                     return Err(End::Failed(Failure::GivenUp));
@@ -303,7 +330,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let now = self.now();
         self.state.advanced = Some(now);
         let position = self.state.position(self.version, now);
-        self.table.put_position(&state::entity(&self.tenant.name), &position, self.version).await?;
+        self.table.put_position(&self.partition(), &position, self.version).await?;
         self.version = Some(position.version);
         self.unwritten = 0;
         Ok(())

@@ -7,6 +7,7 @@ mod troubles;
 
 use std::time::Duration;
 
+use superoffice_webhook::webhook::entity::Archive;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::failure::Failure;
 use tokio::time::Instant;
@@ -270,4 +271,77 @@ async fn audit_that_someone_asks_for_replaces_the_one_in_progress() {
     assert_eq!(bed.crm().take_calls()[..2], ["page 0 1000".to_owned(), format!("contact {}", after + 1)]);
     assert_eq!(counts(&report), (0, 0, 0));
     assert_eq!(reasons(&report), []);
+}
+
+/// Returns a tenant with contacts and persons from the id 1, whose persons are audited, too.
+fn with_persons(count: i64) -> Bed {
+    let mut bed = Bed::new(&["Cust1"]);
+    bed.settings.entities = Archive::ALL.to_vec();
+    bed.create(1..=count);
+    (1..=count).for_each(|id| bed.crm().persons.save(id, "Person"));
+    bed
+}
+
+fn has_all_persons(bed: &Bed) -> bool {
+    bed.table.documents("Cust1/person") == bed.crm().persons.documents()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_entity_has_an_audit_of_its_own() {
+    let bed = with_persons(3);
+    let report = bed.run().await;
+    assert_eq!((bed.is_equal(), has_all_persons(&bed)), (true, true));
+    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 0, 2), Some(0)));
+    assert!(bed.table.stored_position("#audit/Cust1/person").is_some());
+
+    // A lost event of a person is an alarm that names the person.
+    bed.crm().persons.remove(2);
+    bed.crm().fail("page of persons", 403, 1);
+    bed.pass_hours(24);
+    let report = bed.run().await;
+    let denied = "the list of all persons: SuperOffice answered with status 403";
+    assert_eq!(
+        (counts(&report), report.metrics.audit_age, reasons(&report)),
+        ((0, 1, 1), Some(24), vec![(None, denied)])
+    );
+    bed.pass_hours(1);
+    let report = bed.run().await;
+    assert_eq!((counts(&report), report.metrics.audit_age, has_all_persons(&bed)), ((1, 0, 1), Some(1), true));
+    let key = report.differences[0].key;
+    assert_eq!((key.archive, key.id), (Archive::PERSON, 2));
+
+    // Someone who asks for an audit gets one of each entity.
+    let report = bed.begin("Cust1", false).await.unwrap();
+    assert_eq!(counts(&report), (0, 0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn audits_of_a_tenant_share_its_limit_of_reads() {
+    let mut bed = with_persons(30);
+    bed.settings.reads_per_second = 4;
+    let begun = Instant::now();
+    bed.run().await;
+    assert_eq!((bed.is_equal(), has_all_persons(&bed)), (true, true));
+    // 60 reads with 250 ms between them. The first of each page waits for two seconds instead.
+    assert_eq!(begun.elapsed(), Duration::from_millis(2 * 2000 + 58 * 250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_of_a_tenant_ends_the_turns_of_all_its_entities() {
+    for (call, status) in [("page 0", 429), ("contact 2", 429), ("page 0", 401), ("contact 2", 401)] {
+        let bed = with_persons(3);
+        bed.crm().fail(call, status, 1);
+        bed.run().await;
+        let calls = bed.crm().take_calls();
+        assert!(calls.last().unwrap().starts_with(call), "{call} {status}: {calls:?}");
+        bed.pass_hours(1);
+        bed.run().await;
+        assert_eq!((bed.is_equal(), has_all_persons(&bed)), (true, true));
+    }
+    // A tenant that hangs costs one turn.
+    let bed = with_persons(3);
+    bed.office().answers.set(0);
+    let begun = Instant::now();
+    bed.run().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(12));
 }

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use superoffice_consumer::Batch;
+use superoffice_webhook::webhook::entity::Archive;
 use superoffice_webhook::{Secret, Verifier};
 use superoffice_webhook_mirror::batch::handle;
 use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::row::Content;
 use superoffice_webhook_mirror::table::TableError;
-use superoffice_webhook_mirror::telemetry::Report;
+use superoffice_webhook_mirror::telemetry::{Reason, Report};
 use superoffice_webhook_mirror::tenants::{Tenant, TenantList, Tenants};
 use tokio::time::Instant;
 
-use crate::company::{Crm, Fault};
-use crate::messages::{Queue, batch, bodies, event};
+use crate::crm::{Crm, Fault};
+use crate::messages::{Queue, batch, bodies, event, event_of};
 use crate::table::MemoryTable;
 
 const ENTITY: &str = "Cust1/contact";
@@ -53,12 +54,14 @@ struct Bed {
     crm: Arc<Crm>,
     tenants: List,
     table: MemoryTable,
+    archives: Vec<&'static Archive>,
 }
 
 impl Bed {
     fn new() -> Self {
         let crm = Arc::new(Crm::new());
-        Self { tenants: List(vec![("Cust1", Arc::clone(&crm))]), crm, table: MemoryTable::default() }
+        let tenants = List(vec![("Cust1", Arc::clone(&crm))]);
+        Self { crm, tenants, table: MemoryTable::default(), archives: vec![Archive::CONTACT] }
     }
 
     /// Creates contacts with the ids 1 to `count`, in the table as well.
@@ -78,7 +81,7 @@ impl Bed {
     /// Handles a batch. Returns the ids of the failed messages.
     async fn run(&self, batch: &Batch) -> (Vec<String>, Report) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let (response, report) = handle(&self.tenants, &self.table, None, batch, deadline).await;
+        let (response, report) = handle(&self.tenants, &self.table, None, &self.archives, batch, deadline).await;
         (response.failed_ids().map(str::to_owned).collect(), report)
     }
 
@@ -89,7 +92,8 @@ impl Bed {
 }
 
 fn reasons(report: &Report) -> Vec<(Option<&str>, Option<i64>, &str)> {
-    report.reasons.iter().map(|reason| (reason.tenant.as_deref(), reason.contact, reason.reason.as_str())).collect()
+    let id = |reason: &Reason| reason.key.map(|key| key.id);
+    report.reasons.iter().map(|reason| (reason.tenant.as_deref(), id(reason), reason.reason.as_str())).collect()
 }
 
 fn counts(report: &Report) -> (u64, u64, u64, usize) {
@@ -163,12 +167,14 @@ async fn events_that_need_no_read_are_acknowledged_whatever_their_tenant() {
     let bed = Bed::new();
     let other = json!({"EventId": "1", "Event": "sale.created", "PrimaryKey": 7, "ContextIdentifier": "Cust9"});
     let state = json!({"EventId": "1", "Event": "webhook12.errors", "ContextIdentifier": "Cust1"});
+    let person = event_of(Archive::PERSON, Some("Cust1"), "changed", 7);
     let (failed, report) = bed
         .run(&bodies(&[
             event(Some("Cust9"), "changed", 0),
             event(None, "changed", -1),
             other.to_string(),
             state.to_string(),
+            person,
         ]))
         .await;
     assert_eq!((failed.len(), reasons(&report), bed.crm.take_calls().len()), (0, vec![], 0));
@@ -204,7 +210,7 @@ async fn signatures_are_verified_with_the_secrets() {
     let batch = serde_json::from_value(records).unwrap();
     let verifier = Verifier::new(secret);
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (response, report) = handle(&bed.tenants, &bed.table, Some(&verifier), &batch, deadline).await;
+    let (response, report) = handle(&bed.tenants, &bed.table, Some(&verifier), &bed.archives, &batch, deadline).await;
     assert_eq!(response.failed_ids().collect::<Vec<_>>(), ["unsigned", "changed"]);
     assert_eq!(report.metrics.written, 1);
 }
@@ -432,9 +438,69 @@ async fn later_messages_of_a_failed_group_fail_on_a_fifo_queue_only() {
 #[tokio::test(start_paused = true)]
 async fn work_that_does_not_fit_into_the_time_fails() {
     let bed = Bed::with_contacts(2).await;
-    let (response, report) =
-        handle(&bed.tenants, &bed.table, None, &bodies(&[event(Some("Cust1"), "changed", 1)]), Instant::now()).await;
+    let batch = bodies(&[event(Some("Cust1"), "changed", 1)]);
+    let (response, report) = handle(&bed.tenants, &bed.table, None, &bed.archives, &batch, Instant::now()).await;
     assert_eq!(response.failed_ids().collect::<Vec<_>>(), ["0"]);
     assert_eq!(reasons(&report), [(Some("Cust1"), Some(1), "the time of the invocation did not suffice")]);
     assert_eq!(bed.crm.take_calls(), [""; 0]);
+}
+
+/// Returns a bed that keeps persons, too. The contacts and persons 1 to `count` exist.
+fn with_persons(count: i64) -> Bed {
+    let bed = Bed { archives: Archive::ALL.to_vec(), ..Bed::new() };
+    for id in 1..=count {
+        bed.crm.save(id, "company");
+        bed.crm.persons.save(id, "person");
+    }
+    bed
+}
+
+/// Returns events of all persons and contacts in turn.
+fn events_of_all(count: i64) -> Batch {
+    let of_id = |id| [Archive::PERSON, Archive::CONTACT].map(|archive| event_of(archive, Some("Cust1"), "changed", id));
+    bodies(&(1..=count).flat_map(of_id).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn persons_have_rows_of_their_own() {
+    let bed = with_persons(2);
+    let (failed, report) = bed.run(&events_of_all(2)).await;
+    assert_eq!((failed.len(), counts(&report)), (0, (4, 0, 0, 0)));
+    assert_eq!(bed.crm.take_calls(), ["contact 1", "contact 2", "person 1", "person 2"]);
+    // The consent of a person changes the person, and a merged person is confirmed by the list of persons.
+    bed.crm.persons.merge(1, 2);
+    bed.crm.fail("person 2", 500, 1);
+    let person = |verb, id| event_of(Archive::PERSON, Some("Cust1"), verb, id);
+    let (failed, report) =
+        bed.run(&bodies(&[person("resync", 1), person("consented", 2), person("unconsented", 2)])).await;
+    assert_eq!((failed.len(), counts(&report)), (2, (0, 1, 0, 2)));
+    assert_eq!(bed.crm.take_calls(), ["person 1", "lists of persons 1", "person 2"]);
+    for archive in Archive::ALL {
+        let entity = format!("Cust1/{}", archive.name);
+        assert_eq!(bed.table.documents(&entity), bed.crm.of(archive).documents());
+    }
+    let line: Value = serde_json::from_str(&report.line("mirror", "id", bed.crm.clock.now())).unwrap();
+    let reason = json!({"tenant": "Cust1", "person": 2, "reason": "SuperOffice answered with status 500"});
+    assert_eq!(line["reasons"], json!([reason]));
+}
+
+#[tokio::test]
+async fn user_who_may_not_read_an_entity_does_not_stop_the_others() {
+    // The answer of the list, the calls, and the number of messages that fail.
+    for (denied, list, status, calls, failed) in [
+        ("person ", "page of persons", 403, vec!["contact 1", "contact 2", "person 1", "page of persons 0 1"], 2),
+        ("contact ", "page ", 403, vec!["contact 1", "page 0 1", "person 1", "person 2"], 2),
+        ("contact ", "page ", 404, vec!["contact 1", "page 0 1"], 4),
+        ("contact ", "page ", 429, vec!["contact 1", "page 0 1"], 4),
+    ] {
+        let bed = with_persons(2);
+        bed.crm.fail(denied, 403, 1);
+        bed.crm.fail(list, status, 1);
+        assert_eq!(bed.run(&events_of_all(2)).await.0.len(), failed, "{denied}{status}");
+        assert_eq!(bed.crm.take_calls(), calls);
+    }
+    let bed = with_persons(2);
+    bed.crm.fail("contact ", 401, 1);
+    assert_eq!(bed.run(&events_of_all(2)).await.0.len(), 4);
+    assert_eq!(bed.crm.take_calls(), ["contact 1"]);
 }

@@ -1,4 +1,4 @@
-//! Random histories of a tenant: changes, deletions, restores and merges; deliveries that are lost, repeated and
+//! Random histories of a tenant's contacts and persons: changes, deletions, restores and merges; deliveries that are lost, repeated and
 //! reordered; batches that are handled at the same time; a SuperOffice that is slow, throttles and fails. At the end, the
 //! table equals SuperOffice.
 
@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use superoffice_webhook::webhook::entity::Archive;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::batch::handle;
 use superoffice_webhook_mirror::failure::Failure;
+use superoffice_webhook_mirror::row::Key;
 use tokio::time::Instant;
 
-use crate::company::{Crm, Fault};
-use crate::messages::{Queue, batch, event};
+use crate::crm::{Crm, Fault};
+use crate::messages::{Queue, batch, event_of};
 use crate::table::MemoryTable;
 use crate::tenants::SingleTenant;
 
-const ENTITY: &str = "Cust1/contact";
-/// The number of contacts.
-const CONTACTS: i64 = 4;
+/// The number of contacts, and of persons.
+const RECORDS: i64 = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -40,23 +41,23 @@ enum Delivery {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A person changes a contact.
-    Change(i64, Change, Delivery),
+    /// A user changes a record.
+    Change(Key, Change, Delivery),
     /// A batch is handled: the positions of its messages in the queue.
     Batch(Vec<usize>),
     /// Two batches are handled at the same time, and SuperOffice's answers are held.
     Batches(Vec<usize>, Vec<usize>, Vec<u8>),
     /// The next calls fail.
     Fail(Failure, usize),
-    /// The next answers for contacts say that they do not exist.
-    WrongPath(usize),
+    /// The next answers for records of an entity say that they do not exist.
+    WrongPath(&'static Archive, usize),
     /// Time passes, in milliseconds.
     Pass(i64),
 }
 
 struct Message {
     id: String,
-    contact: i64,
+    key: Key,
     body: String,
 }
 
@@ -84,26 +85,28 @@ impl World {
         }
     }
 
-    fn change(&mut self, id: i64, change: Change, delivery: Delivery) {
+    fn change(&mut self, key: Key, change: Change, delivery: Delivery) {
+        let Key { archive, id } = key;
+        let records = self.crm.of(archive);
         let verb = match change {
             Change::Save(name) => {
-                self.crm.save(id, &format!("name {name}"));
+                records.save(id, &format!("name {name}"));
                 "changed"
             }
             Change::SoftDelete => {
-                self.crm.set_deleted(id, true);
+                records.set_deleted(id, true);
                 "softdeleted"
             }
             Change::Restore => {
-                self.crm.set_deleted(id, false);
+                records.set_deleted(id, false);
                 "changed"
             }
             Change::Remove => {
-                self.crm.remove(id);
+                records.remove(id);
                 "deleted"
             }
             Change::Merge(destination) => {
-                self.crm.merge(id, destination);
+                records.merge(id, destination);
                 "deleted"
             }
         };
@@ -114,27 +117,28 @@ impl World {
         };
         for _ in 0..copies {
             self.sent += 1;
-            let body = event(Some("Cust1"), verb, id);
-            self.messages.push(Message { id: self.sent.to_string(), contact: id, body });
+            let body = event_of(archive, Some("Cust1"), verb, id);
+            self.messages.push(Message { id: self.sent.to_string(), key, body });
         }
         self.has_lost |= delivery == Delivery::Lost;
     }
 
-    /// Takes messages from the queue. On a FIFO queue, a message waits for the earlier ones of its contact, and for those
+    /// Takes messages from the queue. On a FIFO queue, a message waits for the earlier ones of its record, and for those
     /// that are being handled.
-    fn take(&mut self, positions: &[usize], busy: &HashSet<i64>) -> Vec<Message> {
+    fn take(&mut self, positions: &[usize], busy: &[Key]) -> Vec<Message> {
         let mut taken: Vec<usize> = Vec::new();
         for position in positions {
             if self.messages.is_empty() {
                 break;
             }
             let position = position % self.messages.len();
-            let contact = self.messages[position].contact;
-            let is_free = self.queue == Queue::Standard || !busy.contains(&contact);
+            let key = self.messages[position].key;
+            let is_free = self.queue == Queue::Standard || !busy.contains(&key);
             let position = match self.queue {
                 Queue::Standard => Some(position),
-                Queue::Fifo => (0..self.messages.len())
-                    .find(|index| self.messages[*index].contact == contact && !taken.contains(index)),
+                Queue::Fifo => {
+                    (0..self.messages.len()).find(|index| self.messages[*index].key == key && !taken.contains(index))
+                }
             };
             if let Some(position) = position.filter(|position| is_free && !taken.contains(position)) {
                 taken.push(position);
@@ -151,10 +155,11 @@ impl World {
 
     /// Handles messages. Returns those that are received again.
     async fn handle(&self, messages: Vec<Message>) -> Vec<Message> {
-        let record = |message: &Message| (message.id.clone(), message.contact.to_string(), message.body.clone());
+        let group = |key: Key| format!("{}/{}", key.archive.name, key.id);
+        let record = |message: &Message| (message.id.clone(), group(message.key), message.body.clone());
         let batch = batch(self.queue, &messages.iter().map(record).collect::<Vec<_>>());
         let deadline = Instant::now() + Duration::from_secs(28);
-        let (response, _) = handle(&self.tenants, &self.table, None, &batch, deadline).await;
+        let (response, _) = handle(&self.tenants, &self.table, None, &Archive::ALL, &batch, deadline).await;
         let failed: HashSet<&str> = response.failed_ids().collect();
         messages.into_iter().filter(|message| failed.contains(message.id.as_str())).collect()
     }
@@ -166,15 +171,15 @@ impl World {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Change(id, change, delivery) => self.change(*id, *change, *delivery),
+            Step::Change(key, change, delivery) => self.change(*key, *change, *delivery),
             Step::Batch(positions) => {
-                let messages = self.take(positions, &HashSet::new());
+                let messages = self.take(positions, &[]);
                 let failed = self.handle(messages).await;
                 self.put_back(failed);
             }
             Step::Batches(first, second, delays) => {
-                let first = self.take(first, &HashSet::new());
-                let busy = first.iter().map(|message| message.contact).collect();
+                let first = self.take(first, &[]);
+                let busy: Vec<Key> = first.iter().map(|message| message.key).collect();
                 let second = self.take(second, &busy);
                 self.crm.hold_answers(delays);
                 let (first, second) = tokio::join!(self.handle(first), self.handle(second));
@@ -183,7 +188,9 @@ impl World {
             Step::Fail(failure, calls) => {
                 self.crm.script("", std::iter::repeat_n(Fault::Failure(failure.clone()), *calls));
             }
-            Step::WrongPath(calls) => self.crm.script("contact", std::iter::repeat_n(Fault::NotFound, *calls)),
+            Step::WrongPath(archive, calls) => {
+                self.crm.script(&format!("{} ", archive.name), std::iter::repeat_n(Fault::NotFound, *calls));
+            }
             Step::Pass(milliseconds) => self.crm.clock.advance(*milliseconds),
         }
     }
@@ -200,13 +207,15 @@ impl World {
         panic!("the queue does not become empty");
     }
 
-    /// Completes an audit that begins now.
+    /// Completes an audit of each entity that begins now.
     async fn audit(&mut self) {
-        let settings = Settings::default();
+        let settings = Settings { entities: Archive::ALL.to_vec(), ..Settings::default() };
         let deadline = || Instant::now() + Duration::from_secs(24);
         let mut report = audit::begin(&self.tenants, &self.table, &settings, "Cust1", true, deadline()).await.unwrap();
+        let mut completed = 0;
         for _ in 0..10 {
-            if report.metrics.audit_completed > 0 {
+            completed += report.metrics.audit_completed;
+            if completed == 2 {
                 return;
             }
             self.crm.clock.advance(60_000);
@@ -216,16 +225,21 @@ impl World {
     }
 }
 
+fn archive() -> impl Strategy<Value = &'static Archive> {
+    prop_oneof![Just(Archive::CONTACT), Just(Archive::PERSON)]
+}
+
 fn changes() -> impl Strategy<Value = Step> {
     let change = prop_oneof![
         4 => (0..3_u8).prop_map(Change::Save),
         1 => Just(Change::SoftDelete),
         1 => Just(Change::Restore),
         1 => Just(Change::Remove),
-        1 => (1..=CONTACTS).prop_map(Change::Merge),
+        1 => (1..=RECORDS).prop_map(Change::Merge),
     ];
     let delivery = prop_oneof![6 => Just(Delivery::Once), 2 => Just(Delivery::Twice), 1 => Just(Delivery::Lost)];
-    (1..=CONTACTS, change, delivery).prop_map(|(id, change, delivery)| Step::Change(id, change, delivery))
+    let key = (archive(), 1..=RECORDS).prop_map(|(archive, id)| Key { archive, id });
+    (key, change, delivery).prop_map(|(key, change, delivery)| Step::Change(key, change, delivery))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -244,7 +258,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => positions().prop_map(Step::Batch),
         4 => (positions(), positions(), delays).prop_map(|(first, second, delays)| Step::Batches(first, second, delays)),
         1 => (failure, 1..5_usize).prop_map(|(failure, calls)| Step::Fail(failure, calls)),
-        1 => (1..3_usize).prop_map(Step::WrongPath),
+        1 => (archive(), 1..3_usize).prop_map(|(archive, calls)| Step::WrongPath(archive, calls)),
         2 => prop_oneof![Just(0), Just(1), Just(999), Just(60_000)].prop_map(Step::Pass),
     ];
     proptest::collection::vec(step, 1..40)
@@ -265,12 +279,13 @@ proptest! {
                 world.step(step).await;
             }
             world.settle().await;
-            // A wrong answer for a contact without a row, with an event of its deletion, needs an audit.
-            let needs_audit = world.has_lost || steps.iter().any(|step| matches!(step, Step::WrongPath(_)));
+            // A wrong answer for a record without a row, with an event of its deletion, needs an audit.
+            let needs_audit = world.has_lost || steps.iter().any(|step| matches!(step, Step::WrongPath(..)));
             if needs_audit {
                 world.audit().await;
             }
-            (world.table.documents(ENTITY), world.crm.documents())
+            let found = Archive::ALL.map(|archive| world.table.documents(&format!("Cust1/{}", archive.name)));
+            (found, Archive::ALL.map(|archive| world.crm.of(archive).documents()))
         });
         prop_assert_eq!(found, expected);
     }

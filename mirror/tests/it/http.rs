@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use ::tenants::TenantSource;
 use aws_sdk_ssm::config::{BehaviorVersion, Credentials, Region};
-use fake_superoffice::{Fault, Installation, TENANT, TOKEN};
+use fake_superoffice::{Fault, Installation, Kind, TENANT, TOKEN};
 use serde_json::json;
 use superoffice_client::Limits;
 use superoffice_webhook::env::Environment;
+use superoffice_webhook::webhook::entity::Archive;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::batch::handle;
 use superoffice_webhook_mirror::tenants::{Clients, Tenants};
 use test_support::ssm::ParameterStore;
 use tokio::time::Instant;
 
-use crate::messages::{bodies, event};
+use crate::messages::{bodies, event, event_of};
 use crate::table::MemoryTable;
 
 /// Returns the tenant of an installation, which is looked up.
@@ -35,7 +36,7 @@ async fn run(installation: &Installation, table: &MemoryTable, contacts: &[i64])
     let tenants = tenants_of(installation);
     let events: Vec<String> = contacts.iter().map(|id| event(Some(TENANT), "changed", *id)).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (_, report) = handle(&tenants, table, None, &bodies(&events), deadline).await;
+    let (_, report) = handle(&tenants, table, None, &[Archive::CONTACT], &bodies(&events), deadline).await;
     report.reasons.into_iter().map(|reason| reason.reason).collect()
 }
 
@@ -112,6 +113,36 @@ async fn audit_fills_the_table_and_finds_a_deletion_whose_event_was_lost() {
     assert_eq!(installation.calls(), [list, &format!("GET Contact/{}", contacts[1]), list]);
 }
 
+#[tokio::test]
+async fn persons_are_kept_like_contacts() {
+    let (installation, table) = (Installation::start().await, MemoryTable::default());
+    let superoffice = &installation.superoffice;
+    let persons = [(); 4].map(|()| superoffice.create(Kind::Person));
+    let contact = superoffice.create_contact();
+    let tenants = tenants_of(&installation);
+    let settings = Settings { entities: Archive::ALL.to_vec(), ..Settings::default() };
+    let run = async || audit::run(&tenants, &table, &settings, Instant::now() + Duration::from_secs(24)).await.metrics;
+    let ids = |entity: &str| table.documents(&format!("Cust12345/{entity}")).into_keys().collect::<Vec<_>>();
+    let metrics = run().await;
+    assert_eq!((metrics.written, metrics.audit_completed), (5, 2));
+    assert_eq!((ids("person"), ids("contact")), (persons.to_vec(), vec![contact]));
+    assert!(table.documents("Cust12345/person")[&persons[0]].contains(&format!(r#""PersonId":{}"#, persons[0])));
+
+    superoffice.soft_delete(Kind::Person, persons[0]);
+    superoffice.delete(Kind::Person, persons[1]);
+    superoffice.merge(Kind::Person, persons[2], persons[3]);
+    let event = |id| event_of(Archive::PERSON, Some(TENANT), "resync", id);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let batch = bodies(&persons[..2].iter().map(|id| event(*id)).collect::<Vec<_>>());
+    let (response, _) = handle(&tenants, &table, None, &Archive::ALL, &batch, deadline).await;
+    assert_eq!((response.failed_ids().count(), ids("person")), (0, persons[2..].to_vec()));
+    installation.pass(24 * 3600);
+    let metrics = run().await;
+    // The merge changes the person that remains, too.
+    assert_eq!((metrics.removed, metrics.audit_differences, metrics.audit_completed), (1, 2, 2));
+    assert_eq!(ids("person"), [persons[3]]);
+}
+
 fn client_of(store: &ParameterStore) -> aws_sdk_ssm::Client {
     let config = aws_sdk_ssm::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -141,7 +172,7 @@ async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
     let run = async || {
         let events = ["CUST12345", "Cust2", "Cust3"].map(|tenant| event(Some(tenant), "changed", contact));
         let deadline = Instant::now() + Duration::from_secs(30);
-        let (_, report) = handle(&tenants, &table, None, &bodies(&events), deadline).await;
+        let (_, report) = handle(&tenants, &table, None, &[Archive::CONTACT], &bodies(&events), deadline).await;
         report.reasons.into_iter().map(|reason| reason.reason).collect::<Vec<_>>()
     };
     let list = tenants.all().await.unwrap();

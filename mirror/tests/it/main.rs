@@ -4,7 +4,7 @@
 
 mod audit;
 mod batches;
-mod company;
+mod crm;
 mod histories;
 mod http;
 mod interleavings;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use superoffice_consumer::Batch;
+use superoffice_webhook::webhook::entity::Archive;
 
 /// A kind of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,11 +11,17 @@ pub(crate) enum Queue {
     Standard,
 }
 
-/// Returns the body of an event.
+/// Returns the body of an event of a contact.
 pub(crate) fn event(tenant: Option<&str>, verb: &str, id: i64) -> String {
+    event_of(Archive::CONTACT, tenant, verb, id)
+}
+
+/// Returns the body of an event.
+pub(crate) fn event_of(archive: &Archive, tenant: Option<&str>, verb: &str, id: i64) -> String {
+    let entity = archive.name;
     let mut body = json!({
-        "EventId": format!("{verb}-{id}"), "Timestamp": "2026-11-24T08:59:58Z", "Event": format!("contact.{verb}"),
-        "Entity": "contact", "PrimaryKey": id, "Changes": [],
+        "EventId": format!("{verb}-{id}"), "Timestamp": "2026-11-24T08:59:58Z", "Event": format!("{entity}.{verb}"),
+        "Entity": entity, "PrimaryKey": id, "Changes": [],
     });
     if let Some(tenant) = tenant {
         body["ContextIdentifier"] = json!(tenant);

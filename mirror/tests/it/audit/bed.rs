@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use superoffice_client::records::RecordPage;
-use superoffice_webhook_mirror::audit::state::{self, State};
+use superoffice_webhook::webhook::entity::Archive;
+use superoffice_webhook_mirror::audit::state::State;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::failure::Failure;
-use superoffice_webhook_mirror::row::Row;
+use superoffice_webhook_mirror::row::{Key, Row};
 use superoffice_webhook_mirror::superoffice::SuperOffice;
 use superoffice_webhook_mirror::table::{Position, RowHead, Table, TableError, WriteError};
 use superoffice_webhook_mirror::telemetry::Report;
@@ -18,7 +19,7 @@ use superoffice_webhook_mirror::tenants::{Tenant, TenantList, Tenants};
 use superoffice_webhook_mirror::visit::{Evidence, Visit};
 use tokio::time::Instant;
 
-use crate::company::Crm;
+use crate::crm::Crm;
 use crate::table::MemoryTable;
 
 /// The time of an invocation for its work.
@@ -30,7 +31,7 @@ pub(crate) struct Office {
     pub(crate) crm: Crm,
     /// The largest number of rows of a page.
     pub(crate) rows: Cell<usize>,
-    /// The contacts that the user may not see. Reading them is answered with 404.
+    /// The ids that the user may not see. Reading them is answered with 404.
     pub(crate) hidden: RefCell<BTreeSet<i64>>,
     /// The form of the list's dates.
     pub(crate) dates: Cell<fn(&str) -> String>,
@@ -68,25 +69,25 @@ impl Office {
 }
 
 impl SuperOffice for Office {
-    async fn contact(&self, id: i64) -> Result<Option<String>, Failure> {
+    async fn document(&self, key: Key) -> Result<Option<String>, Failure> {
         self.call().await;
-        let document = self.crm.contact(id).await?;
-        Ok(document.filter(|_| !self.hidden.borrow().contains(&id)))
+        let document = self.crm.document(key).await?;
+        Ok(document.filter(|_| !self.hidden.borrow().contains(&key.id)))
     }
 
-    async fn lists(&self, id: i64) -> Result<bool, Failure> {
+    async fn lists(&self, key: Key) -> Result<bool, Failure> {
         self.call().await;
-        Ok(self.crm.lists(id).await? && !self.hidden.borrow().contains(&id))
+        Ok(self.crm.lists(key).await? && !self.hidden.borrow().contains(&key.id))
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
+    async fn page(&self, archive: &'static Archive, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         self.call().await;
-        let mut page = self.crm.page(after, rows).await?;
-        page.records.retain(|contact| !self.hidden.borrow().contains(&contact.id));
+        let mut page = self.crm.page(archive, after, rows).await?;
+        page.records.retain(|record| !self.hidden.borrow().contains(&record.id));
         page.records.truncate(self.rows.get());
-        for contact in &mut page.records {
-            contact.registered = self.dates.get()(&contact.registered);
-            contact.updated = self.dates.get()(&contact.updated);
+        for record in &mut page.records {
+            record.registered = self.dates.get()(&record.registered);
+            record.updated = self.dates.get()(&record.updated);
         }
         Ok(page)
     }
@@ -269,7 +270,7 @@ impl Bed {
     }
 
     pub(crate) fn state(&self, tenant: &str) -> State {
-        State::parse(&self.table.stored_position(&state::entity(tenant)).unwrap().state).unwrap()
+        State::parse(&self.table.stored_position(&format!("#audit/{tenant}/contact")).unwrap().state).unwrap()
     }
 
     /// Returns `true` if the table equals SuperOffice.
@@ -284,7 +285,7 @@ impl Bed {
 
     /// Handles an event of a contact with a table.
     pub(crate) async fn handle_event(&self, id: i64, table: &impl Table) {
-        Visit::new("Cust1", self.office(), table).mirror(id, Evidence::None, None).await.unwrap();
+        Visit::new("Cust1", Archive::CONTACT, self.office(), table).mirror(id, Evidence::None, None).await.unwrap();
     }
 
     /// Runs the schedule once.
@@ -334,14 +335,14 @@ pub(crate) fn add(sum: &mut Report, report: Report) {
     sum.differences.extend(report.differences);
 }
 
-/// Returns the ids of the contacts that were different.
+/// Returns the ids of the records that were different.
 pub(crate) fn different(report: &Report) -> Vec<i64> {
-    report.differences.iter().map(|mended| mended.contact).collect()
+    report.differences.iter().map(|mended| mended.key.id).collect()
 }
 
-/// Returns the contact and the text of each reason.
+/// Returns the id and the text of each reason.
 pub(crate) fn reasons(report: &Report) -> Vec<(Option<i64>, &str)> {
-    report.reasons.iter().map(|reason| (reason.contact, reason.reason.as_str())).collect()
+    report.reasons.iter().map(|reason| (reason.key.map(|key| key.id), reason.reason.as_str())).collect()
 }
 
 /// Returns the audit's metrics: differences, failures and completions.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use superoffice_client::records::{ListedRecord, RecordPage};
+use superoffice_webhook::webhook::entity::Archive;
 use superoffice_webhook_mirror::audit::{self, Settings};
 use superoffice_webhook_mirror::failure::Failure;
-use superoffice_webhook_mirror::row::Row;
+use superoffice_webhook_mirror::row::{Key, Row};
 use superoffice_webhook_mirror::superoffice::SuperOffice;
 use superoffice_webhook_mirror::table::{Position, RowHead, Table, TableError, WriteError};
 use tokio::time::Instant;
@@ -34,19 +35,19 @@ fn ids(after: i64, until: i64, limit: usize) -> impl Iterator<Item = i64> {
 }
 
 impl SuperOffice for Contacts {
-    async fn contact(&self, _: i64) -> Result<Option<String>, Failure> {
+    async fn document(&self, _: Key) -> Result<Option<String>, Failure> {
         panic!("no contact is read")
     }
 
-    async fn lists(&self, _: i64) -> Result<bool, Failure> {
+    async fn lists(&self, _: Key) -> Result<bool, Failure> {
         panic!("no contact is looked up")
     }
 
-    async fn page(&self, after: i64, rows: usize) -> Result<RecordPage, Failure> {
+    async fn page(&self, _: &'static Archive, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         self.pages.set(self.pages.get() + 1);
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let contact = |id| ListedRecord { id, registered: REGISTERED.into(), updated: format!("{REGISTERED}{id}") };
-        Ok(RecordPage { records: ids(after, self.count, rows).map(contact).collect(), date: None })
+        let record = |id| ListedRecord { id, registered: REGISTERED.into(), updated: format!("{REGISTERED}{id}") };
+        Ok(RecordPage { records: ids(after, self.count, rows).map(record).collect(), date: None })
     }
 
     fn now(&self) -> Timestamp {

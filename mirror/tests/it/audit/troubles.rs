@@ -4,7 +4,7 @@ use superoffice_webhook_mirror::failure::Failure;
 use superoffice_webhook_mirror::table::TableError;
 
 use super::bed::{Bed, counts, different, reasons};
-use crate::company::Fault;
+use crate::crm::Fault;
 
 const CONTRADICTED: &str = "the list contradicts the answer that the contact does not exist";
 
@@ -153,7 +153,7 @@ async fn user_who_loses_access_does_not_empty_the_table() {
     // The first page is complete, and later ones lack most contacts.
     bed.office().hide((31..=100).filter(|id| *id != 80));
     let report = bed.run().await;
-    assert_eq!(reasons(&report), [(None, "most rows of a page's range are not in the list, so none is removed")]);
+    assert_eq!(reasons(&report), [(None, "most contacts of a page's range are not in the list, so none is removed")]);
     assert_eq!((counts(&report), different(&report)), ((1, 1, 0), vec![80]));
     let mut expected = before.clone();
     expected.insert(80, bed.crm().documents()[&80].clone());
