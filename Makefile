@@ -96,8 +96,8 @@ test-dist: $(DEV_TOOLS) ## deploy the files in dist/ into a local AWS, from the 
 deploy-local: $(DEV_TOOLS) ## deploy the template into a local AWS and run until Ctrl-C; ARGS=--dev builds faster
 	@$(BIN)/python scripts/local.py deploy $(ARGS)
 
-demo: $(DEV_TOOLS) ## show in a local AWS that the mirror's table equals SuperOffice after outages
-	@$(BIN)/python scripts/local.py demo
+demo: $(DEV_TOOLS) ## show in a local AWS that the mirror's table equals SuperOffice after outages; ARGS=--persons adds persons
+	@$(BIN)/python scripts/local.py demo $(ARGS)
 
 bench: ## compare the function with equivalent implementations and write the results into the documentation
 	$(CARGO) run --quiet --profile support --package bench

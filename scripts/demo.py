@@ -27,7 +27,9 @@ from signing import SAMPLE_SECRET
 import watchdog
 
 PROGRAMS = ("superoffice-webhook", "mirror", "watchdog", "so-webhook", "fake-superoffice")
-CONTACTS = 300
+# The number of contacts, and of persons if they are shown.
+COUNT = 300
+ENTITIES = ("contact", "person")
 # The watchdog leaves the changes of the last two minutes to its next run. Instead of waiting, the clock of SuperOffice
 # is behind by five minutes, so that every change is old enough.
 SLOW_CLOCK = 300
@@ -109,26 +111,28 @@ class Scene:
 
     # --- Changes in SuperOffice -------------------------------------------------------------------------------------
 
-    def change_contacts(self, times: int) -> None:
+    def change_everything(self, times: int) -> None:
         """Creates, changes, soft-deletes, deletes and merges contacts. Every delivery fails."""
         superoffice = self.superoffice
-        contacts = iter(superoffice.documents())
-        for _ in range(times):
-            superoffice.create()
-            superoffice.change(next(contacts))
-            superoffice.soft_delete(next(contacts))
-            superoffice.delete(next(contacts))
-            superoffice.merge(next(contacts), next(contacts))
+        for entity in self.mirror.entities:
+            keys = iter(superoffice.documents(entity))
+            for _ in range(times):
+                superoffice.create(entity)
+                superoffice.change(next(keys), entity)
+                superoffice.soft_delete(next(keys), entity)
+                superoffice.delete(next(keys), entity)
+                superoffice.merge(next(keys), next(keys), entity)
         superoffice.wait_until_idle()
         if superoffice.webhook_state != "TooManyErrors":
             raise StackError(f"the webhook is {superoffice.webhook_state} during an outage")
 
     def lose_events(self, times: int) -> None:
         """Changes and deletes contacts whose events SuperOffice does not send."""
-        contacts = iter(self.superoffice.documents())
-        for _ in range(times):
-            self.superoffice.change_and_lose_event(next(contacts))
-            self.superoffice.delete_and_lose_event(next(contacts))
+        for entity in self.mirror.entities:
+            keys = iter(self.superoffice.documents(entity))
+            for _ in range(times):
+                self.superoffice.change_and_lose_event(next(keys), entity)
+                self.superoffice.delete_and_lose_event(next(keys), entity)
 
     # --- Recovery ---------------------------------------------------------------------------------------------------
 
@@ -148,8 +152,8 @@ class Scene:
     def compare(self) -> list[str]:
         """Compares the table with SuperOffice, and prints a cell. Returns a line for each contact that differs."""
         differences = self.mirror.differences()
-        equal = f"table = SuperOffice: {len(self.superoffice.documents())} contacts"
-        cell(f"{len(differences)} differ" if differences else equal)
+        counts = [f"{len(self.superoffice.documents(entity))} {entity}s" for entity in self.mirror.entities]
+        cell(f"{len(differences)} differ" if differences else f"table = SuperOffice: {', '.join(counts)}")
         return differences
 
     def audit_and_compare(self, is_due: bool = False) -> None:
@@ -174,24 +178,29 @@ def wait_for(condition: Callable[[], bool], problem: str) -> None:
         time.sleep(0.1)
 
 
-def main() -> None:
+def main(persons: bool) -> None:
     say("Building function, mirror, watchdog, so-webhook and fake SuperOffice (some minutes the first time)")
     build(*PROGRAMS)
     with local_aws("demo") as aws:
-        demonstrate(aws, Templates.build(aws.folder), CONTACTS)
+        demonstrate(aws, Templates.build(aws.folder), COUNT, ENTITIES if persons else ENTITIES[:1])
 
 
-def demonstrate(aws: LocalAws, templates: Templates, contacts: int) -> None:
-    """Fills the table, and compares it during and after outages. Each outage concerns a tenth of the contacts."""
-    started, times = time.monotonic(), contacts // 60
-    with FakeSuperOffice(aws.folder, aws.ca_file, SLOW_CLOCK, contacts=contacts) as superoffice:
+def demonstrate(aws: LocalAws, templates: Templates, count: int, entities: tuple[str, ...]) -> None:
+    """Fills the table, and compares it during and after outages. Each outage concerns a tenth of each entity."""
+    started, times = time.monotonic(), count // 60
+    counts = {f"{entity}s": count for entity in entities}
+    with FakeSuperOffice(aws.folder, aws.ca_file, SLOW_CLOCK, **counts) as superoffice:
         say("Deploying function, mirror and watchdog with `sam deploy`")
         # A message that fails is received again after 30 s.
         webhook = SamStack(aws, "demo-webhook", templates.webhook).deploy(
-            WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE, MaxReceiveCount="1000", VisibilityTimeout="30"
+            WebhookSecret=SAMPLE_SECRET,
+            Architecture=ARCHITECTURE,
+            ForwardEvents=",".join(f"{entity}.*" for entity in entities),
+            MaxReceiveCount="1000",
+            VisibilityTimeout="30",
         )
-        superoffice.register(webhook.outputs["WebhookUrl"])
-        mirror = Mirror(SamStack(aws, "demo-mirror", templates.mirror), superoffice)
+        superoffice.register(webhook.outputs["WebhookUrl"], "--events", ",".join(entities))
+        mirror = Mirror(SamStack(aws, "demo-mirror", templates.mirror), superoffice, entities)
         mirror.deploy(webhook.outputs["QueueArn"])
         watching = SamStack(aws, "demo-watchdog", templates.watchdog).deploy(
             Architecture=ARCHITECTURE,
@@ -200,6 +209,7 @@ def demonstrate(aws: LocalAws, templates: Templates, contacts: int) -> None:
             Password=PASSWORD,
             WebhookUrl=webhook.outputs["WebhookUrl"],
             LogGroupName=webhook.outputs["LogGroupName"],
+            SyncEntities=",".join(entities),
             Mode="act",
         )
         # Scheduled runs would take part at any time.
@@ -215,9 +225,9 @@ def demonstrate(aws: LocalAws, templates: Templates, contacts: int) -> None:
         cell("")
         scene.audit_and_compare(is_due=True)
         for title, outage, change in (
-            ("queue removed", scene.without_queue, scene.change_contacts),
-            ("permission lost", scene.without_permission, scene.change_contacts),
-            ("endpoint unreachable", scene.without_network, scene.change_contacts),
+            ("queue removed", scene.without_queue, scene.change_everything),
+            ("permission lost", scene.without_permission, scene.change_everything),
+            ("endpoint unreachable", scene.without_network, scene.change_everything),
             ("single events lost", nullcontext, scene.lose_events),
         ):
             cell(title)
@@ -227,4 +237,4 @@ def demonstrate(aws: LocalAws, templates: Templates, contacts: int) -> None:
             scene.recover_events()
             scene.compare()
             scene.audit_and_compare()
-        say(f"\nEvery field of every contact is equal. The demonstration took {time.monotonic() - started:.0f} s.")
+        say(f"\nEvery field is equal. The demonstration took {time.monotonic() - started:.0f} s.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ class FakeSuperOffice(Server):
         pace: float = 0.02,
         tenant: str = "Cust12345",
         contacts: int = 0,
+        persons: int = 0,
     ) -> None:
-        """Starts it with its log in `folder`, and with old contacts.
+        """Starts it with its log in `folder`, and with old contacts and persons.
 
         Its clock is behind by `slow_clock` seconds: changes look older.
         """
@@ -36,12 +38,12 @@ class FakeSuperOffice(Server):
         command = [str(binary), "--user", f"{USER}:{PASSWORD}"]
         command += ["--certificates", str(ca_file)] if ca_file else []
         command += ["--slow-clock", str(slow_clock), "--pace", str(pace), "--tenant", tenant]
-        command += ["--contacts", str(contacts)]
+        command += ["--contacts", str(contacts), "--persons", str(persons)]
         super().__init__(command, base_environment(), folder / "superoffice.log")
         self.url = self.wait_until(lambda: self.log().splitlines(), START_TIMEOUT)[0]
 
-    def register(self, webhook_url: str) -> None:
-        """Registers the webhook with so-webhook."""
+    def register(self, webhook_url: str, *arguments: str) -> None:
+        """Registers the webhook with so-webhook, and with further arguments of its command."""
         variables = {
             "SUPEROFFICE_URL": self.url,
             "SUPEROFFICE_USER": USER,
@@ -49,37 +51,37 @@ class FakeSuperOffice(Server):
             "WEBHOOK_URL": webhook_url,
             "SUPEROFFICE_WEBHOOK_SECRET": SAMPLE_SECRET,
         }
-        command = [str(build("so-webhook")[0]), "register"]
+        command = [str(build("so-webhook")[0]), "register", *arguments]
         registered = subprocess.run(
             command, env={**base_environment(), **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
         if registered.returncode != 0:
             raise StackError(f"register failed: {registered.stderr}")
 
-    def create(self) -> int:
-        return self._control("POST", "contacts")["id"]
+    def create(self, entity: str = "contact") -> int:
+        return self._control("POST", f"{entity}s")["id"]
 
-    def change(self, contact: int) -> None:
-        self._control("POST", f"contacts/{contact}/change")
+    def change(self, key: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{key}/change")
 
-    def soft_delete(self, contact: int) -> None:
-        self._control("POST", f"contacts/{contact}/softdelete")
+    def soft_delete(self, key: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{key}/softdelete")
 
-    def restore(self, contact: int) -> None:
-        self._control("POST", f"contacts/{contact}/restore")
+    def restore(self, key: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{key}/restore")
 
-    def delete(self, contact: int) -> None:
-        """Deletes a contact for ever."""
-        self._control("POST", f"contacts/{contact}/delete")
+    def delete(self, key: int, entity: str = "contact") -> None:
+        """Deletes a contact or a person for ever."""
+        self._control("POST", f"{entity}s/{key}/delete")
 
-    def delete_and_lose_event(self, contact: int) -> None:
-        self._control("POST", f"contacts/{contact}/vanish")
+    def delete_and_lose_event(self, key: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{key}/vanish")
 
-    def change_and_lose_event(self, contact: int) -> None:
-        self._control("POST", f"contacts/{contact}/lose")
+    def change_and_lose_event(self, key: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{key}/lose")
 
-    def merge(self, source: int, destination: int) -> None:
-        self._control("POST", f"contacts/{source}/merge/{destination}")
+    def merge(self, source: int, destination: int, entity: str = "contact") -> None:
+        self._control("POST", f"{entity}s/{source}/merge/{destination}")
 
     def set_network(self, up: bool) -> None:
         """Decides whether deliveries reach any host."""
@@ -93,18 +95,25 @@ class FakeSuperOffice(Server):
     def state(self) -> dict[str, Any]:
         return self._control("GET", "state")
 
-    def documents(self) -> dict[int, dict[str, Any]]:
-        """The contacts that exist, as the API returns them."""
+    def documents(self, entity: str = "contact") -> dict[int, dict[str, Any]]:
+        """The contacts or persons that exist, as the API returns them."""
         credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         headers = {"Accept": "application/json", "Authorization": f"Basic {credentials}"}
         headers["SO-TimeZone"] = "UTC, includeTZOffset"
         documents = {}
-        for contact in self.state["contacts"]:
-            request = urllib.request.Request(f"{self.url}/api/v1/Contact/{contact}", headers=headers)
-            with opener.open(request, timeout=30) as response:
-                document = json.load(response)
-            if not document["Deleted"]:
-                documents[contact] = document
+        for key in self.state[f"{entity}s"]:
+            request = urllib.request.Request(f"{self.url}/api/v1/{entity.capitalize()}/{key}", headers=headers)
+            try:
+                with opener.open(request, timeout=30) as response:
+                    document = json.load(response)
+            except urllib.error.HTTPError as error:
+                # A deleted person.
+                if error.code != 404:
+                    raise
+                continue
+            # A deleted contact.
+            if not document.get("Deleted"):
+                documents[key] = document
         return documents
 
     @property

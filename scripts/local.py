@@ -274,8 +274,10 @@ def stop(number: int, _frame: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "watch", "demo"):
+    for name in ("run", "watch"):
         commands.add_parser(name)
+    demo = commands.add_parser("demo")
+    demo.add_argument("--persons", action="store_true", help="show persons as well as contacts")
     commands.add_parser("send").add_argument("name", metavar="event")
     deployment = commands.add_parser("deploy")
     deployment.add_argument("--dev", action="store_true", help="build without optimization, which is faster")

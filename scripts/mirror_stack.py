@@ -27,6 +27,7 @@ class Mirror:
 
     stack: SamStack
     superoffice: FakeSuperOffice
+    entities: tuple[str, ...] = ("contact",)
 
     def deploy(self, queue_arn: str, **parameters: str) -> Mirror:
         self.stack.deploy(
@@ -36,17 +37,18 @@ class Mirror:
             User=USER,
             Password=PASSWORD,
             AuditReadsPerSecond="100",
+            SyncEntities=",".join(self.entities),
             **parameters,
         )
         return self
 
-    def rows(self) -> dict[int, dict[str, Any]]:
-        """Returns the rows of the tenant's contacts, by their ids."""
+    def rows(self, entity: str = "contact") -> dict[int, dict[str, Any]]:
+        """Returns the rows of the tenant's contacts or persons, by their ids."""
         pages = self.stack.aws.client("dynamodb").get_paginator("query")
         arguments = {
             "TableName": self.stack.outputs["TableName"],
             "KeyConditionExpression": "entity = :entity",
-            "ExpressionAttributeValues": {":entity": {"S": f"{TENANT}/contact"}},
+            "ExpressionAttributeValues": {":entity": {"S": f"{TENANT}/{entity}"}},
         }
         read = TypeDeserializer().deserialize
         items = [item for page in pages.paginate(**arguments) for item in page["Items"]]
@@ -54,12 +56,15 @@ class Mirror:
         return {row["id"]: row for row in rows}
 
     def differences(self) -> list[str]:
-        """Compares the table with SuperOffice. Returns a line for each contact that differs."""
-        rows = {key: json.loads(row["data"]) for key, row in self.rows().items() if not row.get("deleted")}
-        return list(differences(rows, self.superoffice.documents()))
+        """Compares the table with SuperOffice. Returns a line for each contact or person that differs."""
+        found = []
+        for entity in self.entities:
+            rows = {key: json.loads(row["data"]) for key, row in self.rows(entity).items() if not row.get("deleted")}
+            found += differences(entity, rows, self.superoffice.documents(entity))
+        return found
 
     def audit(self, is_due: bool = False) -> dict:
-        """Lets an audit run to its end, and begins it unless it is due. Returns the sums of its metrics."""
+        """Lets the audit of each entity run to its end, and begins it unless it is due. Returns the sums of metrics."""
         lambda_, function = self.stack.aws.client("lambda"), self.stack.outputs["FunctionName"]
         before = len(self.stack.log_lines())
         for payload in [{} if is_due else {"audit": TENANT}, *[{}] * 9]:
@@ -68,7 +73,7 @@ class Mirror:
                 raise AuditFailed(f"the mirror failed: {response['Payload'].read().decode()}")
             lines = self.stack.log_lines()[before:]
             sums = {name: sum(line.get(name, 0) for line in lines) for name in METRICS}
-            if sums["AuditCompleted"]:
+            if sums["AuditCompleted"] == len(self.entities):
                 return sums
             if sums["AuditFailed"]:
                 raise AuditFailed(f"the audit failed: {lines}")
@@ -82,16 +87,16 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, Decimal) else value
 
 
-def differences(rows: dict[int, dict], documents: dict[int, dict]) -> Iterator[str]:
-    """Returns a line for each contact whose row differs from SuperOffice's document, `Persons` aside."""
-    for contact in sorted(rows.keys() | documents.keys()):
-        row, document = rows.get(contact), documents.get(contact)
+def differences(entity: str, rows: dict[int, dict], documents: dict[int, dict]) -> Iterator[str]:
+    """Returns a line for each row that differs from SuperOffice's document, a contact's `Persons` aside."""
+    for key in sorted(rows.keys() | documents.keys()):
+        row, document = rows.get(key), documents.get(key)
         if document is None:
-            yield f"contact {contact} is in the table, and not in SuperOffice"
+            yield f"{entity} {key} is in the table, and not in SuperOffice"
         elif row is None:
-            yield f"contact {contact} is in SuperOffice, and not in the table"
+            yield f"{entity} {key} is in SuperOffice, and not in the table"
         else:
             expected = {name: value for name, value in document.items() if name != "Persons"}
             names = sorted(name for name in row.keys() | expected.keys() if row.get(name) != expected.get(name))
             if names:
-                yield f"contact {contact}: {', '.join(names)}"
+                yield f"{entity} {key}: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""`make demo` with fewer contacts, and its output in the README."""
+"""`make demo` with fewer contacts and persons, and its output in the README."""
 
 import re
 
@@ -13,19 +13,32 @@ def test_table_equals_superoffice_after_every_outage(aws, template, tmp_path_fac
     mirror, watchdog = (
         dev_build(path, tmp_path_factory.mktemp("demo")) for path in (MIRROR_TEMPLATE, WATCHDOG_TEMPLATE)
     )
-    demo.demonstrate(aws, demo.Templates(template, mirror, watchdog), contacts=60)
-    # Each outage creates a contact, and deletes three in different ways. The last one deletes a contact.
-    expected = [
+    demo.demonstrate(aws, demo.Templates(template, mirror, watchdog), 60, demo.ENTITIES)
+    assert cells(capsys.readouterr().out) == expected(60, demo.ENTITIES)
+
+
+def test_readme_shows_the_output():
+    assert cells(README) == expected(demo.COUNT, demo.ENTITIES[:1])
+
+
+def expected(count: int, entities: tuple[str, ...]) -> list[list[str]]:
+    """Returns the rows of the demonstration's table."""
+    times = count // 60
+
+    def row(title: str, differ: int, rest: int, removed: int) -> list[str]:
+        counts = ", ".join(f"{count - removed * times} {entity}s" for entity in entities)
+        during, after = (f"{number * len(entities)} differ" if number else "" for number in (differ, rest))
+        return [title, during, after, f"table = SuperOffice: {counts}"]
+
+    return [
         ["", "during the outage", "after the watchdog", "after an audit"],
-        ["empty table", "60 differ", "", "table = SuperOffice: 60 contacts"],
-        ["queue removed", "6 differ", "1 differ", "table = SuperOffice: 58 contacts"],
-        ["permission lost", "6 differ", "1 differ", "table = SuperOffice: 56 contacts"],
-        ["endpoint unreachable", "6 differ", "1 differ", "table = SuperOffice: 54 contacts"],
-        ["single events lost", "2 differ", "1 differ", "table = SuperOffice: 53 contacts"],
+        row("empty table", count, 0, 0),
+        # Each outage creates a record, and deletes three in different ways. The last one deletes a record.
+        row("queue removed", 6 * times, times, 2),
+        row("permission lost", 6 * times, times, 4),
+        row("endpoint unreachable", 6 * times, times, 6),
+        row("single events lost", 2 * times, times, 7),
     ]
-    assert cells(capsys.readouterr().out) == expected
-    # The README shows the output for five times as many contacts.
-    assert cells(README) == [[re.sub(r"\d+", lambda n: f"{5 * int(n[0])}", cell) for cell in row] for row in expected]
 
 
 def cells(text: str) -> list[list[str]]:

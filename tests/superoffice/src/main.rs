@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use fake_superoffice::{Clock, SuperOffice, TENANT, http_transport};
+use fake_superoffice::{Clock, Kind, SuperOffice, TENANT, http_transport};
 use jiff::SignedDuration;
 
 /// Plays a SuperOffice tenant until it is interrupted. The first line of its output is the tenant's base URL.
@@ -33,9 +33,12 @@ struct Options {
     /// The number of contacts that are a year old
     #[arg(long, default_value_t = 0)]
     contacts: i64,
+    /// The number of persons that are a year old
+    #[arg(long, default_value_t = 0)]
+    persons: i64,
 }
 
-/// The age of the first contacts.
+/// The age of the first contacts and persons.
 const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 #[tokio::main(flavor = "current_thread")]
@@ -46,7 +49,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (address, transport) = (&options.address, http_transport(&certificates));
     let registered = clock.now() - YEAR;
     let superoffice = SuperOffice::start_named(&options.tenant, address, clock, transport, options.pace).await;
-    superoffice.import_contacts(options.contacts, registered);
+    superoffice.import(Kind::Contact, options.contacts, registered);
+    superoffice.import(Kind::Person, options.persons, registered);
     if let Some(token) = &options.token {
         superoffice.accept_token(token);
     }
