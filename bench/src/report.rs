@@ -187,15 +187,14 @@ pub(crate) fn wrap(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Returns the CPU, the kernel and the date.
+/// Returns the CPU and the date.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([':', '\t', ' ']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let date = Timestamp::now().strftime("%-d %B %Y");
-    format!("{model}, {cores} cores, Linux {}, {date}", kernel.trim())
+    format!("{model}, {cores} cores, {date}")
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 import json
 import re
 
+import flask
 import pytest
 from cloud import wait_for
 from deliveries import encode, event
 from local_aws import ACCOUNT, REGION, Queue
 from processes import ROOT
+from samcli.local.apigw.event_constructor import construct_v1_event, construct_v2_event_http
+from signing import sign
 
 RUNBOOK = ROOT / "docs/runbooks/fallback-queue.md"
 
@@ -25,6 +28,24 @@ def test_delivery_is_queued_byte_for_byte(webhook):
     attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
     assert attributes["EventId"] == json.loads(body)["EventId"]
     assert message["Attributes"]["MessageGroupId"] == "Cust12345/contact/994863"
+
+
+@pytest.mark.parametrize("binary_types", [[], ["*/*"]], ids=["text", "base64"])
+@pytest.mark.parametrize("construct", [construct_v1_event, construct_v2_event_http])
+def test_event_that_sam_constructs_is_forwarded(webhook, aws, construct, binary_types):
+    body = encode(event(WebhookName="Kontakter til køen ✓"))
+    api = flask.Flask("api")
+    api.add_url_rule("/webhook", "webhook", methods=["POST"])
+    headers = {"X-SuperOffice-Signature": sign(body), "Content-Type": "application/json"}
+    with api.test_request_context("/webhook", method="POST", data=body, headers=headers):
+        constructed = construct(flask.request, 443, binary_types, stage_name="$default")
+    assert constructed["isBase64Encoded"] == bool(binary_types)
+
+    function, payload = webhook.outputs["FunctionName"], json.dumps(constructed)
+    response = json.load(aws.client("lambda").invoke(FunctionName=function, Payload=payload)["Payload"])
+
+    assert response["statusCode"] == 200
+    assert [message["Body"].encode() for message in webhook.queue().drain()] == [body]
 
 
 def test_retried_delivery_is_queued_once(webhook):

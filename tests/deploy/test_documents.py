@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 from deliveries import delivery, encode, event
+from documents import DOCUMENTS, NOT_RUN, block, blocks, blocks_of, shell_blocks
 from local_aws import ACCOUNT, Queue
 from processes import ROOT, base_environment
 from sam_stack import CONSUMER_TEMPLATE, MIRROR_TEMPLATE, TEMPLATE, WATCHDOG_TEMPLATE
@@ -22,18 +24,6 @@ from samtranslator.yaml_helper import yaml_parse
 
 DEPLOYMENT = ROOT / "docs/deployment.md"
 ROTATION = ROOT / "docs/runbooks/rotate-secret.md"
-DOCUMENTS = sorted(path for pattern in ("*.md", "docs/**/*.md", "tests/*.md") for path in ROOT.glob(pattern))
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    """Returns the document's code blocks in a language, without their indentation."""
-    return blocks_of(document.read_text(), language)
-
-
-def blocks_of(text: str, language: str) -> list[str]:
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.S | re.M)
-    return [re.sub(rf"^{indentation}", "", code, flags=re.M) for indentation, code in found]
-
 
 PATHS = (TEMPLATE, WATCHDOG_TEMPLATE, CONSUMER_TEMPLATE, MIRROR_TEMPLATE)
 TEMPLATES = [yaml_parse(path.read_text())["Parameters"] for path in PATHS]
@@ -147,6 +137,37 @@ def test_documented_command_of_the_aws_cli_exists_with_its_options(service, oper
     assert set(options) <= known | {f"no-{name}" for name in known}
 
 
+def commands_that_tests_run() -> set[str]:
+    """Returns the blocks that a test names, with a document and the first words."""
+    found = set()
+    for path in (ROOT / "tests/deploy").glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+                "run",
+                "block",
+            ):
+                document, beginning, *_ = [getattr(argument, "value", None) for argument in [*node.args, None, None]]
+                if isinstance(document, str) and document.endswith(".md"):
+                    found.add(block(document, beginning))
+    return found
+
+
+def test_every_documented_command_is_run_by_a_test_or_listed_with_a_reason():
+    commands = commands_that_tests_run()
+    assert len(commands) >= 40
+    unlisted, listed = [], set()
+    for document in DOCUMENTS:
+        name = document.relative_to(ROOT).as_posix()
+        for code in shell_blocks(document):
+            beginnings = {beginning for beginning in NOT_RUN.get(name, {}) if code.startswith(beginning)}
+            listed |= {(name, beginning) for beginning in beginnings}
+            if code not in commands and not beginnings:
+                unlisted.append(f"{name}: {code.splitlines()[0]}")
+            assert not (code in commands and beginnings), f"{name}: {beginnings}: a test runs it"
+    assert unlisted == []
+    assert listed == {(name, beginning) for name, entries in NOT_RUN.items() for beginning in entries}
+
+
 def test_every_runbook_begins_with_the_check():
     for runbook in sorted((ROOT / "docs/runbooks").glob("*.md")):
         (first, *_) = [code for code in blocks(runbook, "sh") if "check" in code] or [""]
@@ -169,7 +190,8 @@ def test_documented_deployment_with_cargo_lambda(aws, binary, tmp_path):
     (environment,) = blocks(DEPLOYMENT, "ini")
     _key_policy, policy = blocks(DEPLOYMENT, "json")
     (tmp_path / "webhook.env").write_text(environment)
-    first, change = [code for code in blocks(DEPLOYMENT, "sh") if "cargo lambda deploy" in code]
+    first = block("docs/deployment.md", "cargo lambda build")
+    change = block("docs/deployment.md", 'echo "FORWARD_EVENTS')
     lambda_, iam = aws.client("lambda"), aws.client("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -234,7 +256,7 @@ def test_documented_deployment_with_cargo_lambda(aws, binary, tmp_path):
 
     (rotation,) = blocks(ROTATION, "ini")
     (tmp_path / "rotation.env").write_text(rotation)
-    (rotate,) = [code for code in blocks(ROTATION, "sh") if code.startswith("cargo lambda")]
+    rotate = block("docs/runbooks/rotate-secret.md", "cargo lambda")
     assert run(rotate)["Environment"]["Variables"] == {
         **variables,
         **change_only,

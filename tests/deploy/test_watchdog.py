@@ -207,7 +207,7 @@ def test_list_of_tenants(aws, watchdog_template, webhook, tmp_path_factory):
     ("changed", "message"),
     [
         ({"SuperOfficeUrl": "http://server/SuperOffice"}, "must begin with https://"),
-        ({"SuperOfficeUrl": ""}, "Tenant (Online) or SuperOfficeUrl (on-site) is required"),
+        ({"SuperOfficeUrl": ""}, "Tenant (Online), SuperOfficeUrl (on-site) or TenantsParameter is required"),
         ({"User": ""}, "SystemToken with ClientSecret and PrivateKey (Online), or User with Password"),
         ({"Password": ""}, "User needs Password"),
         ({"SystemToken": "token"}, "SystemToken needs ClientSecret, PrivateKey and Tenant"),
@@ -215,7 +215,7 @@ def test_list_of_tenants(aws, watchdog_template, webhook, tmp_path_factory):
         ({"Mode": "attack"}, "'attack' is not in AllowedValues"),
         ({"ReservedConcurrency": "2"}, "'2' is not in AllowedValues"),
         ({"TenantsParameter": "superoffice/app"}, "must begin with a slash"),
-        ({"TenantsParameter": "/superoffice/app"}, "With TenantsParameter, each tenant's entry has its URL"),
+        ({"TenantsParameter": "/superoffice/app"}, "TenantsParameter excludes Tenant, SuperOfficeUrl"),
         ({"SuperOfficeCa": "a certificate"}, "must be a PEM text with BEGIN CERTIFICATE"),
     ],
 )
