@@ -251,11 +251,7 @@ async fn with_progress<T>(progress: &Progress, future: impl Future<Output = T>) 
     loop {
         match tokio::time::timeout(PROGRESS_EVERY, &mut future).await {
             Ok(result) => return result,
-            Err(_) => message(format_args!(
-                "{} changed contacts and {} log lines so far",
-                progress.listed(),
-                progress.lines()
-            )),
+            Err(_) => message(format_args!("{} changes and {} log lines so far", progress.listed(), progress.lines())),
         }
     }
 }
