@@ -63,6 +63,7 @@ impl Config {
     /// Reads the configuration as a part of a program's environment; `None` only if there is a problem.
     pub fn read(env: &mut Environment<'_>) -> Option<Self> {
         let verifier = Verifier::from_environment(env);
+        // A tenant's secret with a problem is reported already. That the shared secret is missing, too, would mislead.
         let is_invalid = secrets::OF_TENANTS.iter().any(|name| env.has_problem(name));
         if verifier.as_ref().is_none_or(Verifier::has_only_previous) && !is_invalid {
             env.required(secrets::SHARED);

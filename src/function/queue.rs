@@ -135,16 +135,16 @@ impl<Q: Queue> WithFallback<Q> {
             return Ok(Sent { message_id, fallback_reason: None });
         };
         let primary = async || self.send_to_primary(message, trace_header).await;
-        let fallback = async || fallback.send(message, trace_header).await;
-        match self.current_outage() {
+        let secondary = async || fallback.send(message, trace_header).await;
+        match self.recent_outage() {
             None => match primary().await {
                 Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
-                Err(error) => match fallback().await {
+                Err(error) => match secondary().await {
                     Ok(message_id) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
                     Err(fallback_error) => Err(SendError::Both(error, fallback_error)),
                 },
             },
-            Some(outage) => match fallback().await {
+            Some(outage) => match secondary().await {
                 Ok(message_id) => {
                     Ok(Sent { message_id, fallback_reason: Some(FallbackReason::RecentlyFailed(outage)) })
                 }
@@ -169,7 +169,8 @@ impl<Q: Queue> WithFallback<Q> {
         result
     }
 
-    fn current_outage(&self) -> Option<QueueError> {
+    /// Returns the error of the primary queue that is so recent that the fallback queue comes first.
+    fn recent_outage(&self) -> Option<QueueError> {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         outage.as_ref().filter(|outage| Instant::now() < outage.ends).map(|outage| outage.error.clone())
     }

@@ -234,6 +234,7 @@ impl SqsClients {
         let builder = aws_sdk_sqs::config::Builder::from(&config)
             .retry_partition(unlimited)
             .retry_classifier(TransientRefusals::<SendMessageError>(PhantomData))
+            // `redrive` uses this client, too.
             .retry_classifier(TransientRefusals::<ReceiveMessageError>(PhantomData))
             .retry_classifier(TransientRefusals::<DeleteMessageError>(PhantomData))
             // The SDK rejects these settings if an endpoint is set.

@@ -12,16 +12,16 @@ use crate::telemetry::MAX_LINE;
 
 /// Lets CloudWatch leave out the lines of Lambda itself. It only saves transfer: every line is checked here.
 const EVERY_LINE: &str = r#"{ ($.mode = "report") || ($.mode = "act") }"#;
-/// Selects the line of each run that has repeated the older states.
+/// Selects the line of each run that has carried the older states on.
 const RUN_LINES: &str = "{ $.remembered >= 0 }";
-/// The period that is read. A run repeats each state that would soon be older than this.
+/// The period that is read. A run carries each state on that would soon be older than this.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// The periods before [`RECENT`] that are searched for the latest run, the most likely one first.
 const EARLIER: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
 /// The longest time between a tenant's line and the line of its run.
 const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
-/// A run repeats a state that was written longer ago.
-const CARRIED: SignedDuration = SignedDuration::from_mins(20);
+/// A run carries a state on that was written longer ago.
+const CARRY_AFTER: SignedDuration = SignedDuration::from_mins(20);
 /// The size of the carried states of a line at most, in bytes.
 const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
 
@@ -145,8 +145,9 @@ impl History {
 
     /// Returns the states of these tenants that later runs would no longer find, in parts that fit into a line.
     pub fn carry<'a>(&self, tenants: impl Iterator<Item = &'a str>, now: Timestamp) -> Vec<Vec<Carried>> {
-        let limit = now.saturating_sub(CARRIED).unwrap_or(now);
+        let limit = now.saturating_sub(CARRY_AFTER).unwrap_or(now);
         let mut parts: Vec<Vec<Carried>> = Vec::new();
+        // Full, so that the first state begins a part.
         let mut size = MAX_CARRIED;
         for tenant in tenants {
             let Some((written, state)) = self.states.get(&tenant.to_ascii_lowercase()) else {

@@ -84,7 +84,7 @@ impl OlderWindows<'_> {
 
     /// Compares the windows with the next piece of the log, unless time ends.
     async fn compare_until_deadline(&self, windows: &mut [WindowOfVisit<'_>]) {
-        // Without a result, the state of each visit is the one before this piece.
+        // At the deadline, nothing of this piece is kept: the state of each visit is the one before it.
         if let Ok(Err(error)) = timeout_at(self.deadline, self.compare_next_piece(windows)).await {
             for window in &mut *windows {
                 window.visit.report.note(format!("older changes were not compared: {error}"));
@@ -105,9 +105,9 @@ impl OlderWindows<'_> {
         let Some(since) = listed().map(|window| window.older.read_until).min() else {
             return Ok(());
         };
-        let present = listed().map(WindowOfVisit::shared_since).max().unwrap_or(since);
+        let shared_since = listed().map(WindowOfVisit::shared_since).max().unwrap_or(since);
         let log = self.log.only(listed().map(WindowOfVisit::tenant));
-        let piece = SharedLog::read(log, (since, end_of_piece(since).min(present)), self.deadline).await?;
+        let piece = SharedLog::read(log, (since, end_of_piece(since).min(shared_since)), self.deadline).await?;
         for window in windows.iter_mut().filter(|window| window.stage == Stage::Listed) {
             if window.older.read_until < piece.until() {
                 window.compare(&piece).await?;

@@ -275,12 +275,12 @@ impl<'a, W: Fn(String)> Run<'a, W> {
 
     /// Reads the log for all visits.
     async fn read_log(&self, prepared: &Prepared, due: &[Due]) -> Result<Arc<SharedLog>, LogError> {
-        let shortest = before(self.started, SETTLING + SHORTEST_WINDOW);
-        let longest = before(self.started, LONGEST_READ);
+        let latest_start = before(self.started, SETTLING + SHORTEST_WINDOW);
+        let earliest_start = before(self.started, LONGEST_READ);
         let margin = CLOCK_DIFFERENCE + LOG_MARGIN;
         let needed = due.iter().filter_map(|due| due.state.log_since(margin));
         // An older window is read after the visits, so it does not make this period longer.
-        let since = needed.filter(|since| *since >= longest).fold(before(shortest, margin), Timestamp::min);
+        let since = needed.filter(|since| *since >= earliest_start).fold(before(latest_start, margin), Timestamp::min);
         let log = prepared.function_log.only(due.iter().map(|due| name(&due.tenant)));
         let left = self.deadline.saturating_duration_since(Instant::now());
         SharedLog::read(log, (since, self.started), Instant::now() + left / 2).await

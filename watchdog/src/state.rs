@@ -134,7 +134,7 @@ impl From<Missing> for (Record, i64, u8) {
     }
 }
 
-/// Returns missing records in order. Of two entries for one record, the later one remains.
+/// Returns missing records in order. Of two entries for one record, the last one remains.
 pub(crate) fn by_record(missing: impl IntoIterator<Item = Missing>) -> BTreeMap<Record, Missing> {
     missing.into_iter().map(|missing| (missing.record, missing)).collect()
 }

@@ -31,8 +31,8 @@ pub struct Handled {
     pub record: Record,
     /// The time of the line, by AWS's clock.
     pub written: Timestamp,
-    /// The time from the event to the line. The function does not log it if the event has no time, or a time in the
-    /// future.
+    /// The time from the event to the line. Unknown if the event has no time, a time in the future, or one that is not
+    /// plausible.
     delay: Option<SignedDuration>,
 }
 
@@ -45,7 +45,7 @@ impl Handled {
             // The line's time has whole milliseconds, and the delay has not. Without the added millisecond, an event at the
             // start of a second would fall into the second before.
             Some(delay) => self.written.saturating_add(LINE_PRECISION - delay),
-            // The event came from the future, so its line is older than the event.
+            // An event from the future is younger than its line.
             None if ahead >= NOTICEABLE_OFFSET => self.written.saturating_add(ahead + OFFSET_PRECISION),
             None => return self.written,
         };
@@ -124,7 +124,8 @@ impl DeliveryLog {
     }
 
     /// Removes each record whose event at or after the record's time was handled. The log is read from `since`, and
-    /// SuperOffice's clock is ahead of AWS's by `ahead`.
+    /// SuperOffice's clock is ahead of AWS's by `ahead`. The local clock, by which that is measured, is assumed to
+    /// agree with AWS's.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl DeliveryLog {
     }
 
     /// Passes the deliveries of records' events since a point in time to `found`, each with the time under which
-    /// CloudWatch files the line, and a hash of the line. New lines are read before.
+    /// CloudWatch files the line, and a hash of the line. A log that is shared is read up to the present first.
     pub(crate) async fn deliveries(
         &self,
         since: Timestamp,

@@ -121,7 +121,8 @@ pub struct Signaler<'a> {
     /// The entities whose events were forwarded recently.
     confirmed: BTreeSet<&'static str>,
     signals: u64,
-    /// The number of signals that may have had an effect, before the first confirmation.
+    /// The number of signals that may have had an effect, before the first confirmation. A canary whose call failed is
+    /// not awaited, so another one follows.
     unconfirmed: u32,
     /// Oldest first.
     awaited: Vec<Awaited>,

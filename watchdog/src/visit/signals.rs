@@ -46,7 +46,7 @@ async fn may_continue(
     end: Instant,
     report: &mut Report,
 ) -> Result<bool, VisitError> {
-    const REST: &str = "the remaining contacts are left to the next run";
+    const REST: &str = "the remaining records are left to the next run";
     if Instant::now() < end
         && let Ok(result) = timeout_at(end, signaler.ready(archive)).await
     {

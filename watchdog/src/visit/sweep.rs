@@ -62,6 +62,7 @@ impl Visit<'_> {
             state.unfinished = Some(Unfinished { after, until: window.until, oldest: left_out });
             self.report.note("time did not suffice for all changes; the next run continues");
         } else {
+            // In an empty window, everything before its start was compared or set aside.
             let end = if window.since < window.until { window.until } else { window.since.max(swept) };
             state.swept_until = Some(left_out.unwrap_or(end));
         }

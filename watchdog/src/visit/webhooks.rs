@@ -13,7 +13,7 @@ use crate::config::Mode;
 /// A webhook is reactivated at most once in this time.
 const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
-/// The webhooks at the end of a visit.
+/// The webhooks after they were inspected, and reactivated if necessary.
 pub(super) struct Inspected {
     pub(super) webhooks: ManagedWebhooks,
     /// The result of SuperOffice's test, if it was made.
@@ -134,7 +134,7 @@ impl Visit<'_> {
     ) -> Result<Vec<&'static Archive>, ApiError> {
         let Inspected { webhooks, tested } = inspected;
         if !webhooks.receives_contacts() {
-            self.report.note("missed contacts are not signaled while the webhook is not Active");
+            self.report.note("missed records are not signaled while the webhook is not Active");
             return Ok(Vec::new());
         }
         let missing = &self.report.state.missing;

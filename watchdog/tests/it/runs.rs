@@ -269,7 +269,7 @@ async fn event_that_arrived_before_the_first_signal_confirms_nothing() {
     assert_eq!((report.missed, report.resynced), (4, 1));
     assert!(
         report.notes.notes[0]
-            .ends_with("was signaled but did not arrive; the remaining contacts are left to the next run"),
+            .ends_with("was signaled but did not arrive; the remaining records are left to the next run"),
         "{:?}",
         report.notes
     );
