@@ -81,7 +81,7 @@ test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local
 	$(CARGO) test --workspace --doc --locked
 	$(CARGO) test --no-default-features --lib --locked
 	# The tests mostly wait for local servers, so there are more processes than cores.
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 build: $(DEV_TOOLS) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)

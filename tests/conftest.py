@@ -28,6 +28,14 @@ class CheckedAws(LocalAws):
         return lines
 
 
+# The files whose tests take longest. With several processes, they come first, so that no process ends late.
+LONGEST = ("test_release", "test_mirror", "test_watchdog", "test_dist")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     with CheckedAws(tmp_path_factory.mktemp("aws")) as aws, pytest.MonkeyPatch.context() as patch:
