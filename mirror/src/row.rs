@@ -74,7 +74,8 @@ impl Content {
         !matches!(self, Self::Deleted { .. })
     }
 
-    /// Returns `true` if a reader of the table sees no difference. Two documents that are too large count as different.
+    /// Returns `true` if a reader of the table sees no difference. Two documents that are too large count as different,
+    /// because the row does not have them.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Data(data), Self::Data(other)) => data == other,

@@ -63,14 +63,14 @@ pub enum WriteError {
     Failed(#[from] TableError),
 }
 
-/// A table with conditional writes. `entity` is a partition, for example `Cust1234/contact`.
+/// A table with conditional writes. `partition` is for example `Cust1234/contact`.
 pub trait Table {
     /// Reads a row.
     ///
     /// # Errors
     ///
     /// [`TableError`]
-    fn get(&self, entity: &str, id: i64) -> impl Future<Output = Result<Option<Row>, TableError>>;
+    fn get(&self, partition: &str, id: i64) -> impl Future<Output = Result<Option<Row>, TableError>>;
 
     /// Writes a row in place of the one with the version `previous`; `None` stands for the absence of a row.
     ///
@@ -79,7 +79,7 @@ pub trait Table {
     /// [`WriteError::Changed`] if the table has another version. Nothing was written then.
     fn put(
         &self,
-        entity: &str,
+        partition: &str,
         id: i64,
         row: &Row,
         previous: Option<i64>,
@@ -92,18 +92,18 @@ pub trait Table {
     /// [`TableError`]
     fn range(
         &self,
-        entity: &str,
+        partition: &str,
         after: i64,
         until: Option<i64>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<RowHead>, TableError>>;
 
-    /// Reads the position of an audit. `entity` is for example `#audit/Cust1234/contact`.
+    /// Reads the position of an audit. `partition` is for example `#audit/Cust1234/contact`.
     ///
     /// # Errors
     ///
     /// [`TableError`]
-    fn position(&self, entity: &str) -> impl Future<Output = Result<Option<Position>, TableError>>;
+    fn position(&self, partition: &str) -> impl Future<Output = Result<Option<Position>, TableError>>;
 
     /// Writes a position in place of the one with the version `previous`.
     ///
@@ -112,7 +112,7 @@ pub trait Table {
     /// [`WriteError::Changed`] if the table has another version. Nothing was written then.
     fn put_position(
         &self,
-        entity: &str,
+        partition: &str,
         position: &Position,
         previous: Option<i64>,
     ) -> impl Future<Output = Result<(), WriteError>>;

@@ -184,7 +184,8 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     }
 }
 
-/// Returns the effect of a write for a reader of the table. A document that is too large looks like the next.
+/// Returns the effect of a write for the metrics. A document that is too large counts as unchanged if the previous one was
+/// too large, although the row's `changed` grows.
 fn effect(previous: Option<&Row>, row: &Row) -> Outcome {
     match (previous.map(|row| &row.content), &row.content) {
         (Some(Content::TooLarge), Content::TooLarge) => Outcome::Unchanged,

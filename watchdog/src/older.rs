@@ -119,6 +119,7 @@ impl OlderWindows<'_> {
 
 /// Accepts the visits that wait, or waits for the next one if there is no work. Returns `false` if none can follow.
 async fn receive<'v>(visits: &mut UnboundedReceiver<Visit<'v>>, windows: &mut Vec<WindowOfVisit<'v>>) -> bool {
+    // Only visits with an older window are sent.
     while let Ok(visit) = visits.try_recv() {
         windows.extend(WindowOfVisit::new(visit));
     }
@@ -155,7 +156,7 @@ struct WindowOfVisit<'a> {
     /// The window as far as it was compared. The state of the visit follows after each piece.
     older: Older,
     stage: Stage,
-    /// The changes that the log before `read_until` cannot report, in the order of time.
+    /// The changes that the log has not reached: that before `read_until` cannot report them. In the order of time.
     later: BTreeMap<(Timestamp, Record), Missing>,
 }
 
@@ -214,7 +215,7 @@ impl<'a> WindowOfVisit<'a> {
         let older = &mut self.older;
         older.last = Some(last);
         self.later.retain(|(_, record), _| *record <= last);
-        // A later range begins with the changes since the start of the window, so the window includes these records.
+        // A later range begins at the start of the window. So the window is extended back to the changes of these records.
         for missing in older.unreported.extract_if(.., |missing| missing.record > last) {
             older.since = older.since.min(missing.changed_at);
         }

@@ -85,6 +85,7 @@ impl Missed {
                 let url = webhooks.as_ref().map(|webhooks| webhooks.url(tenant.name())).transpose()?;
                 let log = DeliveryLog::new(logs.clone(), log_group.as_str(), tenant.name());
                 let target = Target { tenant, entities: &entities, url, log, label, interrupt: interrupt.as_ref() };
+                // Only the continuation of a single tenant is named here; `for_each` names that of a list.
                 match self.run_for(&target, &mut comparisons, output).await {
                     Err(stop) if is_all || !self.resync => stopped(stop, &target.label),
                     Err(Stop::Interrupt) => Err(Interrupted.into()),
@@ -188,6 +189,7 @@ struct Target<'a> {
     tenant: &'a Tenant,
     entities: &'a [&'static Archive],
     url: Option<String>,
+    /// For the signals. The comparisons read the log of all tenants at once.
     log: DeliveryLog,
     label: Label,
     interrupt: Option<&'a Interrupt>,
