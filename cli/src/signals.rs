@@ -1,4 +1,5 @@
-//! Signals of `contact.resync` and `person.resync` for many records: their rate, their progress, and the reasons to stop.
+//! Signals of `contact.resync` and `person.resync` for many records: their rate, their progress, and the reasons to
+//! stop.
 
 use std::io::{self, IsTerminal};
 use std::pin::pin;
@@ -7,14 +8,44 @@ use std::time::Duration;
 use recovery::delivery_log::DeliveryLog;
 use recovery::record::Record;
 use recovery::signaler::{Halt, Pace, Signaler, Sleep};
+use superoffice_client::settings::{NoTenantName, WebhookSettings};
 use superoffice_client::webhooks::{State, Webhook};
 use superoffice_client::{ApiError, Archive, Client};
+use superoffice_webhook::env::ConfigError;
+use tenants::{Tenant, TenantSource};
 use tokio::time::{Instant, timeout_at};
 
+use crate::environment;
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::message;
 use crate::tenants::Label;
+
+/// The environment of a command that can signal records.
+pub(crate) struct Settings {
+    pub(crate) source: TenantSource,
+    /// `None` if `WEBHOOK_URL` is not set.
+    webhooks: Option<WebhookSettings>,
+    pub(crate) entities: Vec<&'static Archive>,
+    pub(crate) log_group: String,
+}
+
+impl Settings {
+    pub(crate) fn from_environment() -> Result<Self, ConfigError> {
+        environment::read(|env| {
+            let is_set = env.is_set("WEBHOOK_URL");
+            let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
+            let (source, entities) = (TenantSource::from_environment(env), Archive::from_environment(env));
+            let log_group = env.required("LOG_GROUP_NAME");
+            Some(Self { source: source?, webhooks: webhooks?, entities: entities?, log_group: log_group? })
+        })
+    }
+
+    /// Returns the URL of a tenant's webhooks, if it is known.
+    pub(crate) fn url(&self, tenant: &Tenant) -> Result<Option<String>, NoTenantName> {
+        self.webhooks.as_ref().map(|webhooks| webhooks.url(tenant.name())).transpose()
+    }
+}
 
 /// The rate of signals.
 #[derive(Clone, Copy, Debug, clap::Args)]

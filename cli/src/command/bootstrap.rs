@@ -2,9 +2,7 @@ use clap::builder::PossibleValuesParser;
 use recovery::delivery_log::DeliveryLog;
 use recovery::logs::Logs;
 use recovery::record::Record;
-use superoffice_client::settings::WebhookSettings;
 use superoffice_client::{Archive, Client};
-use tenants::TenantSource;
 
 use crate::environment::{self, AWS, ENTITIES, LOG, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Failure, Status};
@@ -43,24 +41,20 @@ pub(crate) struct Bootstrap {
 
 impl Bootstrap {
     pub(crate) async fn run(self) -> CommandResult {
-        let (((source, webhooks), archives), log_group) = environment::read(|env| {
-            let is_set = env.is_set("WEBHOOK_URL");
-            let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
-            let source = TenantSource::from_environment(env).zip(webhooks);
-            source.zip(Archive::from_environment(env)).zip(env.required("LOG_GROUP_NAME"))
-        })?;
-        let begin = self.begin(&archives)?;
-        let (tenant, label) = self.tenant.resolve(&source).await?;
-        let url = webhooks.map(|webhooks| webhooks.url(tenant.name())).transpose()?;
+        let settings = signals::Settings::from_environment()?;
+        let archives = &settings.entities;
+        let begin = self.begin(archives)?;
+        let (tenant, label) = self.tenant.resolve(&settings.source).await?;
+        let url = settings.url(&tenant)?;
         let client = Client::new(tenant.connection().clone())?;
         let interrupt = Interrupt::listen()?;
         if !signals::can_arrive(&client, url.as_deref(), &archives[begin..], &label).await? {
             return Ok(Status::NeedsAttention);
         }
-        let log = DeliveryLog::new(Logs::load().await?, log_group, client.context_identifier());
+        let log = DeliveryLog::new(Logs::load().await?, &settings.log_group, client.context_identifier());
         let sleep = signals::sleep();
         let mut are_complete = true;
-        for (position, archive) in archives.into_iter().enumerate().skip(begin) {
+        for (position, archive) in archives.iter().copied().enumerate().skip(begin) {
             let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
             let first = if position == begin { self.after } else { 0 };
             let mut after = first;

@@ -13,8 +13,7 @@ use recovery::logs::Logs;
 use recovery::record::Record;
 use serde_json::json;
 use superoffice_client::Archive;
-use superoffice_client::settings::WebhookSettings;
-use tenants::{Tenant, TenantSource};
+use tenants::Tenant;
 
 use self::comparisons::Comparisons;
 use crate::environment::{self, AWS, ENTITIES, LOG, SUPEROFFICE, WEBHOOK};
@@ -58,39 +57,39 @@ pub(crate) struct Missed {
 
 impl Missed {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let (((source, webhooks), entities), log_group) = environment::read(|env| {
-            let is_set = env.is_set("WEBHOOK_URL");
-            let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
-            let source = TenantSource::from_environment(env).zip(webhooks);
-            source.zip(Archive::from_environment(env)).zip(env.required("LOG_GROUP_NAME"))
-        })?;
+        let settings = signals::Settings::from_environment()?;
+        let signals::Settings { source, entities, log_group, .. } = &settings;
         if self.since > self.until.unwrap_or_else(Timestamp::now) {
             return Err("--since is later than --until".into());
         }
         if self.rate.is_given() && !self.resync {
             return Err("--rate needs --resync".into());
         }
-        let selected = self.selection.resolve(&source).await?;
+        let selected = self.selection.resolve(source).await?;
         let interrupt = if self.resync { Some(Interrupt::listen()?) } else { None };
         let logs = Logs::load().await?;
         let list = source.list().await?;
         let mut comparisons =
-            Comparisons::new(self.comparison(&entities), logs.clone(), &log_group, list.names(), selected.usable());
+            Comparisons::new(self.comparison(entities), logs.clone(), log_group, list.names(), selected.usable());
         let is_all = selected.is_all();
         let rest = self.continuation();
         let without_reader = EarlyEnd::WithoutReader;
         let early_end = interrupt.as_ref().map_or(without_reader, |interrupt| EarlyEnd::OnInterrupt(interrupt, &rest));
         selected
             .for_each(self.format, output, early_end, async |tenant, label, output| {
-                let url = webhooks.as_ref().map(|webhooks| webhooks.url(tenant.name())).transpose()?;
+                let url = settings.url(tenant)?;
                 let log = DeliveryLog::new(logs.clone(), log_group.as_str(), tenant.name());
-                let target = Target { tenant, entities: &entities, url, log, label, interrupt: interrupt.as_ref() };
-                // Only the continuation of a single tenant is named here; `for_each` names that of a list.
+                let target = Target { tenant, entities, url, log, label, interrupt: interrupt.as_ref() };
                 match self.run_for(&target, &mut comparisons, output).await {
-                    Err(stop) if is_all || !self.resync => stopped(stop, &target.label),
-                    Err(Stop::Interrupt) => Err(Interrupted.into()),
-                    Err(stop) => stop.report(&rest),
                     Ok(status) => Ok(status),
+                    Err(Stop::Interrupt) => Err(Interrupted.into()),
+                    // After the signals for a single tenant, the last line names the command that continues.
+                    Err(stop) if self.resync && !is_all => stop.report(&rest),
+                    Err(Stop::Error(error)) => Err(error),
+                    Err(Stop::Halt(halt)) => {
+                        target.label.message(halt);
+                        Ok(Status::NeedsAttention)
+                    }
                 }
             })
             .await
@@ -169,18 +168,6 @@ impl Missed {
         let json = if self.format.json { " --json" } else { "" };
         let tenants = self.selection.options();
         format!("missed{tenants} --since {}{until} --resync{}{json}", self.since, self.rate.option())
-    }
-}
-
-/// Ends the work for a tenant, after which other tenants follow.
-fn stopped(stop: Stop, label: &Label) -> CommandResult {
-    match stop {
-        Stop::Interrupt => Err(Interrupted.into()),
-        Stop::Error(error) => Err(error),
-        Stop::Halt(halt) => {
-            label.message(halt);
-            Ok(Status::NeedsAttention)
-        }
     }
 }
 
