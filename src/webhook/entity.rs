@@ -48,22 +48,21 @@ impl Entity {
     /// Letter case is ignored. `None` if the name is not documented.
     pub fn named(name: &str) -> Option<&'static Self> {
         let ending = name.rsplit('.').next().unwrap_or_default();
-        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         ENTITIES.iter().find(|entity| match entity.name.split_once('{') {
             None => entity.is_named(name),
             // In `list.created`, the name of the list is missing.
             Some((start, _)) => {
                 entity.is_named(name)
-                    && name.get(start.len()..).is_some_and(|rest| !rest.is_empty() && is_word(rest))
+                    && name.get(start.len()..).is_some_and(is_word)
                     && !(name.contains('.') && entity.endings.contains(&ending))
             }
         })
     }
 
-    /// Returns `true` if rows of different tables have its events, so that the events of a table may differ from
-    /// [`Entity::endings`].
-    pub fn has_own_events(&self) -> bool {
-        self.table.is_none()
+    /// Returns `true` if an event may have this ending although [`Entity::endings`] lacks it: the rows are in different
+    /// tables, which may have events of their own.
+    pub fn may_have(&self, ending: &str) -> bool {
+        self.table.is_none() && is_word(ending)
     }
 
     /// Returns the names of its events. A part in braces differs between installations.
@@ -82,6 +81,10 @@ impl Entity {
             _ => !rest.is_empty(),
         })
     }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// The entity of state events. The body of such an event has the name without the webhook's id, `webhook.errors`.
@@ -186,7 +189,7 @@ impl Archive {
     }
 }
 
-/// A name in a list of entities for which lost events are not recovered.
+/// A name in a list of entities that is not the name of an [`Archive`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not accepted: expected `contact`, `person`, or both with a comma between them")]
 pub struct UnknownArchive(String);

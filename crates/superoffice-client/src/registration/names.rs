@@ -46,7 +46,7 @@ pub fn events_named(name: &str) -> Result<Vec<String>, UnknownName> {
     if let Some(event) = events.iter().find(|event| event.eq_ignore_ascii_case(name)) {
         return Ok(vec![event.clone()]);
     }
-    if entity.has_own_events() && is_word(ending) {
+    if entity.may_have(ending) {
         return Ok(vec![name.into()]);
     }
     Err(UnknownName::Event { name: name.into(), events: events.join(", ") })
@@ -57,10 +57,6 @@ fn events_of(entity: &Entity, subject: &str) -> Vec<String> {
     let subject = if entity.name.contains('{') { subject } else { entity.name };
     let resync = entity.archive.map(Archive::resync);
     entity.endings.iter().map(|ending| format!("{subject}.{ending}")).chain(resync).collect()
-}
-
-fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn entities() -> String {
