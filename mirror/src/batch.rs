@@ -6,7 +6,7 @@ use superoffice_consumer::rows::{RowEvents, Rows};
 use superoffice_consumer::{Batch, BatchResponse};
 use superoffice_webhook::Verifier;
 use superoffice_webhook::webhook::entity::Archive;
-use tenants::partition::ONSITE;
+use tenants::ONSITE;
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use superoffice_client::{Client, Clock, Limits};
-use tenants::partition::ONSITE;
 use tenants::{FindError, TenantSource};
 
 use crate::failure::Failure;
@@ -85,7 +84,7 @@ impl Clients {
 
     /// Returns the tenant of an entry with its client. Tenants share the connections and certificates of one client.
     fn tenant(&self, entry: &Arc<tenants::Tenant>) -> Result<Tenant<Client>, Failure> {
-        let name = entry.name().unwrap_or(ONSITE);
+        let name = entry.name_or_onsite();
         let mut known = self.known();
         let client = match known.get(name).filter(|known| Arc::ptr_eq(&known.entry, entry)) {
             Some(known) => Arc::clone(&known.client),
@@ -114,13 +113,13 @@ impl Tenants for Clients {
             FindError::Unusable(_) => Failure::UnusableTenant,
         })?;
         // The one tenant of the environment is found by any name.
-        let is_named = |entry: &Arc<tenants::Tenant>| entry.name().unwrap_or(ONSITE).eq_ignore_ascii_case(name);
+        let is_named = |entry: &Arc<tenants::Tenant>| entry.name_or_onsite().eq_ignore_ascii_case(name);
         self.tenant(&entry.filter(is_named).ok_or(Failure::UnknownTenant)?)
     }
 
     async fn all(&self) -> Result<TenantList<Client>, Failure> {
         let list = self.source.list().await.map_err(|_| Failure::UnreadableList)?;
-        self.known().retain(|name, _| list.usable().iter().any(|entry| entry.name().unwrap_or(ONSITE) == name));
+        self.known().retain(|name, _| list.usable().iter().any(|entry| entry.name_or_onsite() == name));
         let tenants = list.usable().iter().map(|entry| self.tenant(entry)).collect::<Result<_, _>>()?;
         Ok(TenantList { tenants, unusable: list.unusable().iter().map(|entry| entry.name.clone()).collect() })
     }

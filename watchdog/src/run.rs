@@ -14,10 +14,10 @@ use recovery::function_log::FunctionLog;
 use recovery::logs::{LogError, Logs};
 use recovery::shared_log::SharedLog;
 use recovery::signaler::Sleep;
-use recovery::tenant_names::{TenantNames, UNNAMED};
+use recovery::tenant_names::TenantNames;
 use superoffice_client::settings::NoTenantName;
 use superoffice_client::{Client, Clock, Limits, SetupError};
-use tenants::{ListError, Tenant, TenantList, TenantSource};
+use tenants::{ListError, ONSITE, Tenant, TenantList, TenantSource};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -157,7 +157,7 @@ impl Watchdog {
 
     /// Returns the access to a tenant, the known one if the tenant's entry is unchanged.
     fn access(&self, tenant: &Arc<Tenant>) -> Result<Arc<Access>, RunError> {
-        let name = name(tenant);
+        let name = tenant.name_or_onsite();
         let mut memory = lock(&self.memory);
         if let Some((known, access)) = memory.accesses.get(name)
             && Arc::ptr_eq(known, tenant)
@@ -182,11 +182,6 @@ impl Watchdog {
 /// Locks, even if a panic in a test has poisoned the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the name of a tenant in log lines.
-fn name(tenant: &Tenant) -> &str {
-    tenant.name().unwrap_or(UNNAMED)
 }
 
 /// The list, and the states of its tenants.
@@ -227,7 +222,8 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             lock(&self.report).add_unusable(entry);
         }
         let history = History::read(logs, &config.own_log_group, self.started).await?;
-        let function_log = FunctionLog::new(logs.clone(), &config.log_group, TenantNames::of_list(list.names()));
+        let function_log =
+            FunctionLog::new(logs.clone(), &config.log_group, TenantNames::of_list(list.names(), ONSITE));
         Ok(Prepared { list, function_log, history })
     }
 
@@ -236,9 +232,9 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         let limit = before(self.started, VISIT_INTERVAL - SCHEDULE_JITTER);
         let mut due = Vec::new();
         for tenant in prepared.list.usable().iter().filter(|tenant| !tenant.is_paused()) {
-            let mut state = prepared.history.state(name(tenant));
+            let mut state = prepared.history.state(tenant.name_or_onsite());
             if state.completed.is_none_or(|completed| completed <= limit) {
-                let reactivated = lock(&self.watchdog.memory).reactivated.get(name(tenant)).copied();
+                let reactivated = lock(&self.watchdog.memory).reactivated.get(tenant.name_or_onsite()).copied();
                 state.reactivated = state.reactivated.max(reactivated);
                 due.push(Due { tenant: Arc::clone(tenant), access: self.watchdog.access(tenant)?, state });
             }
@@ -281,7 +277,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         let needed = due.iter().filter_map(|due| due.state.log_since(margin));
         // An older window is read after the visits, so it does not make this period longer.
         let since = needed.filter(|since| *since >= earliest_start).fold(before(latest_start, margin), Timestamp::min);
-        let log = prepared.function_log.only(due.iter().map(|due| name(&due.tenant)));
+        let log = prepared.function_log.only(due.iter().map(|due| due.tenant.name_or_onsite()));
         let left = self.deadline.saturating_duration_since(Instant::now());
         SharedLog::read(log, (since, self.started), Instant::now() + left / 2).await
     }
@@ -318,7 +314,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             return None;
         }
         let deadline = self.deadline.min(now + sweep + VISIT_TIME);
-        let name = name(&due.tenant);
+        let name = due.tenant.name_or_onsite();
         let log = log.map(|log| Coverage { log: log.tenant(name), since: log.since(), until: log.until() });
         let inspect = async |access, state| {
             let settings = &self.watchdog.settings;
@@ -386,7 +382,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         let mut carried = Vec::new();
         if let Some(Prepared { list, history, .. }) = prepared {
             let visited = lock(&self.visited);
-            let listed = list.names().map(|name| name.unwrap_or(UNNAMED));
+            let listed = list.names().map(|name| name.unwrap_or(ONSITE));
             carried = history.carry(listed.filter(|tenant| !visited.contains(*tenant)), now);
             report.remembered = Some(u64::try_from(history.len()).unwrap_or(u64::MAX));
         }

@@ -10,8 +10,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use clap::builder::NonEmptyStringValueParser;
 use superoffice_webhook::webhook::entity::Archive;
-use tenants::partition::{self, ONSITE};
-use tenants::{TenantList, TenantSource};
+use tenants::{ONSITE, TenantList, TenantSource, partition};
 
 use crate::environment::{self, AWS, SUPEROFFICE};
 use crate::exit::{CommandResult, Failure, Status};
@@ -84,8 +83,8 @@ fn is_listed(list: &TenantList, name: &str) -> bool {
     list.get(name).is_some() || is_onsite(&name.to_ascii_lowercase())
 }
 
-/// Returns the partitions of a tenant, of every entity that a mirror can have kept. A name that has left the list is searched in each usual spelling, because the
-/// table has the spelling of the list.
+/// Returns the partitions of a tenant, of every entity that a mirror can have kept. A name that has left the list is
+/// searched in each usual spelling, because the table has the spelling of the list.
 fn entities(tenant: &str) -> Vec<String> {
     let lower = tenant.to_ascii_lowercase();
     let mut capitalized = lower.clone();

@@ -8,9 +8,6 @@ use crate::delivery_log::FILTER;
 /// The number of tenants that a filter names at most. AWS limits its length to 1,024 characters.
 const MAX_NAMED: usize = 8;
 
-/// The name of the only tenant, if it has none.
-pub const UNNAMED: &str = "onsite";
-
 /// The tenants whose deliveries are read, and the rule for deliveries without a name.
 #[derive(Clone, Debug)]
 pub struct TenantNames {
@@ -23,8 +20,8 @@ pub struct TenantNames {
 }
 
 impl TenantNames {
-    /// Creates the set of all tenants. An on-site installation does not name itself. So deliveries without a name belong
-    /// to the only tenant, and otherwise to each tenant whose name is not the identifier of an Online tenant.
+    /// Creates the set of all tenants. An on-site installation does not name itself. So deliveries without a name
+    /// belong to the only tenant, and otherwise to each tenant whose name is not the identifier of an Online tenant.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names: HashSet<String> = names.into_iter().map(str::to_ascii_lowercase).collect();
         let is_only = names.len() == 1;
@@ -32,11 +29,11 @@ impl TenantNames {
         Self { names, unnamed, is_every: false }
     }
 
-    /// Creates the set of all tenants of a list. Without a name, the tenant of a delivery cannot be checked. So a single
-    /// tenant without a name owns every delivery, as [`UNNAMED`].
-    pub fn of_list<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+    /// Creates the set of all tenants of a list. Without a name, the tenant of a delivery cannot be checked. So a
+    /// single tenant without a name owns every delivery, as `onsite`.
+    pub fn of_list<'a>(names: impl IntoIterator<Item = Option<&'a str>>, onsite: &str) -> Self {
         let names: Vec<_> = names.into_iter().collect();
-        if names == [None] { Self::every(UNNAMED) } else { Self::new(names.into_iter().flatten()) }
+        if names == [None] { Self::every(onsite) } else { Self::new(names.into_iter().flatten()) }
     }
 
     /// Creates the set of one tenant that owns every delivery.

@@ -20,5 +20,5 @@ pub mod partition;
 mod source;
 
 pub use entry::Reason;
-pub use list::{Tenant, TenantList, UnusableEntry};
+pub use list::{ONSITE, Tenant, TenantList, UnusableEntry};
 pub use source::{FindError, ListError, TENANTS_PARAMETER, TenantSource};

@@ -9,6 +9,9 @@ use superoffice_client::Connection;
 
 use crate::entry::{self, Reason, Shared};
 
+/// The name of a tenant without a `ContextIdentifier`, in logs and in the mirror's table.
+pub const ONSITE: &str = "onsite";
+
 /// A tenant. A program that keeps something for a tenant, for example a client with its ticket, can keep it for this
 /// `Arc`: as long as the tenant's entry is unchanged, each list has the same one.
 pub struct Tenant {
@@ -47,6 +50,11 @@ impl Tenant {
     /// that the environment does not name.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Returns the tenant's name, or [`ONSITE`].
+    pub fn name_or_onsite(&self) -> &str {
+        self.name().unwrap_or(ONSITE)
     }
 
     /// Returns the connection to the tenant.

@@ -1,8 +1,5 @@
 //! The partitions of the mirror's table. The mirror writes their rows, and `so-webhook purge` deletes them.
 
-/// The name of a tenant without a `ContextIdentifier`.
-pub const ONSITE: &str = "onsite";
-
 /// Returns the partition of a tenant's rows of an entity.
 ///
 /// ```

@@ -10,9 +10,9 @@ use recovery::comparison::{Compared, Comparison, Listing, Progress};
 use recovery::function_log::FunctionLog;
 use recovery::logs::Logs;
 use recovery::record::Record;
-use recovery::tenant_names::{TenantNames, UNNAMED};
+use recovery::tenant_names::TenantNames;
 use superoffice_client::Client;
-use tenants::Tenant;
+use tenants::{ONSITE, Tenant};
 
 use crate::exit::Failure;
 use crate::tenants::Clients;
@@ -41,7 +41,7 @@ impl Comparisons {
         names: impl Iterator<Item = Option<&'a str>>,
         tenants: Vec<Arc<Tenant>>,
     ) -> Self {
-        let log = FunctionLog::new(logs, log_group, TenantNames::of_list(names));
+        let log = FunctionLog::new(logs, log_group, TenantNames::of_list(names, ONSITE));
         Self { comparison, log, tenants, ready: HashMap::new(), clients: Clients::default() }
     }
 
@@ -57,14 +57,14 @@ impl Comparisons {
 
     /// Compares the part of a tenant's changes that follows a record, or the first part.
     pub(super) async fn part(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Compared, Failure> {
-        if !self.ready.contains_key(name(tenant)) {
-            let mut listings = vec![(name(tenant).to_owned(), self.list(tenant, after).await?)];
+        if !self.ready.contains_key(tenant.name_or_onsite()) {
+            let mut listings = vec![(tenant.name_or_onsite().to_owned(), self.list(tenant, after).await?)];
             if after.is_none() {
                 self.list_following(tenant, &mut listings).await;
             }
             self.compare(listings).await;
         }
-        self.ready.remove(name(tenant)).unwrap_or_else(|| Err("the comparison has no result".into()))
+        self.ready.remove(tenant.name_or_onsite()).unwrap_or_else(|| Err("the comparison has no result".into()))
     }
 
     async fn list(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Listing, Failure> {
@@ -80,7 +80,7 @@ impl Comparisons {
             if listings.iter().map(|(_, listing)| listing.listed()).sum::<u64>() >= MAX_TOGETHER {
                 break;
             }
-            let name = name(&other).to_owned();
+            let name = other.name_or_onsite().to_owned();
             if self.ready.contains_key(&name) {
                 continue;
             }
@@ -101,8 +101,4 @@ impl Comparisons {
             Err(error) => self.ready.extend(names.into_iter().map(|name| (name, Err(error.to_string().into())))),
         }
     }
-}
-
-fn name(tenant: &Tenant) -> &str {
-    tenant.name().unwrap_or(UNNAMED)
 }
