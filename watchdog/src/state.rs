@@ -53,7 +53,8 @@ impl State {
         missing.chain(self.older.as_ref().map(|older| older.since)).chain(self.swept_until).min()
     }
 
-    /// Returns the start of the log that the next visit needs, if changes are compared with the log from `margin` earlier.
+    /// Returns the start of the log that the next visit needs, if changes are compared with the log from `margin`
+    /// earlier.
     pub(crate) fn log_since(&self, margin: SignedDuration) -> Option<Timestamp> {
         let for_changes = self.swept_until.map(|until| before(until, margin));
         for_changes.into_iter().chain(self.log_since_for_missing()).min()
@@ -92,18 +93,18 @@ impl State {
         self.unfinished = None;
     }
 
-    /// Replaces the missing records, as many as there is room for: contacts before persons, and the oldest changes first.
-    /// Returns the time of the oldest change that is left out.
+    /// Replaces the missing records, as many as there is room for: contacts before persons, and the oldest changes
+    /// first. Returns the time of the oldest change that is left out.
     pub(crate) fn set_missing(&mut self, mut missing: Vec<Missing>, room: usize) -> Option<Timestamp> {
-        missing.sort_by_key(|missing| (missing.record.archive.merge_table, missing.changed_at, missing.record));
+        missing.sort_by_key(|missing| (missing.record.entity_order(), missing.changed_at, missing.record));
         let left_out = missing.split_off(missing.len().min(room));
         self.missing = missing;
         left_out.iter().map(|missing| missing.changed_at).min()
     }
 }
 
-/// A record whose change did not arrive. In JSON, it is an array of the record, the time of the change in seconds, and 1
-/// if the record may no longer exist.
+/// A record whose change did not arrive. In JSON, it is an array of the record, the time of the change in seconds, and
+/// 1 if the record may no longer exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(Record, i64, u8)", into = "(Record, i64, u8)")]
 pub struct Missing {
@@ -241,7 +242,8 @@ mod tests {
         let expected = Older {
             since: time(500),
             until: time(2000),
-            // The log since 490 s is needed for the window, since 550 s for the earlier one, and since 400 s for contact 8.
+            // The log since 490 s is needed for the window, since 550 s for the earlier one, and since 400 s for
+            // contact 8.
             read_until: time(400),
             after: None,
             last: None,

@@ -34,9 +34,13 @@ impl Record {
         Self { archive: Archive::PERSON, id }
     }
 
-    /// The entities are distinguished by the numbers of their tables.
+    /// Returns the position of the entity in the order of records. It is the number of its table.
+    pub fn entity_order(&self) -> u32 {
+        self.archive.merge_table
+    }
+
     fn key(&self) -> (u32, i64) {
-        (self.archive.merge_table, self.id)
+        (self.entity_order(), self.id)
     }
 }
 

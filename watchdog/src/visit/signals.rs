@@ -61,12 +61,12 @@ async fn may_continue(
     Ok(false)
 }
 
-/// Returns the records that are signaled first, at most `count`. Records that may be gone are last, because their events
-/// may not arrive. Persons do not keep contacts waiting, and old changes come first.
+/// Returns the records that are signaled first, at most `count`. Records that may be gone are last, because their
+/// events may not arrive. Persons do not keep contacts waiting, and old changes come first.
 pub(super) fn most_urgent(missing: impl Iterator<Item = Missing>, count: usize) -> Vec<Record> {
     let mut missing: Vec<Missing> = missing.collect();
     missing.sort_by_key(|Missing { record, changed_at, may_be_gone }| {
-        (*may_be_gone, record.archive.merge_table, *changed_at, *record)
+        (*may_be_gone, record.entity_order(), *changed_at, *record)
     });
     missing.into_iter().take(count).map(|missing| missing.record).collect()
 }
