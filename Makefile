@@ -64,7 +64,7 @@ lint: $(DEV_TOOLS) $(CARGO_DENY) ## all static checks: code, documentation, spel
 	$(BIN)/zizmor --offline --quiet .github
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --no-default-features --lib --locked -- -D warnings
-	# With examples, Cargo selects the same features as clippy and checks no dependency twice.
+# With examples, Cargo selects the same features as clippy and checks no dependency twice.
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --lib --examples --locked
 	$(CARGO_DENY)/cargo-deny --locked check bans licenses sources
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- $(TEMPLATES)
@@ -80,7 +80,7 @@ test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
 	$(CARGO) test --no-default-features --lib --locked
-	# The tests mostly wait for local servers, so there are more processes than cores.
+# The tests mostly wait for local servers, so there are more processes than cores.
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 build: $(DEV_TOOLS) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64

@@ -134,7 +134,7 @@ _built: set[tuple[str, tuple[str, ...]]] = set()
 
 @functools.cache
 def target_directory() -> Path:
-    """Returns the folder in which cargo builds."""
+    """Returns Cargo's target directory."""
     command = [CARGO, "metadata", "--format-version", "1", "--no-deps"]
     metadata = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return Path(json.loads(metadata.stdout)["target_directory"])

@@ -105,8 +105,8 @@ pub fn write(mut line: String) {
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
-/// Writes the error that ends a function's start to standard error, in the format of `AWS_LAMBDA_LOG_FORMAT`. In JSON, it
-/// is one line with a level, so that it is found and counted as an error. Otherwise, its lines are for people.
+/// Writes the error that ends a function's start to standard error, in the format of `AWS_LAMBDA_LOG_FORMAT`. In JSON,
+/// it is one line with a level, so that it is found and counted as an error. Otherwise, its lines are for people.
 pub fn write_start_error(error: &dyn std::fmt::Display, format: Option<&str>) {
     if format.is_some_and(|format| format.eq_ignore_ascii_case("json")) {
         eprintln!("{}", json!({"level": "ERROR", "message": error.to_string()}));

@@ -236,7 +236,7 @@ impl Selected<'_> {
 #[error("interrupted")]
 pub(crate) struct Interrupted;
 
-/// The reason for which a command for several tenants ends before the last tenant.
+/// Ends a command for several tenants before the last tenant.
 #[derive(Clone, Copy)]
 pub(crate) enum EarlyEnd<'a> {
     /// Nobody reads the results, and the command does nothing else.

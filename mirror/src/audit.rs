@@ -1,5 +1,5 @@
-//! The audit: compares the table with SuperOffice's list of all records, and mends every difference. Each entity of a tenant
-//! has an audit of its own.
+//! The audit: compares the table with SuperOffice's list of all records, and mends every difference. Each entity of a
+//! tenant has an audit of its own.
 //!
 //! An audit is advanced in turns, and continues where the last turn ended:
 //!
@@ -7,8 +7,8 @@
 //! - [`comparison`]: a page of the list beside the rows of its range, and the brake
 //! - [`turn`]: an audit in one invocation: it reads each difference and writes it by the normal path
 //!
-//! This module decides which audit has the next turn. No date of SuperOffice is compared with a clock to decide if a row
-//! is current: a row agrees if it has the list's own texts. docs/mirror.md states the guarantee.
+//! This module decides which audit has the next turn. No date of SuperOffice is compared with a clock to decide if a
+//! row is current: a row agrees if it has the list's own texts. docs/mirror.md states the guarantee.
 
 pub mod comparison;
 pub mod state;

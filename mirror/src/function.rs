@@ -20,8 +20,8 @@ use crate::tenants::Clients;
 
 /// The time before the end of the invocation at which a batch stops, so that its response is sent.
 const RESERVE: Duration = Duration::from_secs(2);
-/// The time before the end of the invocation at which an audit has ended: the five seconds that it promises, and the time
-/// to write its line.
+/// The time before the end of the invocation at which an audit has ended: the five seconds that it promises, and the
+/// time to write its line.
 const AUDIT_RESERVE: Duration = Duration::from_millis(5500);
 
 /// The function, with its connections.

@@ -11,7 +11,8 @@ use crate::table::{Table, WriteError};
 
 /// The number of times that a record is read because others write its row.
 const MAX_ATTEMPTS: u32 = 5;
-/// The number of records, one after the other, that may fail before SuperOffice's list decides if the tenant is given up.
+/// The number of records, one after the other, that may fail before SuperOffice's list decides if the tenant is given
+/// up.
 const MAX_FAILURES: u32 = 3;
 
 /// The evidence of a record's existence, besides the answer for the record.
@@ -184,8 +185,8 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     }
 }
 
-/// Returns the effect of a write for the metrics. A document that is too large counts as unchanged if the previous one was
-/// too large, although the row's `changed` grows.
+/// Returns the effect of a write for the metrics. A document that is too large counts as unchanged if the previous one
+/// was too large, although the row's `changed` grows.
 fn effect(previous: Option<&Row>, row: &Row) -> Outcome {
     match (previous.map(|row| &row.content), &row.content) {
         (Some(Content::TooLarge), Content::TooLarge) => Outcome::Unchanged,

@@ -49,7 +49,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Parts of the error codes that AWS documents as transient, for SQS, for KMS, and for all services.
 ///
-/// SQS documents `KmsDisabled` as throttling. A key's state can be transient, too: `Unavailable` and `Creating`, for example.
+/// SQS documents `KmsDisabled` as throttling. A key's state can be transient, too: `Unavailable` and `Creating`, for
+/// example.
 const TRANSIENT_CODES: [&str; 12] = [
     "Throttl",
     "TooManyRequests",

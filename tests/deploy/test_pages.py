@@ -72,8 +72,8 @@ def usual(name: str, end: float, delay: float = 30, begin: float = 0) -> Metrics
     return metrics
 
 
-# The template, the alarm, its cause as a metric of the template with a dimension and a value, and the number of periods
-# of five minutes in which it occurs.
+# The template, the alarm, its cause, and the number of periods in which the cause occurs. The cause is a metric with a
+# dimension and a value. A period has five minutes.
 CAUSES = [
     ("watchdog", "runs-fail", "AWS/Lambda", "Errors", OF["watchdog"], 1, 3),
     ("watchdog", "tenants-failed", OWN, "TenantsFailed", OF["watchdog"], 1, 1),

@@ -44,7 +44,7 @@ def decrypted_for(service: str, **context: str) -> dict:
 
 
 def of_entry(name: str) -> dict:
-    """The context in which Parameter Store decrypts an entry."""
+    """The context of a request of Parameter Store to decrypt an entry."""
     return decrypted_for(
         f"ssm.{REGION}", **{"kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:{PLACE}:parameter{name}"}
     )

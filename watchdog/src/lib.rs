@@ -1,4 +1,5 @@
-//! A scheduled run that keeps the webhooks of all tenants alive and recovers the events of contacts and persons that got lost.
+//! A scheduled run that keeps the webhooks of all tenants alive and recovers the events of contacts and persons that
+//! got lost.
 //!
 //! Read [`Watchdog::run`](run::Watchdog::run) from top to bottom: it visits the tenants that are due. [`visit`] does
 //! everything for one tenant, and `older` compares windows that reach further back than the log of a run. [`history`]

@@ -215,7 +215,8 @@ impl<'a> WindowOfVisit<'a> {
         let older = &mut self.older;
         older.last = Some(last);
         self.later.retain(|(_, record), _| *record <= last);
-        // A later range begins at the start of the window. So the window is extended back to the changes of these records.
+        // A later range begins at the start of the window. So the window is extended back to the changes of these
+        // records.
         for missing in older.unreported.extract_if(.., |missing| missing.record > last) {
             older.since = older.since.min(missing.changed_at);
         }
@@ -242,8 +243,8 @@ impl<'a> WindowOfVisit<'a> {
         Ok(())
     }
 
-    /// Compares the records that are left with the log that was read for all tenants. Those that remain are missing, and
-    /// the next range begins.
+    /// Compares the records that are left with the log that was read for all tenants. Those that remain are missing,
+    /// and the next range begins.
     async fn end_range(&mut self) -> Result<(), LogError> {
         self.stage = Stage::Done;
         let Some(coverage) = self.visit.coverage.clone() else {

@@ -139,7 +139,7 @@ pub struct RunReport {
     pub tenants: u64,
     /// The number of tenants whose visit did not complete, and of entries of the list that cannot be used.
     pub tenants_failed: u64,
-    /// The number of tenants of which a webhook is not Active.
+    /// The number of tenants with a webhook that is not Active.
     pub webhooks_inactive: u64,
     /// The largest number of deliveries that failed one after another.
     pub consecutive_errors: u64,

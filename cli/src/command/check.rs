@@ -28,9 +28,9 @@ use targets::{Target, Targets};
 /// Check a deployment
 ///
 /// Posts an unsigned request, a signed probe and a signed event of contact 0 to the function. With LOG_GROUP_NAME or
-/// --stack, the log line of this event must be found within three minutes. With a list, all tenants are
-/// checked. With --stack, the queues, the consumer, the recipients of all stacks' alarms, the webhook, the watchdog and
-/// the mirror are checked, too. Each check is one line: ok, or what is wrong and what mends it. The exit status is 0 if all is well.
+/// --stack, the log line of this event must be found within three minutes. With a list, all tenants are checked. With
+/// --stack, the queues, the consumer, the recipients of all stacks' alarms, the webhook, the watchdog and the mirror are
+/// checked, too. Each check is one line: ok, or what is wrong and what mends it. The exit status is 0 if all is well.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&WEBHOOK, &SIGNING, &LOG, &SUPEROFFICE, &AWS]))]
 pub(crate) struct Check {

@@ -32,8 +32,8 @@ pub(crate) struct Register {
     errors_emails: Vec<String>,
     /// Entities and events, separated by commas: contact,person.consented [default: contact for a new webhook]
     ///
-    /// An entity stands for all its events, contact and person also for contact.resync and person.resync. The lists
-    /// and extra tables of your installation are named list.category and y_equipment.
+    /// An entity stands for all its events. Those of contact and person include contact.resync and person.resync. The
+    /// lists and extra tables of your installation are named list.category and y_equipment.
     ///
     /// Without this option, an existing webhook keeps its events, and contact.resync is added if it is missing. Names
     /// with more than 4,000 characters are split over several webhooks.

@@ -1,7 +1,7 @@
 //! The comparison of SuperOffice with the function's log.
 //!
-//! [`Comparison::list`] lists records that changed in SuperOffice. [`Comparison::compare`] reads the log, and returns the
-//! records whose change it does not report.
+//! [`Comparison::list`] lists records that changed in SuperOffice. [`Comparison::compare`] reads the log, and returns
+//! the records whose change it does not report.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;

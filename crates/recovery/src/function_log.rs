@@ -29,7 +29,8 @@ impl FunctionLog {
         Self { names: self.names.only(names), ..self.clone() }
     }
 
-    /// Passes the lines of a period to `found`, oldest first, until it breaks. Some are not deliveries of these tenants.
+    /// Passes the lines of a period to `found`, oldest first, until it breaks. Some are not deliveries of these
+    /// tenants.
     pub(crate) async fn read(
         &self,
         since: Timestamp,

@@ -107,8 +107,8 @@ impl SharedLog {
         Ok(())
     }
 
-    /// Reads a period, with `pause_at` only until then and until there are too many lines. Returns `true` if it was read
-    /// to its end.
+    /// Reads a period, with `pause_at` only until then and until there are too many lines. Returns `true` if it was
+    /// read to its end.
     async fn add(&self, since: Timestamp, until: Timestamp, pause_at: Option<Instant>) -> Result<bool, LogError> {
         let mut is_complete = true;
         let found = |filed: Timestamp, text: &str| {

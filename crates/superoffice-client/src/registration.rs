@@ -1,5 +1,5 @@
-//! The webhooks that post to one URL: normally one for contacts, and one for the state of the first. Events that the first
-//! has no room for have further webhooks.
+//! The webhooks that post to one URL: normally one for contacts, and one for the state of the first. Events that the
+//! first has no room for have further webhooks.
 
 mod differences;
 mod names;
@@ -74,8 +74,8 @@ pub struct Desired {
     /// The events. Those without an event of contacts are completed with [`RESYNC_EVENT`]. More than
     /// [`MAX_EVENTS_LENGTH`] characters are split over several webhooks.
     ///
-    /// If it is `None`, a new webhook has [`CONTACT_EVENTS`]; an existing webhook keeps its events, and [`RESYNC_EVENT`]
-    /// is added if it is missing.
+    /// If it is `None`, a new webhook has [`CONTACT_EVENTS`]; an existing webhook keeps its events, and
+    /// [`RESYNC_EVENT`] is added if it is missing.
     pub events: Option<Vec<String>>,
     /// Addresses that SuperOffice notifies. If there are none, an existing webhook keeps its addresses.
     pub errors_emails: Vec<String>,
@@ -124,11 +124,11 @@ impl fmt::Display for Registration {
 }
 
 impl Client {
-    /// Lists the webhooks for contacts whose `TargetUrl` is exactly `url`, the webhooks there for further events, and the
-    /// webhooks there for states. A webhook for the state of an unlisted webhook is not listed.
+    /// Lists the webhooks for contacts whose `TargetUrl` is exactly `url`, the webhooks there for further events, and
+    /// the webhooks there for states. A webhook for the state of an unlisted webhook is not listed.
     ///
-    /// A webhook for further events has the name of a webhook for contacts with a number, or a webhook for states watches
-    /// it together with a webhook for contacts.
+    /// A webhook for further events has the name of a webhook for contacts with a number, or a webhook for states
+    /// watches it together with a webhook for contacts.
     ///
     /// # Errors
     ///

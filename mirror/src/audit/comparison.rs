@@ -80,8 +80,8 @@ impl Comparison {
     pub fn new(page: RecordPage, now: Timestamp, refresh_days: u32, brake: Brake) -> Self {
         let lifetime = SignedDuration::from_hours(24 * i64::from(refresh_days));
         Self {
-            // With more surplus rows than records, more than half of the rows are surplus, so the brake is certain to be
-            // applied.
+            // With more surplus rows than records, more than half of the rows are surplus, so the brake is certain to
+            // be applied.
             max_surplus: page.records.len().max(MAX_SURPLUS),
             records: page.records.into_iter().peekable(),
             date: page.date.unwrap_or(now),

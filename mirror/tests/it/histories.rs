@@ -1,6 +1,6 @@
-//! Random histories of a tenant's contacts and persons: changes, deletions, restores and merges; deliveries that are lost, repeated and
-//! reordered; batches that are handled at the same time; a SuperOffice that is slow, throttles and fails. At the end, the
-//! table equals SuperOffice.
+//! Random histories of a tenant's contacts and persons: changes, deletions, restores and merges; deliveries that are
+//! lost, repeated and reordered; batches that are handled at the same time; a SuperOffice that is slow, throttles and
+//! fails. At the end, the table equals SuperOffice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -123,8 +123,8 @@ impl World {
         self.has_lost |= delivery == Delivery::Lost;
     }
 
-    /// Takes messages from the queue. On a FIFO queue, a message waits for the earlier ones of its record, and for those
-    /// that are being handled.
+    /// Takes messages from the queue. On a FIFO queue, a message waits for the earlier ones of its record, and for
+    /// those that are being handled.
     fn take(&mut self, positions: &[usize], busy: &[Key]) -> Vec<Message> {
         let mut taken: Vec<usize> = Vec::new();
         for position in positions {

@@ -1,5 +1,6 @@
-//! Two mirrors that handle events of one contact, or of a contact and a person, at the same time, at every interleaving of their steps with the
-//! changes in SuperOffice: reading the row, asking SuperOffice, and writing. A mirror may also end before any step.
+//! Two mirrors that handle events of one contact, or of a contact and a person, at the same time, at every interleaving
+//! of their steps with the changes in SuperOffice: reading the row, asking SuperOffice, and writing. A mirror may also
+//! end before any step.
 //!
 //! The mirror's variants that are known to be wrong run through the same interleavings, and each must be found.
 

@@ -69,8 +69,8 @@ fn view(call: &Call<'_>, kind: Kind, id: i64) -> Result<Response, Refusal> {
     Ok(Json(call.selected(record.entity(&call.times))).into_response())
 }
 
-/// Returns `true` if a read returns the record. A deleted contact has the property `Deleted`. The documented entity of a
-/// person has none, so a deleted person is not found.
+/// Returns `true` if a read returns the record. A deleted contact has the property `Deleted`. The documented entity of
+/// a person has none, so a deleted person is not found.
 fn is_readable(record: &Record) -> bool {
     record.kind == Kind::Contact || record.deleted.is_none()
 }

@@ -70,8 +70,8 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// Adds the records of a window whose changes did not arrive. Returns the last record that was compared if time did not
-    /// suffice for all.
+    /// Adds the records of a window whose changes did not arrive. Returns the last record that was compared if time did
+    /// not suffice for all.
     async fn compare(
         &mut self,
         window: Window,

@@ -20,8 +20,8 @@ use superoffice_webhook_watchdog::state::State;
 
 use crate::support::{Tenants, name};
 
-/// The pauses before the runs that follow when everything has arrived, in seconds. The last one is longer than the period
-/// of its own log that a run reads.
+/// The pauses before the runs that follow when everything has arrived, in seconds. The last one is longer than the
+/// period of its own log that a run reads.
 const PAUSES_AFTERWARDS: [i64; 3] = [300, 300, 4000];
 
 /// A step of a history. Numbers select a record among those of its kind that exist.
@@ -356,7 +356,8 @@ impl History {
         missing
     }
 
-    /// Clears every fault, except those of the tenant that stays broken, and runs the watchdog until nothing is left to do.
+    /// Clears every fault, except those of the tenant that stays broken, and runs the watchdog until nothing is left to
+    /// do.
     async fn recover(&mut self, broken: Option<usize>) {
         self.set_outage(Outage::None);
         self.bed.function.keep_next();

@@ -264,7 +264,8 @@ impl Mapping {
     }
 }
 
-/// Checks the recipients of a stack's alarms. The message begins with `prefix`. `clients` returns the clients of a region.
+/// Checks the recipients of a stack's alarms. The message begins with `prefix`. `clients` returns the clients of a
+/// region.
 pub(super) async fn recipients(
     check: &'static str,
     prefix: &str,

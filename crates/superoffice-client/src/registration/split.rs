@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::CONTACT_EVENTS;
 use crate::webhooks::{RESYNC_EVENT, is_contact_event};
 
-/// The length of the column in which SuperOffice stores the events of a webhook, joined by commas.
+/// SuperOffice stores the events of a webhook, joined by commas, in a column of this length.
 pub const MAX_EVENTS_LENGTH: usize = 4000;
 /// The room for names, each with a comma.
 const ROOM: usize = MAX_EVENTS_LENGTH + 1;
@@ -21,8 +21,8 @@ pub(super) fn events_of_webhooks(chosen: Option<&[String]>, existing: &[Vec<&str
     }
 }
 
-/// Returns the events without repetitions. The registration is recognized by a contact event, so one is added if all are
-/// missing.
+/// Returns the events without repetitions. The registration is recognized by a contact event, so one is added if all
+/// are missing.
 fn complete(events: &[String]) -> Vec<&str> {
     let mut complete: Vec<&str> = Vec::new();
     for event in events {
@@ -68,8 +68,8 @@ fn split(events: Vec<&str>, existing: &[Vec<&str>]) -> Vec<Vec<String>> {
     webhooks
 }
 
-/// Returns the webhook of each event, by its position: the first webhook, or the one that has it, or the first with room
-/// for it. With `long_first`, less room remains unused. `None` if `count` webhooks have too little room.
+/// Returns the webhook of each event, by its position: the first webhook, or the one that has it, or the first with
+/// room for it. With `long_first`, less room remains unused. `None` if `count` webhooks have too little room.
 fn place(events: &[&str], existing: &[Vec<&str>], count: usize, long_first: bool) -> Option<Vec<usize>> {
     let has = |webhook: &Vec<&str>, event: &str| webhook.iter().any(|name| name.eq_ignore_ascii_case(event));
     let is_first = |event: &str| is_contact_event(event) || event.ends_with(".resync");
