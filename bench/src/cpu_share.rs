@@ -1,4 +1,4 @@
-//! The CPU share of a Lambda function with 128 MB, by a control group.
+//! The CPU share of a Lambda function with little memory, by a control group.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 
 /// Lambda gives one core to 1,769 MB, and proportionally less to less memory: 7.2 % to 128 MB.
 const PERIOD_US: u32 = 20_000;
-const QUOTA_US: u32 = PERIOD_US * 128 / 1769;
+const CORE_MB: u32 = 1769;
 
-/// A control group with that share. It is removed when this is dropped.
+/// A control group with the share of a function. It is removed when this is dropped.
 pub(crate) struct CpuShare {
     group: PathBuf,
 }
 
 impl CpuShare {
     /// Creates a control group, or returns why this machine does not allow it.
-    pub(crate) fn of_128_mb() -> Result<Self, String> {
-        let name = format!("bench-{}", std::process::id());
+    pub(crate) fn of_mb(memory: u32) -> Result<Self, String> {
+        let name = format!("bench-{}-{memory}", std::process::id());
+        let quota = PERIOD_US * memory / CORE_MB;
         let version_1 = || {
             let group = Path::new("/sys/fs/cgroup/cpu").join(&name);
-            let quota = ("cpu.cfs_quota_us", QUOTA_US.to_string());
+            let quota = ("cpu.cfs_quota_us", quota.to_string());
             Self::create(group, &[("cpu.cfs_period_us", PERIOD_US.to_string()), quota])
         };
         let version_2 = || {
             let group = Path::new("/sys/fs/cgroup").join(&name);
-            Self::create(group, &[("cpu.max", format!("{QUOTA_US} {PERIOD_US}"))])
+            Self::create(group, &[("cpu.max", format!("{quota} {PERIOD_US}"))])
         };
         version_1().or_else(|first| version_2().map_err(|second| format!("cgroup v1: {first}; v2: {second}")))
     }

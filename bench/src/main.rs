@@ -9,6 +9,7 @@ mod chart;
 mod cost;
 mod cpu_share;
 mod measure;
+mod mirror;
 mod peers;
 mod report;
 mod watchdog;
@@ -52,7 +53,7 @@ async fn main() -> ExitCode {
             }
         }
     }
-    let cpu_share = CpuShare::of_128_mb();
+    let cpu_share = CpuShare::of_mb(128);
     if let Err(reason) = &cpu_share {
         eprintln!("Skipped: cold starts at 128 MB: {reason}");
     }
@@ -90,6 +91,7 @@ async fn main() -> ExitCode {
     replace_section(&root.join("docs/benchmarks.md"), "cost", &format!("\n{}\n", cost::text(&peers, rejection_line)));
     replace_section(&root.join("docs/watchdog.md"), "watchdog", &watchdog::text());
     replace_section(&root.join("README.md"), "summary", &report.summary());
+    replace_section(&root.join("docs/benchmarks.md"), "mirror", &mirror::text(root, cold_starts).await);
     eprintln!("wrote README.md, docs/benchmarks.md, docs/benchmarks.svg and docs/watchdog.md");
     ExitCode::SUCCESS
 }

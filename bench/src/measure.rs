@@ -136,7 +136,7 @@ async fn completed(peer: &Peer, event: Invocation, function: &RunningProcess) ->
     invocation
 }
 
-fn ms(duration: Duration) -> f64 {
+pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 

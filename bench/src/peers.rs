@@ -65,26 +65,33 @@ type Available = Result<Peer, String>;
 
 /// Builds or installs all implementations, in the order of the tables.
 pub(crate) fn all(root: &Path) -> Vec<(&'static str, Available)> {
-    let rust = |name, queues, package: &str| {
-        let target = root.join("bench/target");
-        let build = run(cargo()
-            .args(["build", "--release", "--locked", "--manifest-path"])
-            .arg(root.join("bench/peers").join(package).join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target));
-        build.map(|()| native(name, queues, target.join("release").join(format!("peer-{package}"))))
-    };
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let function =
-        run(cargo().args(["build", "--release", "--locked", "--bin", "superoffice-webhook"]).current_dir(root));
+    let rust = |name, queues, package| peer(root, package).map(|program| native(name, queues, program));
     vec![
-        (FUNCTION, function.map(|()| native(FUNCTION, true, target.join("release/superoffice-webhook")))),
+        (FUNCTION, member(root, "superoffice-webhook").map(|program| native(FUNCTION, true, program))),
         (RUST_DEFAULT, rust(RUST_DEFAULT, true, "rust-default")),
         (NODE, node(root)),
         (PYTHON, python(root)),
         (EMPTY, rust(EMPTY, false, "rust-empty")),
         (FLOOR, rust(FLOOR, true, "rust-floor")),
     ]
+}
+
+/// Builds a program of this workspace.
+pub(crate) fn member(root: &Path, program: &str) -> Result<PathBuf, String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    run(cargo().args(["build", "--release", "--locked", "--bin", program]).current_dir(root))?;
+    Ok(target.join("release").join(program))
+}
+
+/// Builds a program of a folder in `bench/peers`.
+pub(crate) fn peer(root: &Path, package: &str) -> Result<PathBuf, String> {
+    let target = root.join("bench/target");
+    run(cargo()
+        .args(["build", "--release", "--locked", "--manifest-path"])
+        .arg(root.join("bench/peers").join(package).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target))?;
+    Ok(target.join("release").join(format!("peer-{package}")))
 }
 
 fn native(name: &'static str, queues: bool, program: PathBuf) -> Peer {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::measure::{Samples, percentile};
 use crate::peers::{EMPTY, FLOOR, FUNCTION, NODE, PYTHON, Peer, RUST_DEFAULT};
 
-const MB: f64 = 1_000_000.0;
+pub(crate) const MB: f64 = 1_000_000.0;
 
 /// The maximum length of a line.
 const WIDTH: usize = 120;
@@ -146,7 +146,7 @@ impl<'a> Report<'a> {
 }
 
 /// Returns the median and the quartiles.
-fn spread(samples: &[f64]) -> String {
+pub(crate) fn spread(samples: &[f64]) -> String {
     if samples.is_empty() {
         return "–".into();
     }

@@ -33,6 +33,7 @@ pub mod entity_events;
 pub mod invariants;
 pub mod sample_events;
 
+mod answers;
 mod api_gateway;
 #[cfg(feature = "function")]
 mod function;
@@ -47,6 +48,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use answers::AnswerServer;
 pub use api_gateway::{WebhookRequest, sign};
 #[cfg(feature = "function")]
 pub use function::{Delivery, Function, RecordingQueue, SentMessage};
