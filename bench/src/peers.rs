@@ -79,7 +79,7 @@ pub(crate) fn all(root: &Path) -> Vec<(&'static str, Available)> {
 /// Builds a program of this workspace.
 pub(crate) fn member(root: &Path, program: &str) -> Result<PathBuf, String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    run(cargo().args(["build", "--release", "--locked", "--bin", program]).current_dir(root))?;
+    run(cargo().args(["build", "--release", "--locked", "--package", program, "--bin", program]).current_dir(root))?;
     Ok(target.join("release").join(program))
 }
 
