@@ -79,7 +79,6 @@ advisories: $(CARGO_DENY) ## check the dependencies for security advisories; nee
 test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local AWS
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
-	$(CARGO) test --no-default-features --lib --locked
 # The tests mostly wait for local servers, so there are more processes than cores.
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
