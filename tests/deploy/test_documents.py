@@ -288,6 +288,16 @@ def test_links_between_documents_lead_somewhere():
                 assert anchor in anchors, f"{document.name}: {target}#{anchor}"
 
 
+def test_files_that_an_operator_writes_are_ignored_by_git():
+    """Some of these files contain secrets, and operators may write them in a clone."""
+    beginning = r"(?:_FILE=|file://|--env-file |--output-template-file | > |\$\(cat )"
+    names = {name for document in DOCUMENTS for name in re.findall(rf"{beginning}([\w.-]+\.\w+)", document.read_text())}
+    assert names >= {"secret.txt", "token.txt", "entry.json", "key.pem", "rotation.env", "rotation.yaml"}
+    command = ["git", "check-ignore", *sorted(names)]
+    ignored = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert set(ignored) == names
+
+
 def test_architecture_shows_every_folder():
     shown, parent = set(), Path()
     for line in blocks(ROOT / "docs/architecture.md", "text")[0].splitlines():
