@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
 use recovery::logs::{LogError, Logs};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::state::State;
+use crate::state::{Carried, State};
 use crate::telemetry::MAX_LINE;
 
 /// Lets CloudWatch leave out the lines of Lambda itself. It only saves transfer: every line is checked here.
@@ -24,15 +24,6 @@ const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 const CARRY_AFTER: SignedDuration = SignedDuration::from_mins(20);
 /// The size of the carried states of a line at most, in bytes.
 const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
-
-/// The state of a tenant that was not visited.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Carried {
-    /// The tenant.
-    pub tenant: String,
-    /// The state.
-    pub state: State,
-}
 
 /// The fields of a line that concern earlier runs.
 #[derive(Deserialize)]

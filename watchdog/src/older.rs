@@ -16,6 +16,7 @@ use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use recovery::changes::RecordChanges;
 use recovery::comparison::log_margin;
+use recovery::delivery_log::DeliveryLog;
 use recovery::function_log::FunctionLog;
 use recovery::logs::LogError;
 use recovery::record::Record;
@@ -230,7 +231,7 @@ impl<'a> WindowOfVisit<'a> {
         let mut unreported = by_record(mem::take(&mut self.older.unreported));
         unreported.extend(by_record(reached.into_values()));
         let unreported: Vec<Missing> = unreported.into_values().collect();
-        let log = piece.tenant(self.tenant());
+        let log = DeliveryLog::shared(piece, self.tenant());
         let unreported = still_missing(&self.visit.access.client, &log, &unreported, piece.since()).await?;
         self.older.unreported = unreported.into_values().collect();
         self.older.read_until = piece.until();

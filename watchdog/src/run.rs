@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use recovery::comparison::{LOG_MARGIN, SETTLING};
+use recovery::delivery_log::DeliveryLog;
 use recovery::function_log::FunctionLog;
 use recovery::logs::{LogError, Logs};
 use recovery::shared_log::SharedLog;
@@ -315,7 +316,8 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         }
         let deadline = self.deadline.min(now + sweep + VISIT_TIME);
         let name = due.tenant.name_or_onsite();
-        let log = log.map(|log| Coverage { log: log.tenant(name), since: log.since(), until: log.until() });
+        let log =
+            log.map(|log| Coverage { log: DeliveryLog::shared(log, name), since: log.since(), until: log.until() });
         let inspect = async |access, state| {
             let settings = &self.watchdog.settings;
             let mut report = settings.mode.report(name, self.invocation.request_id);

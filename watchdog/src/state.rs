@@ -103,6 +103,15 @@ impl State {
     }
 }
 
+/// The state of a tenant that was not visited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The tenant.
+    pub tenant: String,
+    /// The state.
+    pub state: State,
+}
+
 /// A record whose change did not arrive. In JSON, it is an array of the record, the time of the change in seconds, and
 /// 1 if the record may no longer exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

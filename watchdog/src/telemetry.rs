@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use superoffice_webhook::log_line::{LogLine, is_zero};
 
 use crate::config::Mode;
-use crate::history::Carried;
-use crate::state::State;
+use crate::state::{Carried, State};
 
 /// The number of notes that a line contains at most.
 const MAX_NOTES: usize = 20;

@@ -13,7 +13,8 @@ use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use crate::changes::{RecordChange, RecordChanges};
-use crate::delivery_log::{DeliveryLog, Handled};
+use crate::delivery::Handled;
+use crate::delivery_log::DeliveryLog;
 use crate::function_log::FunctionLog;
 use crate::logs::LogError;
 use crate::record::Record;

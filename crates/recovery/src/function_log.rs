@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use crate::delivery_log::{Delivery, read_line};
+use crate::delivery::{self, Delivery};
 use crate::logs::{LogError, Logs};
 use crate::tenant_names::TenantNames;
 
@@ -42,7 +42,7 @@ impl FunctionLog {
 
     /// Parses the delivery in a line. It belongs to each of the returned tenants, whose names are in lower case.
     pub(crate) fn parse(&self, filed: Timestamp, line: &str) -> Option<(Cow<'_, [String]>, Delivery)> {
-        let (named, delivery) = read_line(filed, line)?;
+        let (named, delivery) = delivery::parse(filed, line)?;
         Some((self.names.owners(named.as_deref()), delivery))
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::delivery_log::{Delivery, DeliveryLog};
+use crate::delivery::Delivery;
 use crate::function_log::FunctionLog;
 use crate::logs::{DISORDER, LogError};
 
@@ -40,8 +40,8 @@ struct Lines {
     until: Timestamp,
 }
 
-/// A period of the function's log in memory, split by tenant. The end of the period moves when a
-/// [`DeliveryLog`] of this log looks for new deliveries: whatever the number of tenants that wait, the log is read once.
+/// A period of the function's log in memory, split by tenant. The end of the period moves when the delivery log of a
+/// tenant looks for new deliveries: whatever the number of tenants that wait, the log is read once.
 #[derive(Debug)]
 pub struct SharedLog {
     log: FunctionLog,
@@ -81,12 +81,7 @@ impl SharedLog {
         self.lines().until
     }
 
-    /// Returns the part of a tenant.
-    pub fn tenant(self: &Arc<Self>, name: &str) -> DeliveryLog {
-        DeliveryLog::shared(Arc::clone(self), name.to_ascii_lowercase())
-    }
-
-    /// Passes each delivery of a tenant that was read to `found`, until it breaks.
+    /// Passes each delivery of a tenant, whose name is in lower case, to `found`, until it breaks.
     pub(crate) fn each(&self, tenant: &str, since: Timestamp, mut found: impl FnMut(&Line) -> ControlFlow<()>) {
         let lines = self.lines();
         let own = lines.tenants.get(tenant).into_iter().flatten();

@@ -18,7 +18,8 @@ use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use self::watch::Watch;
-use crate::delivery_log::{Delivery, DeliveryLog, Outcome};
+use crate::delivery::{Delivery, Outcome};
+use crate::delivery_log::DeliveryLog;
 use crate::logs::LogError;
 use crate::record::Record;
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
-use crate::delivery_log::FILTER;
+use crate::delivery::FILTER;
 
 /// The number of tenants that a filter names at most. AWS limits its length to 1,024 characters.
 const MAX_NAMED: usize = 8;

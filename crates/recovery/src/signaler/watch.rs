@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::delivery_log::{Delivery, DeliveryLog};
+use crate::delivery::Delivery;
+use crate::delivery_log::DeliveryLog;
 use crate::logs::{DISORDER, LogError};
 
 /// The lines that were read so far. Memory is bounded by the lines of a minute, or those of the first read.

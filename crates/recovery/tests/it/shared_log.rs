@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use fake_superoffice::LOG_GROUP;
 use jiff::{SignedDuration, Timestamp};
+use recovery::delivery::Handled;
+use recovery::delivery_log::DeliveryLog;
 use recovery::function_log::FunctionLog;
 use recovery::shared_log::SharedLog;
 use recovery::tenant_names::TenantNames;
@@ -35,11 +37,11 @@ async fn read(bed: &TestBed, names: TenantNames, until: Timestamp, time: Duratio
 /// The contacts whose events were handled.
 async fn contacts(log: &Arc<SharedLog>, tenant: &str) -> Vec<i64> {
     let mut contacts = Vec::new();
-    let found = |handled: recovery::delivery_log::Handled| {
+    let found = |handled: Handled| {
         contacts.push(handled.record.id);
         ControlFlow::Continue(())
     };
-    log.tenant(tenant).handled(Timestamp::UNIX_EPOCH, found).await.unwrap();
+    DeliveryLog::shared(log, tenant).handled(Timestamp::UNIX_EPOCH, found).await.unwrap();
     contacts
 }
 
