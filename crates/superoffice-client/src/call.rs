@@ -1,13 +1,14 @@
-//! A call of the REST API: its parameters, and the result of its response.
+//! A call of the REST API, and its response.
 
 use std::fmt;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::client::Client;
 use crate::error::{ApiError, ErrorKind};
-use crate::retry::{Repeat, Response};
+use crate::redact::Redactor;
 
 /// The longest part of an error response that is shown, in characters.
 const MAX_SHOWN: usize = 1000;
@@ -20,6 +21,15 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a [(&'a str, String)],
     pub(crate) body: Option<&'a Value>,
     pub(crate) repeat: Repeat,
+}
+
+/// The condition for another attempt after a failed one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// The call has the same effect once and twice.
+    Always,
+    /// SuperOffice cannot have acted on the failed attempt.
+    IfNotProcessed,
 }
 
 impl<'a> Call<'a> {
@@ -35,43 +45,24 @@ impl fmt::Display for Call<'_> {
     }
 }
 
-impl Client {
-    pub(crate) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, ApiError> {
-        self.call(&Call::get(path, query)).await
-    }
+/// A response with any status.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    /// The header `Date`.
+    pub(crate) date: Option<Timestamp>,
+    /// The header `Retry-After`.
+    pub(crate) retry_after: Option<Duration>,
+}
 
-    /// Sends a request that has the same effect once and twice.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
-        self.call(&Call { method, path, query: &[], body, repeat: Repeat::Always }).await
-    }
-
-    /// Sends a `POST` that is only repeated if SuperOffice cannot have acted on it.
-    pub(crate) async fn post_once(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
-        let (method, body) = (Method::POST, Some(body));
-        self.call(&Call { method, path, query: &[], body, repeat: Repeat::IfNotProcessed }).await
-    }
-
-    async fn call(&self, call: &Call<'_>) -> Result<Value, ApiError> {
-        let response = self.respond(call).await?;
-        self.json(call, response)
-    }
-
-    /// Parses the JSON of a success. An empty body is `null`.
-    pub(crate) fn json(&self, call: &Call<'_>, response: Response) -> Result<Value, ApiError> {
-        let body = self.success(call, response)?;
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).map_err(|error| ApiError::unexpected(call.to_string(), error))
-    }
-
+impl Response {
     /// Returns the body of a success, without a byte order mark.
-    pub(crate) fn success(&self, call: &Call<'_>, response: Response) -> Result<Vec<u8>, ApiError> {
-        if response.status.is_success() {
-            return Ok(without_byte_order_mark(response.body));
+    pub(crate) fn success(self, call: &Call<'_>, redactor: &Redactor) -> Result<Vec<u8>, ApiError> {
+        if self.status.is_success() {
+            return Ok(without_byte_order_mark(self.body));
         }
-        let (status, message) = (response.status.as_u16(), self.message(&response.body));
-        let kind = match response.status {
+        let (status, message) = (self.status.as_u16(), message(&self.body, redactor));
+        let kind = match self.status {
             StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
             StatusCode::FORBIDDEN => ErrorKind::Forbidden(message),
             StatusCode::MISDIRECTED_REQUEST => ErrorKind::WrongHost,
@@ -82,16 +73,16 @@ impl Client {
         };
         Err(ApiError::new(call.to_string(), kind))
     }
+}
 
-    /// Returns the message of an error response, for people: `: <text>`, or nothing.
-    fn message(&self, body: &[u8]) -> String {
-        let text = String::from_utf8_lossy(body);
-        let json: Option<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok();
-        let field = |name: &str| Some(json.as_ref()?.get(name)?.as_str()?.to_owned());
-        let text = ["Message", "ErrorMessage", "detail", "title"].into_iter().find_map(field).unwrap_or(text.into());
-        let text: String = self.redact(text.trim()).chars().take(MAX_SHOWN).collect();
-        if text.is_empty() { text } else { format!(": {text}") }
-    }
+/// Returns the message of an error response, for people: `: <text>`, or nothing.
+fn message(body: &[u8], redactor: &Redactor) -> String {
+    let text = String::from_utf8_lossy(body);
+    let json: Option<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok();
+    let field = |name: &str| Some(json.as_ref()?.get(name)?.as_str()?.to_owned());
+    let text = ["Message", "ErrorMessage", "detail", "title"].into_iter().find_map(field).unwrap_or(text.into());
+    let text: String = redactor.redact(text.trim()).chars().take(MAX_SHOWN).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
 }
 
 fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {

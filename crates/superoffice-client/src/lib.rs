@@ -37,7 +37,7 @@
 //! Two modules above combine calls: [`registration`] manages the webhooks that post to one URL, and [`changes`] lists
 //! the contacts or persons that changed.
 //!
-//! A call passes through `call` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
+//! A call passes through `client` (its result), `session` (base URL and ticket) and `retry` (attempts and waits).
 
 mod auth;
 mod call;
@@ -60,13 +60,13 @@ pub mod registration;
 pub mod settings;
 
 pub use auth::Credentials;
-pub use client::{Client, Clock};
+pub use client::Client;
 pub use connection::Connection;
 pub use error::{ApiError, ErrorKind, SetupError, with_causes};
 pub use exchange::{Exchange, Observer};
 /// Re-exported because their types appear in the public API.
 pub use reqwest::{Certificate, Url};
-pub use retry::Limits;
+pub use retry::{Clock, Limits};
 pub use secrecy::{self, ExposeSecret, SecretString};
 pub use session::TenantState;
 pub use superoffice_webhook::webhook::entity::Archive;

@@ -1,15 +1,17 @@
 //! Attempts of a call, and the waits between them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
-use crate::call::Call;
-use crate::client::Client;
+use crate::call::{Call, Repeat, Response};
 use crate::error::{ApiError, ErrorKind, innermost};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Observer};
+use crate::redact::Redactor;
 
 /// The limits of a call.
 #[derive(Clone, Copy, Debug)]
@@ -41,22 +43,18 @@ impl Default for Limits {
     }
 }
 
-/// The condition for another attempt after a failed one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// The call has the same effect once and twice.
-    Always,
-    /// SuperOffice cannot have acted on the failed attempt.
-    IfNotProcessed,
-}
+/// A clock, so that tests can choose the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// A response with any status.
-pub(crate) struct Response {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Vec<u8>,
-    /// The header `Date`.
-    pub(crate) date: Option<Timestamp>,
-    retry_after: Option<Duration>,
+/// The attempts of all calls for one tenant.
+pub(crate) struct Transport {
+    pub(crate) http: reqwest::Client,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) redactor: Redactor,
+    /// The seconds by which SuperOffice's clock is ahead, according to its last response.
+    clock_offset: AtomicI64,
 }
 
 /// An attempt without a response.
@@ -66,7 +64,20 @@ struct NoResponse {
     is_unsent: bool,
 }
 
-impl Client {
+impl Transport {
+    pub(crate) fn new(http: reqwest::Client, limits: Limits, clock: Clock) -> Self {
+        let (observer, redactor, clock_offset) = (None, Redactor::default(), AtomicI64::new(0));
+        Self { http, limits, clock, observer, redactor, clock_offset }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn clock_offset(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed))
+    }
+
     /// Makes attempts until there is a response that no further attempt would improve.
     pub(crate) async fn attempts(&self, call: &Call<'_>, url: &Url, headers: &HeaderMap) -> Result<Response, ApiError> {
         let mut wait = self.limits.first_wait;
@@ -97,7 +108,7 @@ impl Client {
         let (status, retry_after) = (response.status(), retry_after(response.headers(), self.now()));
         let date = response.headers().get(DATE).and_then(http_date);
         if let Some(date) = date {
-            self.note_date(date);
+            self.clock_offset.store(date.duration_since(self.now()).as_secs(), Ordering::Relaxed);
         }
         let body: Vec<u8> = response.bytes().await.map_err(|error| self.no_response(&error))?.into();
         if let Some(observer) = &self.observer {
@@ -113,7 +124,7 @@ impl Client {
             ErrorKind::Timeout(self.limits.attempt.as_secs())
         } else {
             let host = error.url().and_then(Url::host_str).unwrap_or("SuperOffice").to_owned();
-            let mut reason = self.redact(&innermost(error));
+            let mut reason = self.redactor.redact(&innermost(error));
             if reason.contains("invalid peer certificate") {
                 reason += "; SUPEROFFICE_CA can contain the certificate of a private authority";
             }

@@ -1,5 +1,4 @@
-//! A client's knowledge of its tenant between calls: the base URL, a system user's ticket, and the accepted form of
-//! times.
+//! The tenant's state between calls: the base URL, a system user's ticket, and the accepted form of times.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,10 +10,10 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::auth::{Credentials, basic};
-use crate::call::Call;
-use crate::client::Client;
+use crate::call::{Call, Repeat, Response};
+use crate::connection::Connection;
 use crate::error::{ApiError, ErrorKind};
-use crate::retry::{Repeat, Response};
+use crate::retry::Transport;
 use crate::system_user::{TicketError, read_ticket};
 
 /// The header that accompanies a system user's ticket.
@@ -41,8 +40,10 @@ struct Ticket {
     issued: Timestamp,
 }
 
-/// The base URL and the ticket, as far as they are known.
+/// A connection to a tenant, with the base URL and the ticket as far as they are known.
 pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    pub(crate) transport: Transport,
     base: Mutex<Option<Url>>,
     ticket: Mutex<Option<Ticket>>,
     /// The server refuses to send times with their offset.
@@ -50,28 +51,30 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(base: Option<Url>) -> Self {
-        Self { base: Mutex::new(base), ticket: Mutex::new(None), refuses_offsets: AtomicBool::new(false) }
+    pub(crate) fn new(connection: Connection, transport: Transport) -> Self {
+        transport.redactor.hide(connection.credentials.secrets().iter().map(String::as_str));
+        Self {
+            base: Mutex::new(connection.url.clone()),
+            ticket: Mutex::new(None),
+            refuses_offsets: AtomicBool::new(false),
+            connection,
+            transport,
+        }
     }
-}
 
-impl Client {
     /// Reads the state of the tenant; `None` without a tenant's name.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError`] if the environment does not return it.
-    pub async fn tenant_state(&self) -> Result<Option<TenantState>, ApiError> {
+    pub(crate) async fn tenant_state(&self) -> Result<Option<TenantState>, ApiError> {
         let Some(tenant) = &self.connection.tenant else {
             return Ok(None);
         };
         let url = under(&self.connection.environment_url, &format!("api/state/{tenant}"));
         let call = Call::get("api/state", &[]);
-        let body = self.success(&call, self.attempts(&call, &url, &accept_json()).await?)?;
+        let response = self.transport.attempts(&call, &url, &accept_json()).await?;
+        let body = response.success(&call, &self.transport.redactor)?;
         let state: TenantState =
             serde_json::from_slice(&body).map_err(|error| ApiError::unexpected(call.to_string(), error))?;
         if self.connection.url.is_none() {
-            *self.session.base.lock().await = self.stated_base_url(&state);
+            *self.base.lock().await = self.stated_base_url(&state);
         }
         Ok(Some(state))
     }
@@ -81,10 +84,10 @@ impl Client {
     /// again.
     pub(crate) async fn respond(&self, call: &Call<'_>) -> Result<Response, ApiError> {
         let mut response = self.authenticated(call).await?;
-        if refuses_offsets(&response) && !self.session.refuses_offsets.swap(true, Ordering::Relaxed) {
+        if refuses_offsets(&response) && !self.refuses_offsets.swap(true, Ordering::Relaxed) {
             response = self.authenticated(call).await?;
         }
-        let is_refused = response.status == StatusCode::UNAUTHORIZED && !self.limits.renews_tickets;
+        let is_refused = response.status == StatusCode::UNAUTHORIZED && !self.transport.limits.renews_tickets;
         if !self.end_session(response.status).await || is_refused {
             return Ok(response);
         }
@@ -96,7 +99,7 @@ impl Client {
     async fn authenticated(&self, call: &Call<'_>) -> Result<Response, ApiError> {
         let url = under(&self.base_url().await?, &format!("api/v1/{}", call.path));
         let headers = self.headers(call).await?;
-        self.attempts(call, &url, &headers).await
+        self.transport.attempts(call, &url, &headers).await
     }
 
     /// Forgets what a response shows to be outdated. Returns `true` if it can be replaced.
@@ -107,14 +110,14 @@ impl Client {
         }
         // A configured base URL is only replaced if SuperOffice says that the tenant is elsewhere.
         let is_replaceable = self.connection.tenant.is_some() && (is_moved || self.connection.url.is_none());
-        let base = if is_replaceable { self.session.base.lock().await.take() } else { None };
-        let ticket = self.session.ticket.lock().await.take();
+        let base = if is_replaceable { self.base.lock().await.take() } else { None };
+        let ticket = self.ticket.lock().await.take();
         base.is_some() || ticket.is_some()
     }
 
     /// Returns the base URL, and looks it up only if it is not known.
     async fn base_url(&self) -> Result<Url, ApiError> {
-        if let Some(url) = &*self.session.base.lock().await {
+        if let Some(url) = &*self.base.lock().await {
             return Ok(url.clone());
         }
         let state = self.tenant_state().await?;
@@ -123,7 +126,7 @@ impl Client {
             let url = self.connection.environment_url.to_string();
             ApiError::new("GET api/state", ErrorKind::NoBaseUrl { tenant, url })
         })?;
-        *self.session.base.lock().await = Some(url.clone());
+        *self.base.lock().await = Some(url.clone());
         Ok(url)
     }
 
@@ -140,7 +143,7 @@ impl Client {
             Ok(value)
         };
         let mut headers = accept_json();
-        let has_offsets = !self.session.refuses_offsets.load(Ordering::Relaxed);
+        let has_offsets = !self.refuses_offsets.load(Ordering::Relaxed);
         headers.insert(TIME_ZONE, HeaderValue::from_static(if has_offsets { "UTC, includeTZOffset" } else { "UTC" }));
         let authorization = match &self.connection.credentials {
             Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret()),
@@ -162,22 +165,23 @@ impl Client {
         else {
             return Err(failed(TicketError::NoTicket));
         };
-        let mut cached = self.session.ticket.lock().await;
+        let mut cached = self.ticket.lock().await;
         if let Some(ticket) = &*cached
-            && self.now().duration_since(ticket.issued) < TICKET_LIFETIME
+            && self.transport.now().duration_since(ticket.issued) < TICKET_LIFETIME
         {
             return Ok(ticket.value.clone());
         }
-        let body = user.request(tenant, self.now()).map_err(failed)?;
+        let body = user.request(tenant, self.transport.now()).map_err(failed)?;
         let call = Call { method: Method::POST, path, query: &[], body: Some(&body), repeat: Repeat::Always };
         let url = under(&self.connection.environment_url, path);
-        let response = self.success(&call, self.attempts(&call, &url, &accept_json()).await?)?;
+        let response = self.transport.attempts(&call, &url, &accept_json()).await?;
+        let response = response.success(&call, &self.transport.redactor)?;
         let value = read_ticket(&response).map_err(|error| match error {
-            TicketError::Rejected(reason) => failed(TicketError::Rejected(self.redact(&reason))),
+            TicketError::Rejected(reason) => failed(TicketError::Rejected(self.transport.redactor.redact(&reason))),
             error => failed(error),
         })?;
-        self.hide([value.expose_secret()]);
-        *cached = Some(Ticket { value: value.clone(), issued: self.now() });
+        self.transport.redactor.hide([value.expose_secret()]);
+        *cached = Some(Ticket { value: value.clone(), issued: self.transport.now() });
         Ok(value)
     }
 }
