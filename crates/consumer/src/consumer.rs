@@ -2,12 +2,10 @@
 
 use superoffice_webhook::{QueuedEvent, Verifier};
 
+use crate::HandlerError;
 use crate::batch::{Batch, BatchResponse, Record, process_batch};
 use crate::idempotency::{Claim, IdempotencyStore, Lease};
 use crate::rows::decode;
-
-/// The error of a handler or of a store.
-pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The work for each event.
 pub trait Handler {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 #[cfg(feature = "dynamodb")]
 pub use dynamodb::DynamoDbStore;
 
-use crate::consumer::HandlerError;
+use crate::HandlerError;
 
 /// The time a handled event is remembered: more than the 14 days of a queue and those of its dead-letter queue.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -40,7 +40,10 @@ pub mod idempotency;
 pub mod rows;
 
 pub use batch::{Batch, BatchResponse, Record};
-pub use consumer::{Consumer, Handler, HandlerError};
+pub use consumer::{Consumer, Handler};
 #[cfg(feature = "dynamodb")]
 pub use idempotency::DynamoDbStore;
 pub use idempotency::{Claim, IdempotencyStore, InMemoryStore, Lease};
+
+/// The error of a handler or of a store.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 
 use super::{Claim, IdempotencyStore, Lease, RETENTION};
-use crate::consumer::HandlerError;
+use crate::HandlerError;
 
 const ID: &str = "id";
 const STATE: &str = "state";
