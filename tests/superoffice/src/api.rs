@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -10,44 +9,15 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::call::Call;
 use crate::error::Refusal;
+use crate::exchange::{Fault, Request};
 use crate::record::Kind;
 use crate::shared::Shared;
 use crate::times::{Times, http_date};
 use crate::{agent, archive, control, records, webhooks};
-
-/// A fault of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A response with this status.
-    Status(u16),
-    /// 429 with `Retry-After` in seconds.
-    Throttle(u64),
-    /// A normal response after this time.
-    Slow(Duration),
-    /// The effect of the call, and then a response with this status.
-    StatusAfterEffect(u16),
-    /// No fault: the call takes its turn.
-    None,
-}
-
-/// A request that was received.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// The method.
-    pub method: String,
-    /// The path after `/api/v1/`, or the whole path of other requests.
-    pub path: String,
-    /// The query's parameters.
-    pub query: HashMap<String, String>,
-    /// The body, if it is JSON.
-    pub body: Value,
-    /// The headers.
-    pub headers: HashMap<String, String>,
-}
 
 /// A server's part of the state: the API, and which of the two hosts it plays.
 #[derive(Clone)]

@@ -1,14 +1,14 @@
 //! The archives: contacts and persons, those that were deleted, merges, webhooks and their counters, in pages.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::Refusal;
 use crate::filter::{self, Condition};
 use crate::mode::Version;
 use crate::record::{Kind, Record};
+use crate::row::{Cell, Row};
 use crate::tenant::Tenant;
-use crate::times::Times;
 
 /// A table of the archives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,60 +159,4 @@ pub(crate) fn query(tenant: &Tenant, provider: &str, call: &Call<'_>) -> Result<
     let page: Vec<Value> = rows.by_ref().take(top).map(|row| row.view(&columns, &call.times)).collect();
     let next = (tenant.paging.has_links && rows.next().is_some()).then_some("https://next");
     Ok(json!({"odata.metadata": "https://metadata", "odata.nextLink": next, "value": page}))
-}
-
-pub(crate) enum Cell {
-    Number(i64),
-    Text(String),
-    Time(Option<jiff::Timestamp>),
-}
-
-impl Cell {
-    fn text(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-
-    fn count(count: impl TryInto<i64>) -> Self {
-        Self::Number(count.try_into().unwrap_or(i64::MAX))
-    }
-}
-
-pub(crate) struct Row {
-    entity: &'static str,
-    primary_key: i64,
-    cells: Vec<(&'static str, Cell)>,
-}
-
-impl Row {
-    fn new(entity: &'static str, primary_key: i64) -> Self {
-        Self { entity, primary_key, cells: Vec::new() }
-    }
-
-    fn with(mut self, column: &'static str, cell: Cell) -> Self {
-        self.cells.push((column, cell));
-        self
-    }
-
-    pub(crate) fn cell(&self, column: &str) -> Option<&Cell> {
-        self.cells.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, cell)| cell)
-    }
-
-    /// Returns the columns under the names that were requested.
-    fn view(&self, columns: &[&str], times: &Times) -> Value {
-        // A primary key is text, as in the documentation's samples of the dynamic archive.
-        let mut view = Map::from_iter([
-            ("PrimaryKey".to_owned(), json!(self.primary_key.to_string())),
-            ("EntityName".to_owned(), json!(self.entity)),
-        ]);
-        for column in columns {
-            let value = match self.cell(column) {
-                None => Value::Null,
-                Some(Cell::Number(number)) => json!(number),
-                Some(Cell::Text(text)) => json!(text),
-                Some(Cell::Time(time)) => times.write(*time),
-            };
-            view.insert((*column).to_owned(), value);
-        }
-        Value::Object(view)
-    }
 }

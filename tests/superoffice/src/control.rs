@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::api::Request;
+use crate::exchange::Request;
 use crate::record::Kind;
 use crate::shared::Shared;
 

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::archive::{Cell, Row};
 use crate::error::Refusal;
+use crate::row::{Cell, Row};
 use crate::times::Times;
 
 /// A comparison of a column.

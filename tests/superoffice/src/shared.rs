@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use axum::http::Method;
 use tokio::sync::Notify;
 
-use crate::api::{Fault, Request};
+use crate::exchange::{Fault, Request};
 use crate::tenant::{Event, Tenant};
 use crate::transport::{Delivery, Reply, Transport};
 
