@@ -50,20 +50,29 @@ impl<'e> Event<'e> {
     /// Only payload 1.0 has the method at the top level. The field `version` is optional in it. An exception is cargo
     /// lambda, whose events with payload 2.0 have an `httpMethod` that is always `GET`.
     pub(crate) fn is_payload_1(&self) -> bool {
-        self.0.get("httpMethod").is_some() && self.0.get("version").and_then(text).as_deref() != Some("2.0")
+        let is_payload_2 =
+            || self.0.get("version").and_then(text).as_deref() == Some("2.0") && self.http_method().is_some();
+        self.0.get("httpMethod").is_some() && !is_payload_2()
+    }
+
+    /// Returns the method in payload 2.0.
+    fn http_method(&self) -> Option<String> {
+        Object::new(Object::new(self.0.get("requestContext")).get("http")).get("method").and_then(text)
     }
 }
 
 impl TryFrom<Event<'_>> for Request {
     type Error = InvalidEvent;
 
-    /// Reads a request from payload 1.0 or 2.0. No name has different meanings in the two versions.
+    /// Reads a request from payload 1.0 or 2.0.
     fn try_from(event: Event<'_>) -> Result<Self, InvalidEvent> {
-        let is_payload_1 = event.is_payload_1();
+        let field = |name| event.0.get(name).and_then(text);
+        let (method, path) = if event.is_payload_1() {
+            (field("httpMethod"), field("path"))
+        } else {
+            (event.http_method(), field("rawPath"))
+        };
         let Event(event) = event;
-        let http = Object::new(Object::new(event.get("requestContext")).get("http"));
-        let method = if is_payload_1 { event.get("httpMethod") } else { http.get("method") }.and_then(text);
-        let path = event.get("rawPath").or(event.get("path")).and_then(text);
         let mut headers = headers(event.get("headers"));
         // In payload 1.0, `headers` has only the last value of a repeated header. `extend` replaces it by all values.
         headers.extend(self::headers(event.get("multiValueHeaders")));
@@ -162,7 +171,7 @@ mod tests {
     const SIGNATURE: &str = "c2lnbmF0dXJl";
 
     /// JSON of every kind. A [`Value`] cannot represent the last two.
-    const VALUES: [&str; 14] = [
+    const VALUES: [&str; 15] = [
         "null",
         "true",
         "0",
@@ -170,6 +179,7 @@ mod tests {
         r#""""#,
         r#""A\u007fB""#,
         r#""1.0""#,
+        r#""2.0""#,
         "[]",
         r#"[null, 1, "a"]"#,
         "{}",
@@ -254,6 +264,20 @@ mod tests {
                     assert_eq!(read(&changed), Ok(expected_request()), "{path}: {value}");
                     let payload: &RawValue = serde_json::from_str(&changed).unwrap();
                     assert_eq!(Event::new(payload).is_payload_1(), is_payload_1, "{path}: {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn field_of_the_other_payload_version_does_not_change_the_request() {
+        for (event, is_payload_1) in events() {
+            for name in if is_payload_1 { ["version", "rawPath"] } else { ["httpMethod", "path"] } {
+                for value in VALUES {
+                    let mut changed = event.clone();
+                    changed[name] = json!("another value");
+                    let changed = changed.to_string().replace(r#""another value""#, value);
+                    assert_eq!(read(&changed), Ok(expected_request()), "{name}: {value}");
                 }
             }
         }
