@@ -51,10 +51,12 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 ///
 /// SQS documents `KmsDisabled` as throttling. A key's state can be transient, too: `Unavailable` and `Creating`, for
 /// example.
-const TRANSIENT_CODES: [&str; 12] = [
+const TRANSIENT_CODES: [&str; 14] = [
     "Throttl",
     "TooManyRequests",
     "SlowDown",
+    "PriorRequestNotComplete",
+    "TransactionInProgress",
     "LimitExceeded",
     "ThroughputExceeded",
     "Timeout",
@@ -405,6 +407,8 @@ mod tests {
             (400, "Throttling;Sender", "{}", "Throttling"),
             (400, "TooManyRequestsException;Sender", "{}", "TooManyRequestsException"),
             (400, "RequestLimitExceeded;Sender", "{}", "RequestLimitExceeded"),
+            (400, "PriorRequestNotComplete;Sender", "{}", "PriorRequestNotComplete"),
+            (400, "TransactionInProgressException;Sender", "{}", "TransactionInProgressException"),
             (408, "RequestTimeoutException;Sender", "{}", "RequestTimeoutException"),
             (400, "RequestAbortedException;Sender", "{}", "RequestAbortedException"),
             (
