@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lambda_runtime::{LambdaEvent, run_concurrent, service_fn};
 use superoffice_webhook::function::{Config, Handler, LambdaAdapter, QueueUrl, SqsClients};
+use superoffice_webhook::log_line;
 use tracing_subscriber::filter::LevelFilter;
 
 /// The variables that the Lambda runtime requires.
@@ -24,12 +25,7 @@ fn main() -> ExitCode {
     let logs_json = env("AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
     start_logging(env("AWS_LAMBDA_LOG_LEVEL").as_deref(), logs_json);
     let fail = |message: String| {
-        // One JSON line with a level is found and counted as an error. Without JSON, the lines are for people.
-        if logs_json {
-            tracing::error!("{message}");
-        } else {
-            eprintln!("{message}");
-        }
+        log_line::write_start_error(&message, env("AWS_LAMBDA_LOG_FORMAT").as_deref());
         ExitCode::FAILURE
     };
     let config = match Config::from_lookup(env) {
