@@ -26,7 +26,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version 2>/dev/null)
 RUST_TESTS = $(if $(HAS_NEXTEST),nextest run,test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run watch send redrive events check lint advisories test build dist test-dist deploy-local demo
+.PHONY: help setup run watch send events check lint advisories test build dist test-dist deploy-local demo
 .PHONY: bench soak fuzz mutants clean
 
 help: ## list the targets
@@ -42,9 +42,6 @@ watch: $(DEV_TOOLS) ## run the function with a local AWS and rebuild it when its
 
 send: $(DEV_TOOLS) ## send an event to the function of `make watch`: make send EVENT=contact-created
 	@$(BIN)/python scripts/local.py send "$(EVENT)"
-
-redrive: ## forward quarantined messages that can be parsed: make redrive ARGS=--dry-run
-	$(CARGO) run --quiet --package so-webhook -- redrive $(ARGS)
 
 events: ## regenerate events/*.json, the schema of entities and tests/vectors
 	$(CARGO) run --quiet --package test-support --bin sample-events
