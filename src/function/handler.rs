@@ -71,13 +71,13 @@ impl<Q: Queue> Handler<Q> {
         if body.bytes().is_empty() {
             return Err(HandleError::EmptyBody);
         }
-        if let Ok(event) = body.event() {
-            record.metadata = Some(event.clone());
-            let event_id = event.event_id();
-            if event.is_test() {
+        if let Ok(metadata) = body.metadata() {
+            record.metadata = Some(metadata.clone());
+            let event_id = metadata.event_id();
+            if metadata.is_test() {
                 return Ok(Outcome::Test { event_id: Some(event_id.to_owned()).filter(|id| !id.is_empty()) });
             }
-            if !self.filter.matches(event.event()) {
+            if !self.filter.matches(metadata.event()) {
                 return Ok(Outcome::Ignored { event_id: event_id.to_owned() });
             }
         }

@@ -134,21 +134,21 @@ impl<Q: Queue> WithFallback<Q> {
             let message_id = self.primary.send(message, trace_header).await.map_err(SendError::Queue)?;
             return Ok(Sent { message_id, fallback_reason: None });
         };
-        let primary = async || self.send_to_primary(message, trace_header).await;
-        let secondary = async || fallback.send(message, trace_header).await;
+        let try_primary = async || self.send_to_primary(message, trace_header).await;
+        let try_fallback = async || fallback.send(message, trace_header).await;
         match self.recent_outage() {
-            None => match primary().await {
+            None => match try_primary().await {
                 Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
-                Err(error) => match secondary().await {
+                Err(error) => match try_fallback().await {
                     Ok(message_id) => Ok(Sent { message_id, fallback_reason: Some(FallbackReason::Failed(error)) }),
                     Err(fallback_error) => Err(SendError::Both(error, fallback_error)),
                 },
             },
-            Some(outage) => match secondary().await {
+            Some(outage) => match try_fallback().await {
                 Ok(message_id) => {
                     Ok(Sent { message_id, fallback_reason: Some(FallbackReason::RecentlyFailed(outage)) })
                 }
-                Err(fallback_error) => match primary().await {
+                Err(fallback_error) => match try_primary().await {
                     Ok(message_id) => Ok(Sent { message_id, fallback_reason: None }),
                     Err(error) => Err(SendError::Both(error, fallback_error)),
                 },
@@ -169,7 +169,7 @@ impl<Q: Queue> WithFallback<Q> {
         result
     }
 
-    /// Returns the error of the primary queue that is so recent that the fallback queue comes first.
+    /// Returns the error of the primary queue's last outage while the fallback queue is tried first.
     fn recent_outage(&self) -> Option<QueueError> {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         outage.as_ref().filter(|outage| Instant::now() < outage.ends).map(|outage| outage.error.clone())

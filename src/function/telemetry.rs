@@ -141,6 +141,7 @@ fn delay(event: &EventMetadata, now: SystemTime) -> Option<Duration> {
 /// Returns a duration in milliseconds, rounded to three decimals, or `None` if it is zero.
 fn milliseconds(duration: Duration) -> Option<Number> {
     let microseconds = (duration.as_secs_f64() * 1e6).round();
+    // Whole milliseconds are written without ".0".
     if microseconds % 1e3 == 0.0 {
         Some((microseconds / 1e3) as u64).filter(|whole| *whole > 0).map(Number::from)
     } else {

@@ -63,12 +63,12 @@ impl TryFrom<AuthorizedBody> for ForwardableEvent {
     type Error = MalformedBody;
 
     fn try_from(body: AuthorizedBody) -> Result<Self, MalformedBody> {
-        let (bytes, event, signature) = body.into_parts();
-        let keyed = event.and_then(|metadata| {
+        let (bytes, metadata, signature) = body.into_parts();
+        let with_key = metadata.and_then(|metadata| {
             let primary_key = metadata.primary_key().ok_or(ParseError::NoPrimaryKey)?;
             Ok((metadata, primary_key))
         });
-        match keyed {
+        match with_key {
             Err(reason) => Err(MalformedBody { bytes, reason, signature }),
             Ok((metadata, primary_key)) => match sqs_text(bytes) {
                 Ok(text) => Ok(Self { text, metadata, primary_key, signature }),

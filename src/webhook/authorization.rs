@@ -31,7 +31,7 @@ impl SignedBy {
 
 /// The configured secrets that signed a body, one or more.
 pub(super) enum Signers<'a> {
-    /// No tenant in a path counts.
+    /// The path selects no tenant: it has none, or there is no master secret.
     AnyTenant {
         /// The shared secret that signed the body.
         shared: Option<SignedBy>,

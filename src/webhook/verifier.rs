@@ -43,12 +43,12 @@ pub enum Rejection {
 /// ```compile_fail,E0451
 /// # use superoffice_webhook::{AuthorizedBody, Secret, SignedBy};
 /// # let (bytes, signature) = (b"{}".to_vec(), Secret::new("secret").unwrap().sign(b"{}"));
-/// # let event = superoffice_webhook::EventMetadata::default();
-/// let forged = AuthorizedBody { bytes, event: Ok(event), signature, signed_by: SignedBy::Current };
+/// # let metadata = superoffice_webhook::EventMetadata::default();
+/// let forged = AuthorizedBody { bytes, metadata: Ok(metadata), signature, signed_by: SignedBy::Current };
 /// ```
 pub struct AuthorizedBody {
     bytes: Vec<u8>,
-    event: Result<EventMetadata, ParseError>,
+    metadata: Result<EventMetadata, ParseError>,
     signature: Signature,
     signed_by: SignedBy,
 }
@@ -62,8 +62,8 @@ impl AuthorizedBody {
         signature: Signature,
         signed_by: SignedBy,
     ) -> Self {
-        let event = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
-        Self { bytes, event, signature, signed_by }
+        let metadata = metadata.map_err(ParseError::from).and_then(EventMetadata::validated);
+        Self { bytes, metadata, signature, signed_by }
     }
 
     /// The body as received, byte for byte.
@@ -72,8 +72,8 @@ impl AuthorizedBody {
     }
 
     /// The metadata of the event, or the reason why the body is malformed.
-    pub fn event(&self) -> Result<&EventMetadata, &ParseError> {
-        self.event.as_ref()
+    pub fn metadata(&self) -> Result<&EventMetadata, &ParseError> {
+        self.metadata.as_ref()
     }
 
     /// The verified signature.
@@ -88,7 +88,7 @@ impl AuthorizedBody {
 
     /// Consumes the proof and returns the body, its parse result and its signature.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Result<EventMetadata, ParseError>, Signature) {
-        (self.bytes, self.event, self.signature)
+        (self.bytes, self.metadata, self.signature)
     }
 }
 
@@ -172,6 +172,7 @@ impl Verifier {
     pub fn verify_message(&self, body: &[u8], signature: Option<&str>) -> Result<AuthorizedBody, Rejection> {
         let signature = parse_header(signature)?;
         let signers = match self.signers(body, &signature) {
+            // Without a master secret, an unsigned body is not parsed.
             Err(rejection) if self.masters.is_empty() => return Err(rejection),
             signers => signers,
         };
@@ -407,7 +408,7 @@ mod tests {
             let authenticated = verifier.authenticate("", body.to_vec(), [&signature]).unwrap();
             let message = verifier.verify_message(body, Some(&signature)).unwrap();
             for proof in [authenticated, message] {
-                let event = proof.event().map(EventMetadata::event).map_err(ToString::to_string);
+                let event = proof.metadata().map(EventMetadata::event).map_err(ToString::to_string);
                 assert_eq!((event, proof.bytes()), (expected.map_err(str::to_owned), body));
                 assert_eq!(proof.signature().to_string(), signature);
             }
