@@ -60,6 +60,10 @@ struct Value {
 
 /// Reads the connection of a tenant, and `true` if the tenant is paused.
 pub(crate) fn parse(name: &str, value: &str, shared: &Shared) -> Result<(Connection, bool), Reason> {
+    // Serde would read an array as the fields in their order.
+    if !value.trim_start().starts_with('{') {
+        return Err(Reason::NotAnEntry);
+    }
     // An error of the parser quotes the value.
     let value: Value = serde_json::from_str(value).map_err(|_| Reason::NotAnEntry)?;
     let set = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_form_of_credentials_is_read() {
-        let (connection, is_paused) = read("Cust1", r#"{"systemToken": " App-1 ", "since": 2024}"#).unwrap();
+        let (connection, is_paused) = read("Cust1", "\n{\"systemToken\": \" App-1 \", \"since\": 2024}\n").unwrap();
         assert!(matches!(connection.credentials, Credentials::SystemUser(_)) && !is_paused);
         assert_eq!((connection.url, connection.tenant.as_deref()), (None, Some("Cust1")));
         assert_eq!(connection.environment_url.as_str(), "https://online.superoffice.com/");
@@ -155,6 +159,7 @@ mod tests {
         for value in [
             "hunter2",
             "[]",
+            r#"["t", null, null, null, null, false]"#,
             "{}",
             r#"{"systemToken": ""}"#,
             r#"{"systemToken": 7}"#,

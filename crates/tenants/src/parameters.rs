@@ -45,8 +45,8 @@ impl Parameters {
     /// Passes the name and the content of each parameter directly below the path to `found`.
     ///
     /// A value that cannot be decrypted makes AWS refuse its whole page without naming it. Then the page is read
-    /// without decryption, and each of its values alone. If AWS does not accept a page's token in the other mode, all
-    /// pages are read again, so `restart` discards what was found.
+    /// without decryption, and each of its values alone. If AWS accepts a token only in the mode of its own page, all
+    /// pages are read again without decryption, so `restart` discards what was found.
     pub(crate) async fn read(
         &self,
         mut found: impl FnMut(&str, Content),
@@ -54,18 +54,17 @@ impl Parameters {
     ) -> Result<(), ReadError> {
         let (mut token, mut decrypt) = (None, true);
         loop {
-            let page = match self.page(token.as_deref(), decrypt).await {
-                Err(error) if decrypt && is_decryption(&error) => match self.page(token.as_deref(), false).await {
-                    Err(error) if token.is_some() && error.code() == Some("InvalidNextToken") => {
-                        restart();
-                        (token, decrypt) = (None, false);
-                        continue;
-                    }
-                    page => page.map(|page| (page, false)),
-                },
-                page => page.map(|page| (page, decrypt)),
-            };
-            let ((parameters, next), is_decrypted) = page.map_err(|error| ReadError(aws_setup::reason(&error)))?;
+            let (mut page, mut is_decrypted) = (self.page(token.as_deref(), decrypt).await, decrypt);
+            if decrypt && page.as_ref().is_err_and(is_decryption) {
+                (page, is_decrypted) = (self.page(token.as_deref(), false).await, false);
+            }
+            let is_token_refused = page.as_ref().is_err_and(|error| error.code() == Some("InvalidNextToken"));
+            if decrypt && token.is_some() && is_token_refused {
+                restart();
+                (token, decrypt) = (None, false);
+                continue;
+            }
+            let (parameters, next) = page.map_err(|error| ReadError(aws_setup::reason(&error)))?;
             for parameter in parameters {
                 let Some(name) = parameter.name.as_deref().and_then(|name| self.name_below(name)) else { continue };
                 if is_decrypted || parameter.r#type != Some(ParameterType::SecureString) {

@@ -129,24 +129,32 @@ async fn unusable_entries_affect_no_other_entry() {
     assert!(!text.contains("hunter2") && !text.contains("App-token"), "{text}");
 }
 
-/// The 13th of 25 entries cannot be decrypted, so AWS refuses the second page.
+/// Each page has ten entries, and AWS refuses the page with the entry that cannot be decrypted.
 #[tokio::test]
 async fn entry_that_cannot_be_decrypted_is_the_only_one_that_is_lost() {
-    for refusal in [INVALID_KEY, KEY_DENIED] {
-        for binds_tokens in [false, true] {
+    for (locked, binds_tokens, calls_alone, calls) in [
+        ("Cust10", false, 10, 14),
+        ("Cust22", false, 10, 14),
+        ("Cust34", false, 5, 9),
+        // The refused token makes the list begin again. The values of page 1 were read alone before.
+        ("Cust10", true, 10 + 25, 3 + 10 + 3 + 25),
+        ("Cust22", true, 25, 3 + 3 + 25),
+        ("Cust34", true, 25, 4 + 3 + 25),
+    ] {
+        for refusal in [INVALID_KEY, KEY_DENIED] {
             let bed = TestBed::start().await;
             for number in 10..35 {
                 bed.put(&format!("Cust{number}"));
             }
-            bed.store.lock(&format!("{PATH}/Cust22"), refusal);
+            bed.store.lock(&format!("{PATH}/{locked}"), refusal);
             if binds_tokens {
                 bed.store.bind_tokens();
             }
             let list = bed.list().await;
-            assert_eq!((list.usable().len(), unusable(&list)), (24, vec![("Cust22", Reason::NotDecrypted)]));
-            let calls = bed.calls();
-            let alone = calls.iter().filter(|call| call.starts_with("GetParameter ")).count();
-            assert_eq!((alone, calls.len()), if binds_tokens { (25, 31) } else { (10, 14) }, "{calls:?}");
+            assert_eq!((list.usable().len(), unusable(&list)), (24, vec![(locked, Reason::NotDecrypted)]));
+            let made = bed.calls();
+            let alone = made.iter().filter(|call| call.starts_with("GetParameter ")).count();
+            assert_eq!((alone, made.len()), (calls_alone, calls), "{locked} {binds_tokens}");
         }
     }
 }
