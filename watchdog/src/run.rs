@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
-use recovery::comparison::{LOG_MARGIN, SETTLING};
+use recovery::comparison::{SETTLING, log_margin};
 use recovery::delivery_log::DeliveryLog;
 use recovery::function_log::FunctionLog;
 use recovery::logs::{LogError, Logs};
@@ -274,7 +274,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
     async fn read_log(&self, prepared: &Prepared, due: &[Due]) -> Result<Arc<SharedLog>, LogError> {
         let latest_start = before(self.started, SETTLING + SHORTEST_WINDOW);
         let earliest_start = before(self.started, LONGEST_READ);
-        let margin = CLOCK_DIFFERENCE + LOG_MARGIN;
+        let margin = log_margin(CLOCK_DIFFERENCE);
         let needed = due.iter().filter_map(|due| due.state.log_since(margin));
         // An older window is read after the visits, so it does not make this period longer.
         let since = needed.filter(|since| *since >= earliest_start).fold(before(latest_start, margin), Timestamp::min);

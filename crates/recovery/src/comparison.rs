@@ -13,7 +13,7 @@ use superoffice_client::{ApiError, Archive, Client};
 use tokio::time::Instant;
 
 use crate::changes::{RecordChange, RecordChanges};
-use crate::delivery::Handled;
+use crate::delivery::{Handled, whole_seconds};
 use crate::delivery_log::DeliveryLog;
 use crate::function_log::FunctionLog;
 use crate::logs::LogError;
@@ -21,8 +21,8 @@ use crate::record::Record;
 
 /// The number of records that are listed at a time. It bounds the memory, and the log is read once for each part.
 const PART: usize = 50_000;
-/// The log is read from a little before the oldest change, because CloudWatch files lines under its own time.
-pub const LOG_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// The possible difference between the time of a line and CloudWatch's time for it.
+const FILING_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// Younger changes are not compared: CloudWatch returns lines late, so their events may have arrived already.
 pub const SETTLING: SignedDuration = SignedDuration::from_mins(2);
 
@@ -119,18 +119,16 @@ impl Comparison {
         let mut changes = RecordChanges::since(client, &self.entities, whole_seconds(self.window.since), after);
         let mut listing = Listing::default();
         let mut last = None;
-        loop {
+        listing.continue_after = loop {
             if last.is_some() && self.is_time_up() {
-                listing.continue_after = last;
-                break;
+                break last;
             }
             let Some(changed) = changes.next().await? else {
-                break;
+                break None;
             };
             // Only now it is certain that a further part follows.
             if listing.unreported.len() >= self.part {
-                listing.continue_after = last;
-                break;
+                break last;
             }
             last = Some(changed.record);
             if changed.at > self.window.until {
@@ -143,7 +141,7 @@ impl Comparison {
             listing.unreported.insert(changed.record, changed);
             listing.listed += 1;
             self.progress.add_listed();
-        }
+        };
         listing.clock_offset = client.clock_offset();
         listing.times_without_offset = changes.without_offset();
         Ok(listing)
@@ -212,7 +210,7 @@ impl Comparison {
 pub struct Listing {
     /// The records whose change the log does not report, as far as it was read.
     unreported: HashMap<Record, RecordChange>,
-    /// The time by which SuperOffice's clock is ahead of AWS's.
+    /// The time that SuperOffice's clock is ahead of AWS's.
     clock_offset: SignedDuration,
     listed: u64,
     recent: u64,
@@ -250,7 +248,7 @@ impl Listing {
     /// Removes the record of an event if the event is not older than the change.
     fn remove_reported(&mut self, handled: &Handled) {
         let changed = self.unreported.get(&handled.record);
-        if changed.is_some_and(|changed| handled.occurred(self.clock_offset) >= whole_seconds(changed.at)) {
+        if changed.is_some_and(|changed| handled.reports(changed.at, self.clock_offset)) {
             self.unreported.remove(&handled.record);
         }
     }
@@ -274,20 +272,16 @@ impl Listing {
     }
 }
 
-/// Returns the time by which the log is read earlier than a change, if SuperOffice's clock is ahead by `clock_offset`.
+/// Returns the time to subtract from a change to get the start of the log that can report the change. SuperOffice's
+/// clock is ahead of AWS's by `clock_offset`.
 pub fn log_margin(clock_offset: SignedDuration) -> SignedDuration {
-    clock_offset.max(SignedDuration::ZERO) + LOG_MARGIN
+    clock_offset.max(SignedDuration::ZERO) + FILING_MARGIN
 }
 
 /// Returns `true` if a record changed in the last two minutes by SuperOffice's clock.
 fn is_recent(changed: &RecordChange, client: &Client) -> bool {
     let now = client.now();
     changed.at > now.saturating_add(client.clock_offset() - SETTLING).unwrap_or(now)
-}
-
-/// Removes the fraction of a second, which not every column has.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn break_if(is_done: bool) -> ControlFlow<()> {

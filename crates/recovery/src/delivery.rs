@@ -6,8 +6,9 @@ use superoffice_webhook::log_line::{FAILED, FORWARDED, IGNORED, RequestLine};
 
 use crate::record::Record;
 
-/// Lets CloudWatch leave out what is of no interest. It only saves transfer: every line is checked here.
-pub(crate) const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
+/// Selects the lines of deliveries that were forwarded, ignored or failed. It only saves transfer: a reader checks each
+/// line.
+pub const FILTER: &str = r#"{ ($.outcome = "forwarded") || ($.outcome = "ignored") || ($.outcome = "failed") }"#;
 /// Offsets below this are treated as zero: the `Date` header has whole seconds.
 const NOTICEABLE_OFFSET: SignedDuration = SignedDuration::from_secs(2);
 /// The error of a measured offset between the clocks.
@@ -31,10 +32,18 @@ pub struct Handled {
 }
 
 impl Handled {
-    /// Returns the time of the event by SuperOffice's clock, which is ahead of AWS's by `ahead`.
+    /// Returns `true` if the event is not older than a change of its record. SuperOffice's clock is ahead of AWS's by
+    /// `ahead`.
     ///
-    /// A delivery that was repeated reports an old event, after which the record may have changed again.
-    pub fn occurred(&self, ahead: SignedDuration) -> Timestamp {
+    /// The event's own time counts, not that of its line: a repeated delivery reports an old event, and the record may
+    /// have changed since.
+    pub fn reports(&self, changed_at: Timestamp, ahead: SignedDuration) -> bool {
+        // Not every column has a fraction of a second.
+        self.occurred(ahead) >= whole_seconds(changed_at)
+    }
+
+    /// Returns the time of the event by SuperOffice's clock.
+    fn occurred(&self, ahead: SignedDuration) -> Timestamp {
         let occurred = match self.delay {
             // The line's time has whole milliseconds, and the delay has not. Without the added millisecond, an event at the
             // start of a second would fall into the second before.
@@ -47,13 +56,18 @@ impl Handled {
     }
 }
 
-/// Parses the tenant, if it is named, and the delivery of a line; `None` unless the line reports an event of a contact
-/// or a person that was forwarded, ignored or failed.
+/// Removes the fraction of a second.
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Parses the tenant, if it is named, and the delivery of a line. The result is `None` unless the line reports an event
+/// of a contact or a person that was forwarded or ignored, or any event whose delivery failed.
 pub(crate) fn parse(filed: Timestamp, line: &str) -> Option<(Option<String>, Delivery)> {
     let line = RequestLine::parse(line)?;
     let (request, written) = (&line.properties, line.written_at().unwrap_or(filed));
     let event = request.event.as_deref()?;
-    let archive = Archive::of_entity(event.split_once('.')?.0)?;
+    let archive = event.split_once('.').and_then(|(entity, _)| Archive::of_entity(entity));
     // The name that on-site installations use, if they name themselves at all.
     let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
     let outcome = match request.outcome.as_ref() {
@@ -62,17 +76,20 @@ pub(crate) fn parse(filed: Timestamp, line: &str) -> Option<(Option<String>, Del
         FAILED => Outcome::Failed,
         _ => return None,
     };
-    let is_resync = event.eq_ignore_ascii_case(&archive.resync());
+    if archive.is_none() && outcome != Outcome::Failed {
+        return None;
+    }
+    let is_resync = archive.is_some_and(|archive| event.eq_ignore_ascii_case(&archive.resync()));
     let delay = delay(line.metrics.delivery_delay.and_then(|delay| delay.as_f64()));
     let delivery = Delivery { archive, outcome, is_resync, primary_key: request.primary_key, written, delay };
     Some((named.map(str::to_owned), delivery))
 }
 
-/// The delivery of an event of a record.
+/// The delivery of an event.
 #[derive(Clone, Copy)]
 pub(crate) struct Delivery {
-    /// The entity of the event.
-    pub(crate) archive: &'static Archive,
+    /// The entity of the event; `None` for an entity whose lost events are not recovered.
+    pub(crate) archive: Option<&'static Archive>,
     pub(crate) outcome: Outcome,
     /// The event is the one that signals make SuperOffice send, `contact.resync`.
     pub(crate) is_resync: bool,
@@ -85,7 +102,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Returns the record that the event is about.
     pub(crate) fn record(&self) -> Option<Record> {
-        self.primary_key.map(|id| Record { archive: self.archive, id })
+        Some(Record { archive: self.archive?, id: self.primary_key? })
     }
 
     /// Returns the event, if it was handled.
@@ -169,6 +186,7 @@ mod tests {
             json!({"outcome": "ignored", "event": "Contact.resync", "primaryKey": 7}).to_string(),
             json!({"outcome": "quarantined", "event": "contact.changed", "primaryKey": 7}).to_string(),
             json!({"outcome": "forwarded", "event": "sale.changed", "primaryKey": 7}).to_string(),
+            json!({"outcome": "failed", "event": "sale.changed", "primaryKey": 7}).to_string(),
             json!({"outcome": "forwarded", "event": "contact.changed"}).to_string(),
             json!({"outcome": "forwarded", "primaryKey": 7}).to_string(),
             json!({"event": "contact.changed", "primaryKey": 7}).to_string(),
@@ -189,14 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn event_at_the_begin_of_a_second_belongs_to_this_second() {
+    fn event_reports_each_change_of_its_second() {
         // Written at 09:00:01.0009, about an event at 09:00:00.
         let line = json!({
             "_aws": {"Timestamp": 1795510801000_i64},
             "outcome": "forwarded", "event": "contact.changed", "primaryKey": 7, "DeliveryDelay": 1000.9,
         });
-        let occurred = read(&line.to_string()).unwrap().occurred(SignedDuration::ZERO);
-        assert_eq!(occurred.as_second(), 1_795_510_800);
+        let handled = read(&line.to_string()).unwrap();
+        for (changed_at, expected) in [
+            ("2026-11-24T08:59:59.999Z", true),
+            ("2026-11-24T09:00:00Z", true),
+            ("2026-11-24T09:00:00.999Z", true),
+            ("2026-11-24T09:00:01Z", false),
+        ] {
+            assert_eq!(handled.reports(changed_at.parse().unwrap(), SignedDuration::ZERO), expected, "{changed_at}");
+        }
     }
 
     #[test]

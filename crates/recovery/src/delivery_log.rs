@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use superoffice_webhook::log_line::{FORWARDED, IGNORED, RequestLine};
 
 use crate::delivery::{self, Delivery, FILTER, Handled};
 use crate::logs::{LogError, Logs};
@@ -63,32 +62,9 @@ impl DeliveryLog {
         }
     }
 
-    /// Passes the ids of the events that were forwarded or ignored since a point in time to `found`, until it breaks. A
-    /// shared log keeps no ids, so it passes none.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if the log cannot be read.
-    pub async fn event_ids(
-        &self,
-        since: Timestamp,
-        mut found: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<(), LogError> {
-        let Source::Own { logs, log_group, .. } = &self.0 else {
-            return Ok(());
-        };
-        logs.read(log_group, FILTER, since, |_, line| {
-            let line = RequestLine::parse(line);
-            let request = line.as_ref().map(|line| &line.properties);
-            let arrived = request.filter(|request| matches!(request.outcome.as_ref(), FORWARDED | IGNORED));
-            arrived.and_then(|request| request.event_id.as_deref()).map_or(ControlFlow::Continue(()), &mut found)
-        })
-        .await
-    }
-
-    /// Removes each record whose event at or after the record's time was handled. The log is read from `since`, and
-    /// SuperOffice's clock is ahead of AWS's by `ahead`. The local clock, by which that is measured, is assumed to
-    /// agree with AWS's.
+    /// Removes each record with a handled event that is not older than the record's change. The log is read from
+    /// `since`. SuperOffice's clock is ahead of AWS's by `ahead`, which is measured with the local clock: that clock is
+    /// assumed to agree with AWS's.
     ///
     /// # Errors
     ///
@@ -100,8 +76,8 @@ impl DeliveryLog {
         records: &mut HashMap<Record, Timestamp>,
     ) -> Result<(), LogError> {
         self.handled(since, |handled| {
-            let at = records.get(&handled.record);
-            if at.is_some_and(|at| handled.occurred(ahead) >= *at) {
+            let changed_at = records.get(&handled.record);
+            if changed_at.is_some_and(|changed_at| handled.reports(*changed_at, ahead)) {
                 records.remove(&handled.record);
             }
             if records.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -109,8 +85,8 @@ impl DeliveryLog {
         .await
     }
 
-    /// Passes the deliveries of records' events since a point in time to `found`, each with the time under which
-    /// CloudWatch files the line, and a hash of the line. A log that is shared is read up to the present first.
+    /// Passes the deliveries since a point in time to `found`, each with CloudWatch's time for the line, and a hash of
+    /// the line. A log that is shared is read up to the present first.
     pub(crate) async fn deliveries(
         &self,
         since: Timestamp,

@@ -21,7 +21,7 @@ const FORGET_EVERY: usize = 10_000;
 /// A line of a delivery.
 #[derive(Clone, Copy)]
 pub(crate) struct Line {
-    /// The time under which CloudWatch files the line.
+    /// CloudWatch's time for the line.
     pub(crate) filed: Timestamp,
     /// A hash of the text.
     pub(crate) id: u64,
@@ -160,7 +160,7 @@ impl std::fmt::Debug for Lines {
     }
 }
 
-/// Returns a hash of a line, by which it is recognized.
+/// Returns a hash of a line, which identifies the line among those of its time.
 pub(crate) fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

@@ -23,8 +23,11 @@ use crate::delivery_log::DeliveryLog;
 use crate::logs::LogError;
 use crate::record::Record;
 
-/// The number of signals that are made at most before an event was forwarded.
-const MAX_UNCONFIRMED: u32 = 3;
+/// The number of canaries whose call may fail. A canary that SuperOffice does not find (404) does not count: the record
+/// may have been deleted after it was listed.
+const MAX_FAILED: u32 = 3;
+/// The number of canaries whose call may fail, including those that SuperOffice does not find.
+const MAX_FAILED_OR_NOT_FOUND: u32 = 25;
 /// The number of signals whose events are on their way at most. One of them can be the first failed delivery.
 const WINDOW: usize = 25;
 /// The number of lost events at which the signals stop, even if others arrive.
@@ -47,7 +50,7 @@ pub struct Pace {
     pub interval: Duration,
     /// The longest wait before a read of the log for an awaited event. The first waits are shorter.
     pub read_every: Duration,
-    /// The number of reads in a row that find no awaited event, after which the events count as lost.
+    /// The awaited events count as lost after this number of reads in a row that find none of them.
     pub reads: u32,
 }
 
@@ -67,14 +70,14 @@ impl Pace {
     }
 
     /// Returns the wait before a read: none at first, and then twice as long each time.
-    fn wait(&self, in_vain: u32) -> Duration {
-        let Some(doublings) = in_vain.checked_sub(1) else {
+    fn wait(&self, reads: u32) -> Duration {
+        let Some(doublings) = reads.checked_sub(1) else {
             return Duration::ZERO;
         };
         (self.read_every / FIRST_WAIT_DIVISOR).saturating_mul(1 << doublings.min(16)).min(self.read_every)
     }
 
-    /// Returns the time after which an event counts as lost if later events have arrived.
+    /// Returns the time to wait for an event although later events have arrived.
     fn patience(&self) -> Duration {
         self.read_every * self.reads
     }
@@ -92,9 +95,9 @@ pub enum Halt {
     /// The log shows a failed delivery.
     #[error("a delivery failed")]
     DeliveryFailed,
-    /// The first signals failed, each with an error that may concern one record only.
-    #[error("the first {MAX_UNCONFIRMED} signals failed")]
-    SignalsFailed,
+    /// The calls of the first signals failed. This is their number. Each error may concern one record only.
+    #[error("the first {0} signals failed")]
+    SignalsFailed(u32),
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -122,9 +125,11 @@ pub struct Signaler<'a> {
     /// The entities whose events were forwarded recently.
     confirmed: BTreeSet<&'static str>,
     signals: u64,
-    /// The number of signals that may have had an effect, before the first confirmation. A canary whose call failed is
-    /// not awaited, so another one follows.
-    unconfirmed: u32,
+    /// The number of the entity's canaries whose call failed, except with 404. A canary whose call failed is not
+    /// awaited: the next record is the canary.
+    failed: u32,
+    /// The number of the entity's canaries whose call failed with 404.
+    not_found: u32,
     /// Oldest first.
     awaited: Vec<Awaited>,
     /// The latest signal whose event was forwarded.
@@ -155,7 +160,8 @@ impl<'a> Signaler<'a> {
             archive: None,
             confirmed: BTreeSet::new(),
             signals: 0,
-            unconfirmed: 0,
+            failed: 0,
+            not_found: 0,
             awaited: Vec::new(),
             latest_arrival: 0,
             lost: Vec::new(),
@@ -165,7 +171,8 @@ impl<'a> Signaler<'a> {
         }
     }
 
-    /// Needs no canary if the latest delivery of an entity's events in the last ten minutes succeeded.
+    /// Needs no canary of an entity if one of its events was delivered in the last ten minutes, and no delivery has
+    /// failed since.
     #[must_use]
     pub fn trusting_recent_deliveries(mut self) -> Self {
         self.trusts_recent = true;
@@ -183,7 +190,7 @@ impl<'a> Signaler<'a> {
         }
         if self.archive != Some(archive) {
             self.wait(0).await?;
-            (self.archive, self.unconfirmed) = (Some(archive), 0);
+            (self.archive, self.failed, self.not_found) = (Some(archive), 0, 0);
         }
         let allowed = if self.is_confirmed() { WINDOW } else { 1 };
         if self.awaited.len() >= allowed {
@@ -191,8 +198,9 @@ impl<'a> Signaler<'a> {
         } else if !self.awaited.is_empty() && self.last_read.elapsed() >= READ_INTERVAL {
             self.read_log().await?;
         }
-        if !self.is_confirmed() && self.unconfirmed >= MAX_UNCONFIRMED {
-            return Err(Halt::SignalsFailed);
+        let failed_or_not_found = self.failed + self.not_found;
+        if !self.is_confirmed() && (self.failed >= MAX_FAILED || failed_or_not_found >= MAX_FAILED_OR_NOT_FOUND) {
+            return Err(Halt::SignalsFailed(failed_or_not_found));
         }
         let left = self.last_signal.map(|last| self.pace.interval.saturating_sub(last.elapsed()));
         if let Some(left) = left.filter(|left| !left.is_zero()) {
@@ -210,8 +218,12 @@ impl<'a> Signaler<'a> {
     pub async fn signal(&mut self, record: Record) -> Result<(), ApiError> {
         self.last_signal = Some(Instant::now());
         let result = self.client.signal_resync(record.archive, record.id).await;
-        let has_effect = result.as_ref().err().is_none_or(|error| !error.is_refusal());
-        self.unconfirmed += u32::from(has_effect && !self.is_confirmed());
+        if let Err(error) = &result
+            && !self.is_confirmed()
+        {
+            let count = if error.status() == Some(404) { &mut self.not_found } else { &mut self.failed };
+            *count += 1;
+        }
         result?;
         self.signals += 1;
         self.awaited.push(Awaited { record, number: self.signals, since: Instant::now() });
@@ -249,25 +261,23 @@ impl<'a> Signaler<'a> {
         let recent = before(now);
         let superoffice = now.saturating_add(self.client.clock_offset()).unwrap_or(now);
         let mut watch = Watch::since(before(now.min(superoffice)));
-        // The latest delivery of each entity: its time, and `true` if it succeeded.
-        let mut latest: BTreeMap<&'static str, (Timestamp, bool)> = BTreeMap::new();
-        watch
-            .read(self.log, |delivery| {
-                let succeeded = match delivery.outcome {
-                    Outcome::Ignored if delivery.is_resync => return,
-                    outcome => outcome != Outcome::Failed,
-                };
-                if delivery.written >= recent {
-                    let latest = latest.entry(delivery.archive.name).or_default();
-                    if latest.0 <= delivery.written {
-                        *latest = (delivery.written, succeeded);
-                    }
-                }
-            })
-            .await?;
+        // The times of each entity's latest delivery, and of the latest failure.
+        let mut delivered: BTreeMap<&'static str, Timestamp> = BTreeMap::new();
+        let mut failed = None;
+        let found = |delivery: &Delivery| match (delivery.outcome, delivery.archive) {
+            _ if delivery.written < recent => {}
+            (Outcome::Failed, _) => failed = failed.max(Some(delivery.written)),
+            (Outcome::Ignored, _) if delivery.is_resync => {}
+            (Outcome::Forwarded | Outcome::Ignored, Some(archive)) => {
+                let latest = delivered.entry(archive.name).or_default();
+                *latest = (*latest).max(delivery.written);
+            }
+            (_, None) => {}
+        };
+        watch.read(self.log, found).await?;
         if self.trusts_recent {
-            let succeeded = latest.into_iter().filter(|(_, (_, succeeded))| *succeeded);
-            self.confirmed.extend(succeeded.map(|(entity, _)| entity));
+            let confirmed = delivered.into_iter().filter(|(_, delivered)| Some(*delivered) > failed);
+            self.confirmed.extend(confirmed.map(|(entity, _)| entity));
         }
         self.watch = Some(watch);
         Ok(())
@@ -280,29 +290,34 @@ impl<'a> Signaler<'a> {
 
     /// Reads the log until at most this number of events is awaited.
     async fn wait(&mut self, allowed: usize) -> Result<(), Halt> {
-        let mut in_vain = 0;
+        let mut reads = 0;
         while self.awaited.len() > allowed {
-            if in_vain >= self.pace.reads {
+            if reads >= self.pace.reads {
                 return Err(self.not_arrived());
             }
-            (self.sleep)(self.pace.wait(in_vain)).await;
-            in_vain = if self.read_log().await? { 0 } else { in_vain + 1 };
+            (self.sleep)(self.pace.wait(reads)).await;
+            reads = if self.read_log().await? { 0 } else { reads + 1 };
         }
         Ok(())
     }
 
     /// Reads the new lines of the log. Returns `true` if an event has arrived.
     async fn read_log(&mut self) -> Result<bool, Halt> {
+        let archive = self.archive;
+        let canary = self.first_awaited().filter(|_| !self.is_confirmed());
         let Some(watch) = &mut self.watch else {
             return Ok(false);
         };
-        let archive = self.archive;
         let (awaited, latest_arrival) = (&mut self.awaited, &mut self.latest_arrival);
-        let (mut has_arrived, mut has_failed, mut ignored) = (false, false, None);
+        let (mut has_arrived, mut canary_failed, mut another_failed, mut ignored) = (false, false, false, None);
         let found = |delivery: &Delivery| match delivery.outcome {
-            _ if Some(delivery.archive) != archive => {}
-            Outcome::Failed => has_failed = true,
-            Outcome::Ignored if delivery.is_resync => ignored = Some(delivery.archive.resync()),
+            Outcome::Failed if delivery.is_resync && canary.is_some() && delivery.record() == canary => {
+                canary_failed = true;
+            }
+            // SuperOffice disables the webhook after failed deliveries of any entity.
+            Outcome::Failed => another_failed = true,
+            _ if delivery.archive != archive => {}
+            Outcome::Ignored if delivery.is_resync => ignored = archive.map(Archive::resync),
             Outcome::Ignored => {}
             Outcome::Forwarded if delivery.is_resync => {
                 let position = awaited.iter().position(|awaited| Some(awaited.record) == delivery.record());
@@ -318,11 +333,11 @@ impl<'a> Signaler<'a> {
         if let Some(event) = ignored {
             return Err(Halt::Ignored(event));
         }
-        if has_failed && self.is_confirmed() {
+        if another_failed {
             return Err(Halt::DeliveryFailed);
         }
         // SuperOffice may have repeated the canary's delivery with success.
-        if has_failed && !has_arrived {
+        if canary_failed && !has_arrived {
             return Err(self.not_arrived());
         }
         self.confirmed.extend(archive.filter(|_| has_arrived).map(|archive| archive.name));

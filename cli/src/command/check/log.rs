@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use recovery::delivery_log::DeliveryLog;
-use recovery::logs::LogError;
+use recovery::delivery::FILTER;
+use recovery::logs::{LogError, Logs};
+use superoffice_webhook::log_line::{FORWARDED, IGNORED, RequestLine};
 use tokio::time::{Instant, sleep};
 
 use super::finding::Finding;
@@ -22,16 +23,15 @@ const CHECK: &str = "log";
 
 /// The log of the function.
 pub(super) struct FunctionLog {
-    pub(super) log: DeliveryLog,
+    pub(super) logs: Logs,
     pub(super) log_group: String,
     pub(super) limit: Duration,
     pub(super) interval: Duration,
 }
 
 impl FunctionLog {
-    pub(super) fn new(logs: recovery::logs::Logs, log_group: &str) -> Self {
-        let log = DeliveryLog::new(logs, log_group, None);
-        Self { log, log_group: log_group.to_owned(), limit: LIMIT, interval: INTERVAL }
+    pub(super) fn new(logs: Logs, log_group: &str) -> Self {
+        Self { logs, log_group: log_group.to_owned(), limit: LIMIT, interval: INTERVAL }
     }
 
     /// Waits for the lines of all events. Returns a finding for each event, in order.
@@ -68,12 +68,17 @@ impl FunctionLog {
         event_ids.iter().map(found).collect()
     }
 
-    /// Removes the events whose lines are there.
+    /// Removes the events whose lines are there: those that were forwarded or ignored.
     async fn read(&self, since: Timestamp, missing: &mut HashSet<&str>) -> Result<(), LogError> {
-        let found = |event_id: &str| {
-            missing.remove(event_id);
+        let found = |_, line: &str| {
+            let line = RequestLine::parse(line);
+            let request = line.as_ref().map(|line| &line.properties);
+            let arrived = request.filter(|request| matches!(request.outcome.as_ref(), FORWARDED | IGNORED));
+            if let Some(event_id) = arrived.and_then(|request| request.event_id.as_deref()) {
+                missing.remove(event_id);
+            }
             if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        self.log.event_ids(since, found).await
+        self.logs.read(&self.log_group, FILTER, since, found).await
     }
 }

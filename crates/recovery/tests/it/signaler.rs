@@ -145,6 +145,32 @@ async fn few_signals_follow_the_first_failed_delivery() {
 }
 
 #[tokio::test]
+async fn failed_delivery_of_any_entity_stops_the_signals() {
+    for event in ["contact.changed", "person.changed", "person.resync", "sale.changed", "custom"] {
+        for arrived in [vec![], vec![1]] {
+            let parts = Parts::start().await;
+            let mut signaler = parts.signaler();
+            signaler.ready(Archive::CONTACT).await.unwrap();
+            signal_all(&mut signaler, arrived).await.unwrap();
+            parts.bed.superoffice.pause_sender(true);
+            signaler.signal(Record::contact(7)).await.unwrap();
+            parts.write(parts.bed.now(), "failed", event, 7);
+            assert_eq!(signaler.settle().await.unwrap_err().to_string(), "a delivery failed", "{event}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn failed_delivery_of_another_tenant_does_not_stop_the_signals() {
+    let parts = Parts::start().await;
+    let mut signaler = parts.signaler();
+    signal_all(&mut signaler, [1]).await.unwrap();
+    let line = json!({"outcome": "failed", "event": "sale.changed", "contextIdentifier": "Cust1"});
+    parts.bed.logs.write(LOG_GROUP, parts.bed.now(), line.to_string());
+    signal_all(&mut signaler, [2]).await.unwrap();
+}
+
+#[tokio::test]
 async fn event_that_gets_lost_among_others_is_reported() {
     let parts = Parts::start().await;
     let mut signaler = parts.signaler();
@@ -166,14 +192,39 @@ async fn event_that_gets_lost_among_others_is_reported() {
 }
 
 #[tokio::test]
-async fn first_signals_may_fail_thrice_unless_superoffice_refuses_them() {
+async fn first_signals_may_fail_thrice_unless_superoffice_does_not_find_the_contacts() {
+    for (statuses, expected) in [
+        (vec![500; 50], 3),
+        (vec![400; 50], 3),
+        (vec![405; 50], 3),
+        ([vec![404; 5], vec![415, 404, 500], vec![400; 50]].concat(), 9),
+        (vec![404; 50], 25),
+        ([vec![404; 23], vec![400; 50]].concat(), 25),
+    ] {
+        let parts = Parts::start().await;
+        parts.bed.superoffice.script("contact.resync", statuses.iter().map(|status| Fault::Status(*status)));
+        let mut signaler = parts.signaler();
+        let halt = signal_all(&mut signaler, 1..=50).await.unwrap_err();
+        assert_eq!(halt.to_string(), format!("the first {expected} signals failed"));
+        assert_eq!((parts.calls(), signaler.signals()), (expected, 0), "{statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn failed_calls_count_for_each_entity_until_an_event_arrives() {
     let parts = Parts::start().await;
-    parts.bed.superoffice.script("contact.resync", [Fault::Status(404); 5]);
-    parts.bed.superoffice.script("contact.resync", [Fault::Status(500); 5]);
+    parts.bed.superoffice.script("contact.resync", [Fault::Status(400), Fault::Status(400), Fault::None]);
+    parts.bed.superoffice.script("contact.resync", [Fault::Status(400); 5]);
     let mut signaler = parts.signaler();
-    let halt = signal_all(&mut signaler, 1..=20).await.unwrap_err();
-    assert_eq!(halt.to_string(), "the first 3 signals failed");
-    assert_eq!((parts.calls(), signaler.signals()), (5 + 3, 0));
+    signal_all(&mut signaler, 1..=9).await.unwrap();
+    assert_eq!((parts.calls(), signaler.signals()), (9, 2));
+
+    parts.bed.superoffice.script("person.resync", [Fault::Status(400), Fault::Status(400)]);
+    for person in 1..=2 {
+        signaler.ready(Archive::PERSON).await.unwrap();
+        signaler.signal(Record::person(person)).await.unwrap_err();
+    }
+    signaler.ready(Archive::PERSON).await.unwrap();
 }
 
 #[tokio::test]
@@ -181,7 +232,9 @@ async fn canary_is_only_needed_if_the_latest_delivery_did_not_succeed() {
     let later = SignedDuration::from_secs;
     for (name, lines, is_needed) in [
         ("no delivery", vec![], true),
-        ("another entity", vec![(1, "failed", "sale.changed")], true),
+        ("another entity", vec![(1, "forwarded", "person.changed")], true),
+        ("failure of another entity", vec![(1, "forwarded", "contact.changed"), (2, "failed", "sale.changed")], true),
+        ("older failure of another", vec![(1, "failed", "sale.changed"), (2, "forwarded", "contact.changed")], false),
         ("success", vec![(1, "forwarded", "contact.changed")], false),
         ("success of an ignored event", vec![(1, "ignored", "contact.changed")], false),
         ("ignored signal", vec![(1, "ignored", "contact.resync")], true),
