@@ -4,7 +4,6 @@
 PYTHON ?= python3
 CARGO ?= cargo
 BIN := .tools/venv/bin
-SAM := SAM_CLI_TELEMETRY=0 $(BIN)/sam
 # The processor of the function. The default is the template's.
 ARCHITECTURE ?= x86_64
 TEMPLATES := $(wildcard template.yaml */template.yaml examples/*/template.yaml)
@@ -66,9 +65,6 @@ lint: $(DEV_TOOLS) $(CARGO_DENY) ## all static checks: code, documentation, spel
 	$(CARGO_DENY)/cargo-deny --locked check bans licenses sources
 	$(BIN)/cfn-lint -a cfn_lint_serverless.rules -- $(TEMPLATES)
 	$(BIN)/checkov --file $(TEMPLATES) --framework cloudformation --compact --quiet --skip-download
-	@set -e; for template in $(TEMPLATES); do \
-		$(SAM) validate --lint --region eu-north-1 --template-file $$template; \
-	done
 
 advisories: $(CARGO_DENY) ## check the dependencies for security advisories; needs access to GitHub
 	$(CARGO_DENY)/cargo-deny --locked check advisories
@@ -80,7 +76,7 @@ test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 build: $(DEV_TOOLS) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
 dist: $(RELEASE_TOOLS) ## build a release in dist/ for all installed Rust targets: make dist ARCHITECTURES="x86_64 arm64"
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
