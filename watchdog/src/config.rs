@@ -1,11 +1,12 @@
 //! The configuration from environment variables.
 
+use aws_setup::HttpsSettings;
 use superoffice_client::Archive;
 use superoffice_client::settings::WebhookSettings;
 use superoffice_webhook::env::{ConfigError, Environment};
 use tenants::TenantSource;
 
-/// The number of contacts that a run signals at most, unless `MAX_RESYNCS` is set.
+/// The number of contacts and persons that a run signals for each tenant at most, unless `MAX_RESYNCS` is set.
 const DEFAULT_MAX_RESYNCS: usize = 500;
 
 /// `WATCHDOG_MODE`.
@@ -80,6 +81,10 @@ impl Config {
                 None
             }
         };
+        // The SDK's configuration reads the way to AWS itself. Here, its problems join the others.
+        if let Err(invalid) = HttpsSettings::from_lookup(|name| environment.get(name)) {
+            invalid.into_problems().into_iter().for_each(|(name, problem)| environment.problem(name, problem));
+        }
         let config = || {
             Some(Self {
                 webhook: webhook?,
@@ -148,7 +153,13 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together() {
-        let variables = [&REQUIRED[..2], &[("WATCHDOG_MODE", "Act"), ("MAX_RESYNCS", "0")]].concat();
+        let wrong = [
+            ("WATCHDOG_MODE", "Act"),
+            ("MAX_RESYNCS", "0"),
+            ("AWS_CA_BUNDLE", "/missing.pem"),
+            ("https_proxy", "ftp://p"),
+        ];
+        let variables = [&REQUIRED[..2], &wrong].concat();
         assert_eq!(
             read(&variables).unwrap_err(),
             "invalid configuration:\
@@ -156,7 +167,9 @@ mod tests {
              \n  LOG_GROUP_NAME: not set\
              \n  WATCHDOG_LOG_GROUP_NAME: not set, nor is AWS_LAMBDA_LOG_GROUP_NAME\
              \n  WATCHDOG_MODE: expected `report` or `act`\
-             \n  MAX_RESYNCS: expected a number greater than 0"
+             \n  MAX_RESYNCS: expected a number greater than 0\
+             \n  https_proxy: expected http://host:port or https://host:port\
+             \n  AWS_CA_BUNDLE: cannot be read: No such file or directory (os error 2)"
         );
     }
 }

@@ -12,17 +12,17 @@ use crate::telemetry::MAX_LINE;
 
 /// Lets CloudWatch leave out the lines of Lambda itself. It only saves transfer: every line is checked here.
 const EVERY_LINE: &str = r#"{ ($.mode = "report") || ($.mode = "act") }"#;
-/// Selects the line of each run that has carried the older states on.
+/// Selects the line of each run, which contains copies of older states.
 const RUN_LINES: &str = "{ $.remembered >= 0 }";
-/// The period that is read. A run carries each state on that would soon be older than this.
+/// The period that is read. A run copies each state that would soon be older than this into its line.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// The periods before [`RECENT`] that are searched for the latest run, the most likely one first.
 const EARLIER: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
 /// The longest time between a tenant's line and the line of its run.
 const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
-/// A run carries a state on that was written longer ago.
+/// The age at which a run copies a state.
 const CARRY_AFTER: SignedDuration = SignedDuration::from_mins(20);
-/// The size of the carried states of a line at most, in bytes.
+/// The size of the copied states of a line at most, in bytes.
 const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
 
 /// The fields of a line that concern earlier runs.
@@ -40,7 +40,7 @@ struct RememberedLine {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     states: HashMap<String, (Timestamp, State)>,
-    /// The latest run that has carried the states on.
+    /// The time of the latest run's line.
     remembered: Option<Timestamp>,
 }
 
@@ -134,7 +134,7 @@ impl History {
         self.states.is_empty()
     }
 
-    /// Returns the states of these tenants that later runs would no longer find, in parts that fit into a line.
+    /// Copies the states of these tenants that later runs would no longer find, in parts that fit into a line.
     pub fn carry<'a>(&self, tenants: impl Iterator<Item = &'a str>, now: Timestamp) -> Vec<Vec<Carried>> {
         let limit = now.saturating_sub(CARRY_AFTER).unwrap_or(now);
         let mut parts: Vec<Vec<Carried>> = Vec::new();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn state_that_would_be_forgotten_is_carried_on() {
+    fn state_that_would_be_forgotten_is_copied() {
         let mut history = History::default();
         history.add(time(0), &line("Cust1", time(-9)));
         history.add(time(19), &line("Cust2", time(9)));
@@ -217,13 +217,13 @@ mod tests {
         next.add(time(20), &carried);
         assert_eq!((next.state("Cust1"), next.len()), (history.state("Cust1"), 1));
         assert_eq!(next.remembered, Some(time(20)));
-        // The state was written with the run's line, and is carried on again after a while.
+        // The state was written with the run's line, and is copied again after a while.
         assert!(next.carry(["Cust1"].into_iter(), time(39)).is_empty());
         assert_eq!(next.carry(["Cust1"].into_iter(), time(40)), parts);
     }
 
     #[test]
-    fn carried_states_are_split_into_lines() {
+    fn copied_states_are_split_into_lines() {
         let mut history = History::default();
         let missing: Vec<_> = (0..1500).map(|key| (key, 1_795_510_800, 0)).collect();
         let names: Vec<String> = (0..12).map(|number| format!("Cust{number}")).collect();

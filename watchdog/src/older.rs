@@ -31,9 +31,9 @@ use crate::visit::{Visit, still_missing};
 /// The length of a piece, in seconds. Pieces begin at whole hours, so that tenants share them.
 const PIECE: i64 = 3600;
 /// The time after which a list of changes ends with the record that was reached.
-const LIST_TIME: Duration = Duration::from_secs(20);
+const PAUSE_LIST_AFTER: Duration = Duration::from_secs(20);
 /// The time after which a tenant that does not respond is left to the next run.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+const GIVE_UP_LIST_AFTER: Duration = Duration::from_secs(60);
 /// The number of tenants whose changes are listed at the same time.
 const LISTS: usize = 16;
 /// The number of changes that are kept at most, which bounds the memory. The tenants share it.
@@ -66,14 +66,14 @@ impl OlderWindows<'_> {
 
     /// Lists the changes of each range that begins, for several tenants at the same time.
     async fn list_changes(&self, windows: &mut [WindowOfVisit<'_>]) {
-        let deadline = self.deadline.min(Instant::now() + LIST_TIMEOUT);
+        let deadline = self.deadline.min(Instant::now() + GIVE_UP_LIST_AFTER);
         let most = (MAX_CHANGES / windows.len().max(1)).max(FEWEST_CHANGES);
         let begin = windows.iter_mut().filter(|window| window.stage == Stage::NotListed);
         let lists = stream::iter(begin).for_each_concurrent(LISTS, async |window| {
             match timeout_at(deadline, window.list(most)).await {
                 Ok(Ok(())) => window.stage = Stage::Listed,
                 Ok(Err(error)) => {
-                    window.visit.fail(Some(error.into()));
+                    window.visit.fail(error.into());
                     window.stage = Stage::Done;
                 }
                 // The tenant does not respond.
@@ -157,7 +157,7 @@ struct WindowOfVisit<'a> {
     /// The window as far as it was compared. The state of the visit follows after each piece.
     older: Older,
     stage: Stage,
-    /// The changes that the log has not reached: that before `read_until` cannot report them. In the order of time.
+    /// The changes that only the log after `read_until` can report, in the order of time.
     later: BTreeMap<(Timestamp, Record), Missing>,
 }
 
@@ -180,7 +180,7 @@ impl<'a> WindowOfVisit<'a> {
         self.older.read_until >= self.shared_since()
     }
 
-    /// Returns the time by which the log is read earlier than a change.
+    /// Returns the time to subtract from a change to get the start of the log that can report the change.
     fn margin(&self) -> SignedDuration {
         log_margin(self.visit.access.client.clock_offset())
     }
@@ -189,7 +189,7 @@ impl<'a> WindowOfVisit<'a> {
     /// earlier.
     async fn list(&mut self, most: usize) -> Result<(), ApiError> {
         let access = Arc::clone(&self.visit.access);
-        let pause_at = Instant::now() + LIST_TIME;
+        let pause_at = Instant::now() + PAUSE_LIST_AFTER;
         let mut changes =
             RecordChanges::since(&access.client, &self.visit.settings.entities, self.older.since, self.older.after);
         let first_later = after(self.older.read_until, self.margin());
@@ -216,8 +216,7 @@ impl<'a> WindowOfVisit<'a> {
         let older = &mut self.older;
         older.last = Some(last);
         self.later.retain(|(_, record), _| *record <= last);
-        // A later range begins at the start of the window. So the window is extended back to the changes of these
-        // records.
+        // The next range begins at the window's start, which must not be later than these changes.
         for missing in older.unreported.extract_if(.., |missing| missing.record > last) {
             older.since = older.since.min(missing.changed_at);
         }

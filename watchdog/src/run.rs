@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::history::History;
 use crate::older::OlderWindows;
 use crate::state::{State, before};
-use crate::telemetry::{RunReport, shortened};
+use crate::telemetry::{Report, RunReport, shortened};
 use crate::visit::{Access, Bounds, Coverage, SHORTEST_WINDOW, Settings, Visit};
 
 /// A tenant is visited again this long after the start of the run that completed its last visit.
@@ -251,7 +251,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         if due.is_empty() {
             return Ok(());
         }
-        let (log, result) = match timeout_at(self.deadline, self.read_log(prepared, &due)).await {
+        let (log, log_result) = match timeout_at(self.deadline, self.read_log(prepared, &due)).await {
             Ok(Ok(log)) => (Some(log), Ok(())),
             // Webhooks are reactivated nevertheless.
             Ok(Err(error)) => (None, Err(error.into())),
@@ -261,13 +261,13 @@ impl<'a, W: Fn(String)> Run<'a, W> {
         let (to_older, older) = unbounded_channel();
         let to_older_after_signals = to_older.clone();
         let inspections_and_older_windows = async move {
-            // A part that no further visit can reach ends: the channels are closed with their senders.
+            // A part ends when its channel closes: when every earlier part has dropped its sender.
             self.inspect_all(due, log.as_ref(), to_signals, to_older).await;
             let windows = OlderWindows { log: &prepared.function_log, deadline: self.deadline };
             windows.advance(older, |visit| self.complete(visit)).await;
         };
         tokio::join!(inspections_and_older_windows, self.signal_all(signals, to_older_after_signals));
-        result
+        log_result
     }
 
     /// Reads the log for all visits.
@@ -320,7 +320,7 @@ impl<'a, W: Fn(String)> Run<'a, W> {
             log.map(|log| Coverage { log: DeliveryLog::shared(log, name), since: log.since(), until: log.until() });
         let inspect = async |access, state| {
             let settings = &self.watchdog.settings;
-            let mut report = settings.mode.report(name, self.invocation.request_id);
+            let mut report = Report::new(settings.mode, name, self.invocation.request_id);
             report.state = state;
             let mut visit = Visit::new(access, settings, self.started, log.clone(), report);
             visit.inspect(deadline, sweep).await;

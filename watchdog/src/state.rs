@@ -67,7 +67,9 @@ impl State {
 
     /// Moves the changes of a window and the missing records to the older window, because the log of this run does not
     /// cover them. An unfinished sweep is forgotten: what it compared belongs to the window.
-    pub(crate) fn set_aside(&mut self, window: Window, margin: SignedDuration, oldest: Timestamp) {
+    ///
+    /// Changes before `oldest` are forgotten. There is room for a number of missing records: the oldest changes.
+    pub(crate) fn set_aside(&mut self, window: Window, margin: SignedDuration, oldest: Timestamp, room: usize) {
         let for_missing = self.log_since_for_missing();
         let mut unreported = by_record(std::mem::take(&mut self.missing));
         let mut since = window.since;
@@ -79,15 +81,23 @@ impl State {
                 unreported.entry(missing.record).or_insert(missing);
             }
         }
-        let since = since.max(oldest);
-        unreported.retain(|_, missing| missing.changed_at >= oldest);
+        let mut unreported: Vec<Missing> = unreported.into_values().collect();
+        unreported.retain(|missing| missing.changed_at >= oldest);
+        unreported.sort_by_key(|missing| (missing.changed_at, missing.record));
+        let left_out = unreported.split_off(unreported.len().min(room));
+        let (mut since, mut until) = (since.max(oldest), window.until);
+        // The window includes the changes without room, so that they are listed and compared again.
+        if let (Some(first), Some(last)) = (left_out.first(), left_out.last()) {
+            since = since.min(first.changed_at);
+            until = until.max(after(last.changed_at, SignedDuration::from_secs(1)));
+        }
         let for_changes = before(since, margin);
         self.older = Some(Older {
             since,
-            until: window.until.max(since),
+            until: until.max(since),
             // One reading of the log serves all of them, so it begins where the first of them continues.
             read_until: [for_missing, for_earlier].into_iter().flatten().fold(for_changes, Timestamp::min),
-            unreported: unreported.into_values().collect(),
+            unreported: by_record(unreported).into_values().collect(),
             ..Older::default()
         });
         self.unfinished = None;
@@ -159,7 +169,7 @@ pub struct Unfinished {
     pub until: Timestamp,
     /// The time of the oldest change that had no room in the list of missing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest: Option<Timestamp>,
+    pub oldest_left_out: Option<Timestamp>,
 }
 
 /// A window that is older than what a run reads for all tenants. It is compared by reading the log once from its start
@@ -240,14 +250,14 @@ mod tests {
         };
         let mut state = State {
             swept_until: Some(time(1000)),
-            unfinished: Some(Unfinished { after: Record::contact(5), until: time(1100), oldest: None }),
+            unfinished: Some(Unfinished { after: Record::contact(5), until: time(1100), oldest_left_out: None }),
             read_until: Some(time(700)),
             missing: vec![missing(8, 900)],
             older: Some(earlier),
             ..State::default()
         };
         let window = Window { since: time(1000), until: time(2000) };
-        state.set_aside(window, SignedDuration::from_secs(10), time(100));
+        state.set_aside(window, SignedDuration::from_secs(10), time(100), 2);
         let expected = Older {
             since: time(500),
             until: time(2000),
@@ -260,6 +270,42 @@ mod tests {
         };
         assert_eq!(state.older, Some(expected));
         assert_eq!((state.missing, state.unfinished, state.swept_until), (vec![], None, Some(time(1000))));
+    }
+
+    #[test]
+    fn window_that_is_set_aside_includes_the_changes_without_room() {
+        let earlier = Older { since: time(500), until: time(600), read_until: time(550), ..Older::default() };
+        let aside = |missing: Vec<Missing>, room| {
+            let older = Older { unreported: vec![self::missing(9, 300), self::missing(8, 410)], ..earlier.clone() };
+            let (read_until, older) = (Some(time(700)), Some(older));
+            let mut state = State { read_until, missing, older, ..State::default() };
+            let window = Window { since: time(1000), until: time(2000) };
+            state.set_aside(window, SignedDuration::from_secs(10), time(100), room);
+            state.older.unwrap()
+        };
+        let found = || vec![missing(1, 2500), missing(2, 400), missing(3, 450)];
+        let expected = Older {
+            since: time(410),
+            until: time(2501),
+            read_until: time(400),
+            unreported: vec![missing(2, 400), missing(9, 300)],
+            ..Older::default()
+        };
+        assert_eq!(aside(found(), 2), expected);
+        // The log is needed since 290 s for the change at 300 s.
+        let everything = Older { since: time(300), read_until: time(290), unreported: vec![], ..expected };
+        assert_eq!(aside(found(), 0), everything);
+        // Gaps one after another do not make the state longer.
+        let mut state = State::default();
+        for gap in 0..4 {
+            let second = 10_000 * (gap + 1);
+            state.missing = (0..1500).map(|number| missing(1500 * gap + number, second)).collect();
+            state.read_until = Some(time(second));
+            let window = Window { since: time(second), until: time(second + 100) };
+            state.set_aside(window, SignedDuration::from_secs(10), time(100), 1500);
+            let older = state.older.as_ref().unwrap();
+            assert_eq!((older.since, older.unreported.len()), (time(10_000), 1500));
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub struct Report {
     /// The number of contacts and persons that SuperOffice was asked to send again.
     pub resynced: u64,
     /// Every change before this time is known to have arrived.
-    #[serde(rename = "sweptUntil", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub arrived_until: Option<Timestamp>,
     /// The last record that was compared, if time did not suffice for all. The next visit continues here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +105,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// Creates an empty report of a visit.
+    pub(crate) fn new(mode: Mode, tenant: &str, request_id: &str) -> Self {
+        Self {
+            tenant: tenant.to_owned(),
+            request_id: request_id.to_owned(),
+            mode: mode.as_str().to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Adds a note, as far as the line has room for it.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.add(text);
@@ -272,18 +282,6 @@ struct RunMetrics {
     resynced: u64,
 }
 
-impl Mode {
-    /// Returns an empty report of a visit.
-    pub(crate) fn report(self, tenant: &str, request_id: &str) -> Report {
-        Report {
-            tenant: tenant.to_owned(),
-            request_id: request_id.to_owned(),
-            mode: self.as_str().to_owned(),
-            ..Report::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -306,7 +304,7 @@ mod tests {
             missed: 7,
             resynced: 5,
             arrived_until: "2026-11-24T08:00:00Z".parse().ok(),
-            ..Mode::Act.report("Cust1", "id")
+            ..Report::new(Mode::Act, "Cust1", "id")
         }
     }
 
@@ -320,7 +318,7 @@ mod tests {
             json!({
                 "FunctionName": "watchdog", "requestId": "id", "tenant": "Cust1", "mode": "act", "webhookActive": true,
                 "consecutiveErrors": 3, "reactivated": 2, "since": "2026-11-24T07:58:00Z", "until": "2026-11-24T08:58:00Z",
-                "changed": 12, "missed": 7, "resynced": 5, "sweptUntil": "2026-11-24T08:00:00Z", "notes": ["a note"],
+                "changed": 12, "missed": 7, "resynced": 5, "arrivedUntil": "2026-11-24T08:00:00Z", "notes": ["a note"],
                 "state": {"completed": "2026-11-24T09:00:00Z"},
             })
         );

@@ -20,7 +20,8 @@ use crate::telemetry::{Report, shortened};
 
 pub(crate) use sweep::still_missing;
 
-/// A window is at least this long.
+/// A window is at least this long. Changes that were compared before are compared again, because SuperOffice may list a
+/// change only some time after the time of the change.
 pub(crate) const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
 /// A visit did not complete.
@@ -47,7 +48,7 @@ pub struct Bounds {
     pub sweep: Duration,
     /// The longest wait before a read of the log for the event of a signal.
     pub read_every: Duration,
-    /// The number of reads in vain that ends the signals.
+    /// The signals end after this number of reads in a row that find no awaited event.
     pub reads: u32,
     /// The number of records in each list of a state.
     pub records: usize,
@@ -55,7 +56,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        // About a minute in vain, so that a tenant whose events do not arrive does not keep others waiting.
+        // About a minute, so that a tenant whose events do not arrive does not keep others waiting.
         let (read_every, reads) = (Duration::from_secs(3), 22);
         // Half of the function's time limit, so that enough is left for the log and the signals.
         // A line with two full lists has less than half of its largest size.
@@ -126,7 +127,9 @@ impl<'a> Visit<'a> {
     /// Does everything except signals and older windows, within the time.
     pub(crate) async fn inspect(&mut self, deadline: Instant, sweep: Duration) {
         let result = timeout_at(deadline, self.try_inspect(sweep)).await;
-        self.fail(result.unwrap_or(Err(VisitError::Deadline)).err());
+        if let Err(error) = result.unwrap_or(Err(VisitError::Deadline)) {
+            self.fail(error);
+        }
     }
 
     /// Returns `true` if the visit is to be continued with signals.
@@ -138,7 +141,9 @@ impl<'a> Visit<'a> {
     pub(crate) async fn signal(&mut self, deadline: Instant) {
         let records = std::mem::take(&mut self.to_signal);
         let result = timeout_at(deadline, self.signal_all(&records, deadline)).await;
-        self.fail(result.unwrap_or(Err(VisitError::Deadline)).err());
+        if let Err(error) = result.unwrap_or(Err(VisitError::Deadline)) {
+            self.fail(error);
+        }
     }
 
     /// Returns `true` if the visit is to be continued with its older window.
@@ -147,12 +152,10 @@ impl<'a> Visit<'a> {
     }
 
     /// Reports an error.
-    pub(crate) fn fail(&mut self, error: Option<VisitError>) {
-        if let Some(error) = error {
-            self.has_failed |= !matches!(error, VisitError::NoLog);
-            self.is_refused = matches!(&error, VisitError::Api(error) if error.is_credentials_refused());
-            self.report.error = Some(shortened(error.to_string()));
-        }
+    pub(crate) fn fail(&mut self, error: VisitError) {
+        self.has_failed |= !matches!(error, VisitError::NoLog);
+        self.is_refused = matches!(&error, VisitError::Api(error) if error.is_credentials_refused());
+        self.report.error = Some(shortened(error.to_string()));
     }
 
     /// Ends the visit.

@@ -25,26 +25,26 @@ impl Visit<'_> {
         let access = Arc::clone(&self.access);
         let client = &access.client;
         let margin = log_margin(client.clock_offset());
+        let room = self.settings.bounds.records;
         let latest = before(self.started.min(coverage.until), SETTLING);
         let oldest = before(latest, LONGEST_WINDOW);
         // The log that was read can report each change since this time.
-        let covered = after(coverage.since, margin);
+        let covered_since = after(coverage.since, margin);
 
         let mut state = self.report.state.clone();
         let entities = &self.settings.entities;
         state.missing.retain(|missing| missing.changed_at >= oldest && entities.contains(&missing.record.archive));
-        let swept = state.swept_until.unwrap_or_else(|| before(latest, SHORTEST_WINDOW).max(covered)).max(oldest);
+        let first_since = || before(latest, SHORTEST_WINDOW).max(covered_since);
+        // Earlier visits have compared each change before this time.
+        let swept_until = state.swept_until.unwrap_or_else(first_since).max(oldest);
         let covers_missing = state.log_since_for_missing().is_none_or(|since| since >= coverage.since);
-        if swept < covered || !covers_missing {
-            state.set_aside(Window { since: swept, until: covered }, margin, oldest);
+        if swept_until < covered_since || !covers_missing {
+            state.set_aside(Window { since: swept_until, until: covered_since }, margin, oldest, room);
         }
         let mut missing = still_missing(client, &coverage.log, &state.missing, coverage.since).await?;
 
         let unfinished = state.unfinished.take();
-        let window = match unfinished {
-            Some(unfinished) => Window { since: swept, until: unfinished.until },
-            None => Window { since: swept.min(before(latest, SHORTEST_WINDOW)).max(covered), until: latest },
-        };
+        let window = window(swept_until, covered_since, latest, unfinished);
         (self.report.since, self.report.until) = (Some(window.since), Some(window.until));
         let mut paused_after = None;
         if window.since < window.until {
@@ -53,18 +53,19 @@ impl Visit<'_> {
         }
 
         self.report.missed = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-        let left_out = state.set_missing(missing.into_values().collect(), self.settings.bounds.records);
-        // Changes without room are compared again.
-        let left_out = left_out.into_iter().chain(unfinished.and_then(|unfinished| unfinished.oldest)).min();
+        let left_out = state.set_missing(missing.into_values().collect(), room);
+        let left_out_before = unfinished.and_then(|unfinished| unfinished.oldest_left_out);
+        let oldest_left_out = left_out.into_iter().chain(left_out_before).min();
         state.read_until = Some(coverage.until);
         if let Some(after) = paused_after {
             state.swept_until = Some(window.since);
-            state.unfinished = Some(Unfinished { after, until: window.until, oldest: left_out });
+            state.unfinished = Some(Unfinished { after, until: window.until, oldest_left_out });
             self.report.note("time did not suffice for all changes; the next run continues");
         } else {
             // In an empty window, everything before its start was compared or set aside.
-            let end = if window.since < window.until { window.until } else { window.since.max(swept) };
-            state.swept_until = Some(left_out.unwrap_or(end));
+            let end = if window.since < window.until { window.until } else { window.since.max(swept_until) };
+            // Changes without room are compared again.
+            state.swept_until = Some(oldest_left_out.unwrap_or(end));
         }
         self.report.state = state;
         Ok(())
@@ -99,6 +100,23 @@ impl Visit<'_> {
             self.report.note(format!("{times_without_offset} times had no offset from UTC and were read as UTC"));
         }
         Ok(after)
+    }
+}
+
+/// Returns the window of a sweep. It begins where the last one ended, or earlier, but not before `covered_since`.
+fn window(
+    swept_until: Timestamp,
+    covered_since: Timestamp,
+    latest: Timestamp,
+    unfinished: Option<Unfinished>,
+) -> Window {
+    match unfinished {
+        // The window is the same until each of its records was compared.
+        Some(unfinished) => Window { since: swept_until, until: unfinished.until },
+        None => {
+            let since = swept_until.min(before(latest, SHORTEST_WINDOW));
+            Window { since: since.max(covered_since), until: latest }
+        }
     }
 }
 

@@ -16,8 +16,15 @@ const REACTIVATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The webhooks after they were inspected, and reactivated if necessary.
 pub(super) struct Inspected {
     pub(super) webhooks: ManagedWebhooks,
-    /// The result of SuperOffice's test, if it was made.
-    pub(super) tested: Option<bool>,
+    pub(super) url_test: UrlTest,
+}
+
+/// SuperOffice's test of the URL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum UrlTest {
+    NotMade,
+    Succeeded,
+    Failed,
 }
 
 impl Visit<'_> {
@@ -28,15 +35,16 @@ impl Visit<'_> {
         let webhooks = list().await?;
         self.describe(&webhooks).await;
         if self.settings.mode != Mode::Act || !self.needs_reactivation(&webhooks) {
-            return Ok(Inspected { webhooks, tested: None });
+            return Ok(Inspected { webhooks, url_test: UrlTest::NotMade });
         }
-        if !self.test(&webhooks).await? {
-            return Ok(Inspected { webhooks, tested: Some(false) });
+        let url_test = self.test(&webhooks).await?;
+        if url_test == UrlTest::Failed {
+            return Ok(Inspected { webhooks, url_test });
         }
         self.reactivate(&webhooks).await?;
         let webhooks = list().await?;
         self.report.webhook_active = Some(webhooks.receives_events());
-        Ok(Inspected { webhooks, tested: Some(true) })
+        Ok(Inspected { webhooks, url_test })
     }
 
     /// Reports the state of the webhooks.
@@ -85,43 +93,48 @@ impl Visit<'_> {
     }
 
     /// Makes SuperOffice test the URL.
-    async fn test(&mut self, webhooks: &ManagedWebhooks) -> Result<bool, ApiError> {
+    async fn test(&mut self, webhooks: &ManagedWebhooks) -> Result<UrlTest, ApiError> {
         let Some(webhook) = webhooks.contacts.first().or(webhooks.states.first()) else {
-            return Ok(false);
+            return Ok(UrlTest::Failed);
         };
         let result = self.access.client.test(webhook, self.access.secret.as_ref()).await?;
-        if !result.success {
-            self.report.note(format!("SuperOffice's test failed: {}", result.message));
+        if result.success {
+            return Ok(UrlTest::Succeeded);
         }
-        Ok(result.success)
+        self.report.note(format!("SuperOffice's test failed: {}", result.message));
+        Ok(UrlTest::Failed)
     }
 
+    /// Reactivates the disabled webhooks, and remembers the time if a webhook was or may have been reactivated.
     async fn reactivate(&mut self, webhooks: &ManagedWebhooks) -> Result<(), ApiError> {
-        let access = Arc::clone(&self.access);
         // In advance, because the visit may be stopped before the response.
-        let before = self.report.state.reactivated.replace(self.started);
+        let last = self.report.state.reactivated.replace(self.started);
+        let result = self.activate_disabled(webhooks).await;
+        if self.report.reactivated == 0 {
+            self.report.state.reactivated = last;
+        }
+        result
+    }
+
+    /// Sets each disabled webhook Active, and counts those that are or may be Active.
+    async fn activate_disabled(&mut self, webhooks: &ManagedWebhooks) -> Result<(), ApiError> {
+        let access = Arc::clone(&self.access);
         for webhook in webhooks.all().filter(|webhook| is_disabled(webhook)) {
             match access.client.set_state(webhook, WebhookState::Active, access.secret.as_ref()).await {
-                Ok(_) => self.report.note(format!("webhook {} was reactivated", webhook.id())),
+                Ok(_) => {
+                    self.report.reactivated += 1;
+                    self.report.note(format!("webhook {} was reactivated", webhook.id()));
+                }
                 // Someone was faster, or SuperOffice's own test failed.
                 Err(error) if error.is_refusal() && error.is_specific() => {
                     self.report.note(format!("webhook {} was not reactivated: {error}", webhook.id()));
-                    continue;
                 }
                 Err(error) => {
-                    if !error.is_refusal() {
-                        // It may be Active nevertheless.
-                        self.report.reactivated += 1;
-                    } else if self.report.reactivated == 0 {
-                        self.report.state.reactivated = before;
-                    }
+                    // Unless SuperOffice refused, the webhook may be Active nevertheless.
+                    self.report.reactivated += u64::from(!error.is_refusal());
                     return Err(error);
                 }
             }
-            self.report.reactivated += 1;
-        }
-        if self.report.reactivated == 0 {
-            self.report.state.reactivated = before;
         }
         Ok(())
     }
@@ -132,7 +145,7 @@ impl Visit<'_> {
         &mut self,
         inspected: &Inspected,
     ) -> Result<Vec<&'static Archive>, ApiError> {
-        let Inspected { webhooks, tested } = inspected;
+        let Inspected { webhooks, url_test } = inspected;
         if !webhooks.receives_contacts() {
             self.report.note("missed records are not signaled while the webhook is not Active");
             return Ok(Vec::new());
@@ -150,11 +163,8 @@ impl Visit<'_> {
         if entities.is_empty() {
             return Ok(entities);
         }
-        let succeeds = match tested {
-            Some(success) => *success,
-            None => self.test(webhooks).await?,
-        };
-        Ok(if succeeds { entities } else { Vec::new() })
+        let url_test = if *url_test == UrlTest::NotMade { self.test(webhooks).await? } else { *url_test };
+        Ok(if url_test == UrlTest::Succeeded { entities } else { Vec::new() })
     }
 }
 

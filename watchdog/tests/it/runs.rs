@@ -621,7 +621,7 @@ async fn tenant_is_due_five_minutes_after_its_last_completed_visit() {
     bed.superoffice.forbid("Webhook");
     bed.pass(300);
     assert!(bed.run().await.error.is_some());
-    // A visit in vain is repeated by the next run.
+    // The next run repeats the visit that failed.
     bed.superoffice.allow_everything();
     assert_eq!(bed.run().await.error, None);
 }
@@ -642,7 +642,7 @@ async fn known_missing_contacts_do_not_make_the_windows_longer() {
 }
 
 #[tokio::test]
-async fn other_webhooks_are_never_modified() {
+async fn disabled_webhooks_with_another_url_are_not_reactivated() {
     let bed = TestBed::start().await;
     for target in ["https://other.example.com", "https://hooks.example.com/webhook/"] {
         bed.superoffice.add_webhook(json!({
