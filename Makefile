@@ -7,6 +7,8 @@ BIN := .tools/venv/bin
 # The processor of the function. The default is the template's.
 ARCHITECTURE ?= x86_64
 TEMPLATES := $(wildcard template.yaml */template.yaml examples/*/template.yaml)
+# Containers often set it. Then each start of SAM compiles its modules again, in half of the time that it needs.
+unexport PYTHONDONTWRITEBYTECODE
 
 UV_VERSION := 0.13.9
 # Groups of packages in pyproject.toml. All are installed into .tools/venv.
