@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use serde_json::Value;
 use superoffice_webhook::env::Environment;
 use superoffice_webhook::webhook::entity::Archive;
@@ -34,8 +34,6 @@ use crate::tenants::{Tenant, Tenants};
 use self::state::State;
 use self::turn::Audit;
 
-/// The longest time of a run, so that it ends before the run of the next minute.
-const LONGEST_RUN: Duration = Duration::from_secs(50);
 /// The time at the end of a run without reads, so that positions are written.
 const RESERVE: Duration = Duration::from_secs(2);
 /// The number of positions that are read at the same time.
@@ -140,7 +138,7 @@ pub async fn run(tenants: &impl Tenants, table: &impl Table, settings: &Settings
     let is_complete = audits.len() == active.len() * settings.entities.len();
     take_turns(tenants, &mut audits, deadline, &mut report).await;
     if settings.hours > 0 && is_complete {
-        report.metrics.audit_age = Some(audits.iter().map(Audit::age_in_hours).max().unwrap_or(0));
+        report.metrics.audit_age = Some(hours(audits.iter().map(Audit::age).max().unwrap_or_default()));
     }
     report
 }
@@ -228,9 +226,7 @@ async fn take_turns<S: SuperOffice, T: Table>(
     deadline: Instant,
     report: &mut Report,
 ) {
-    let now = Instant::now();
-    let deadline = deadline.min(now + LONGEST_RUN);
-    let stop = deadline.checked_sub(RESERVE).unwrap_or(now);
+    let stop = deadline.checked_sub(RESERVE).unwrap_or(deadline);
     while Instant::now() < stop {
         let due = audits.iter_mut().filter(|audit| audit.is_due());
         let Some(audit) = due.min_by_key(|audit| audit.last_advanced()) else {
@@ -245,9 +241,9 @@ async fn take_turns<S: SuperOffice, T: Table>(
     }
 }
 
-/// Returns the whole hours from one time to another.
-fn hours_between(earlier: Timestamp, later: Timestamp) -> u64 {
-    u64::try_from(later.duration_since(earlier).as_hours()).unwrap_or(0)
+/// Returns an age in hours, rounded down to tenths: an alarm on a small number of hours needs them.
+fn hours(age: SignedDuration) -> f64 {
+    f64::from(u32::try_from(age.as_mins() / 6).unwrap_or(0)) / 10.0
 }
 
 #[cfg(test)]
@@ -276,6 +272,15 @@ mod tests {
             InvalidRequest.to_string(),
             r#"the event is neither {"audit":"Cust1234"} nor {"allowRemovals":"Cust1234"}"#
         );
+    }
+
+    #[test]
+    fn age_is_rounded_down_to_tenths_of_an_hour() {
+        for (seconds, expected) in
+            [(-3600, 0.0), (0, 0.0), (359, 0.0), (360, 0.1), (7199, 1.9), (7200, 2.0), (7560, 2.1), (864_000, 240.0)]
+        {
+            assert_eq!(hours(SignedDuration::from_secs(seconds)), expected, "{seconds}");
+        }
     }
 
     #[test]

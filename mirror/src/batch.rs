@@ -1,4 +1,4 @@
-//! A batch of messages: all events of a record cause one read, and each tenant is visited on its own.
+//! A batch of messages: all events of a record cause one read, and no tenant waits for another one.
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -43,7 +43,7 @@ pub async fn handle(
         report.add_reason(None, None, &Failure::Undecodable);
     }
     let groups = by_tenant(rows.rows(), archives);
-    let visits = groups.iter().map(|group| visit(tenants, table, group, deadline));
+    let visits = groups.iter().map(|group| mirror_tenant(tenants, table, group, deadline));
     let mut results = vec![Ok(()); rows.rows().len()];
     for (group, handled) in groups.iter().zip(join_all(visits).await) {
         let is_throttled = handled.iter().any(|result| result.as_ref().is_err_and(Failure::is_throttled));
@@ -59,7 +59,8 @@ pub async fn handle(
             }
         }
     }
-    let response = rows.respond(results);
+    // The consumer's own text has words of the JSON parser.
+    let response = rows.respond(results, |_| Failure::Undecodable);
     report.failed_messages = response.failed_ids().count();
     (response, report)
 }
@@ -81,7 +82,12 @@ fn by_tenant<'a>(rows: &'a [RowEvents], archives: &[&'static Archive]) -> Vec<Gr
 }
 
 /// Mirrors the rows of a tenant one after the other. Another tenant does not wait for a slow one.
-async fn visit(tenants: &impl Tenants, table: &impl Table, group: &Group<'_>, deadline: Instant) -> Vec<Handled> {
+async fn mirror_tenant(
+    tenants: &impl Tenants,
+    table: &impl Table,
+    group: &Group<'_>,
+    deadline: Instant,
+) -> Vec<Handled> {
     let all_fail = |failure: Failure| group.rows.iter().map(|_| Err(failure.clone())).collect();
     let tenant = match timeout_at(deadline, tenants.find(group.tenant)).await {
         Ok(Ok(tenant)) => tenant,
@@ -101,13 +107,14 @@ async fn visit(tenants: &impl Tenants, table: &impl Table, group: &Group<'_>, de
                 Ok(Err(Failure::OutOfTime))
             };
             let result = result.unwrap_or(Err(Failure::OutOfTime));
-            is_refused |= result.as_ref().is_err_and(Failure::is_unauthorized);
             handled.push(result.map(|outcome| (outcome, superoffice.now())));
         }
         stop = visit.stop();
+        is_refused |= visit.is_refused();
     }
     if is_refused {
-        tenants.refused(&tenant.name).await;
+        // If the entry is not read again now, its credentials are refused in the next invocation, too.
+        let _ = timeout_at(deadline, tenants.refused(&tenant.name)).await;
     }
     handled
 }

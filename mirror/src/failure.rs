@@ -1,4 +1,4 @@
-//! The reasons of failures. Each consists of fixed words and a status, and never contains text from an answer.
+//! The reasons of failures. Each consists of fixed words and a status, and never contains text from a response.
 
 use superoffice_client::{ApiError, ErrorKind};
 
@@ -8,11 +8,11 @@ use crate::table::TableError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// SuperOffice answered with another status than expected.
-    #[error("SuperOffice answered with status {0}")]
+    /// SuperOffice responded with another status than expected.
+    #[error("SuperOffice responded with status {0}")]
     Status(u16),
-    /// SuperOffice did not answer.
-    #[error("SuperOffice did not answer in time")]
+    /// SuperOffice did not respond.
+    #[error("SuperOffice did not respond in time")]
     Timeout,
     /// There is no connection to SuperOffice.
     #[error("SuperOffice is unreachable")]
@@ -23,11 +23,11 @@ pub enum Failure {
     /// The environment has no base URL for the tenant.
     #[error("the tenant has no usable base URL")]
     NoBaseUrl,
-    /// The answer is neither the document nor the statement that it does not exist.
-    #[error("SuperOffice's answer is not as documented")]
+    /// The response contains neither the document nor the statement that it does not exist.
+    #[error("SuperOffice's response is not as documented")]
     Unexpected,
-    /// The answer says that a record of this entity does not exist, and SuperOffice's list has it.
-    #[error("the list contradicts the answer that the {0} does not exist")]
+    /// The response says that a record of this entity does not exist, and SuperOffice's list has it.
+    #[error("the list contradicts the response that the {0} does not exist")]
     Contradicted(&'static str),
     /// SuperOffice's list, filtered by the id of a record of this entity, was not read.
     #[error("the list, filtered by the {0}: {1}")]
@@ -39,7 +39,7 @@ pub enum Failure {
     #[error("the ids of the list do not ascend")]
     NotAscending,
     /// Most rows of a range are surplus: a wrong URL or a user with less access must not empty the table.
-    #[error("most {0}s of a page's range are not in the list, so none is removed")]
+    #[error("SuperOffice's list lacks most {0}s of a range, so no row is removed")]
     Braked(&'static str),
     /// An audit does not begin for a paused tenant.
     #[error("the tenant is paused")]
@@ -74,7 +74,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the status of SuperOffice's answer.
+    /// Returns the status of SuperOffice's response.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status(status) => Some(*status),

@@ -20,8 +20,8 @@ use crate::tenants::Clients;
 
 /// The time before the end of the invocation at which a batch stops, so that its response is sent.
 const RESERVE: Duration = Duration::from_secs(2);
-/// The time before the end of the invocation at which an audit has ended: the five seconds that it promises, and the
-/// time to write its line.
+/// The time before the end of the invocation at which an audit ends. It has ended at least five seconds before the end,
+/// even if the last write of the position and the log line are slow.
 const AUDIT_RESERVE: Duration = Duration::from_millis(5500);
 
 /// The function, with its connections.
@@ -48,8 +48,12 @@ impl<T: Table> Mirror<T> {
         lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| self.invoke(event).await)).await
     }
 
-    /// Handles a batch of messages, or advances audits if there are no messages.
-    async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Error> {
+    /// Handles a batch of messages, or advances audits if the event has no `Records`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the event begins no audit although it names a tenant.
+    pub async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Error> {
         let context = &event.context;
         let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let end = Instant::now() + left;

@@ -9,7 +9,7 @@ use superoffice_webhook::webhook::entity::Archive;
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
 pub const MAX_ITEM: usize = 400 * 1024;
-/// The life of a tombstone. DynamoDB deletes an expired item, and until then no old answer can bring the record back.
+/// The life of a tombstone. DynamoDB deletes an expired item, and until then no old response can bring the record back.
 const TOMBSTONE_LIFETIME: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// The key of a record within a tenant. The log has it as a property, for example `"contact": 7`.

@@ -14,21 +14,21 @@ pub trait SuperOffice {
     ///
     /// # Errors
     ///
-    /// [`Failure`] for every other answer.
+    /// [`Failure`] for every other response.
     fn document(&self, key: Key) -> impl Future<Output = Result<Option<String>, Failure>>;
 
     /// Returns `true` if the list of all records, filtered by an id, has this one.
     ///
     /// # Errors
     ///
-    /// [`Failure`] unless the answer is a list.
+    /// [`Failure`] unless the response is a list.
     fn lists(&self, key: Key) -> impl Future<Output = Result<bool, Failure>>;
 
     /// Reads a page of the list of all records of an entity: at most `rows` records whose id is greater than `after`.
     ///
     /// # Errors
     ///
-    /// [`Failure`] unless the answer is a list.
+    /// [`Failure`] unless the response is a list.
     fn page(
         &self,
         archive: &'static Archive,

@@ -1,7 +1,7 @@
 //! The line that the mirror writes to its log for each invocation.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use superoffice_webhook::log_line::{LogLine, is_zero};
 
 use crate::failure::Failure;
@@ -93,9 +93,15 @@ pub struct Metrics {
     /// The number of audits that have reached the end without a failed or withheld record.
     #[serde(skip_serializing_if = "is_zero")]
     pub audit_completed: u64,
-    /// The hours since the oldest last completion of all tenants.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audit_age: Option<u64>,
+    /// The hours since the oldest last completion of all tenants, rounded down to tenths.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_hours")]
+    pub audit_age: Option<f64>,
+}
+
+/// Serializes hours, without a fraction if there is none.
+fn serialize_hours<S: Serializer>(hours: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    let hours = hours.unwrap_or_default();
+    if hours.fract() == 0.0 { serializer.serialize_u64(hours as u64) } else { serializer.serialize_f64(hours) }
 }
 
 impl Report {
@@ -147,5 +153,20 @@ impl Report {
         let metrics = Metrics { mirror_failed: failed, ..self.metrics.clone() };
         let report = Self { request_id: request_id.to_owned(), ..self.clone() };
         LogLine::new(function_name, now, metrics, report).to_json()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_of_an_audit_has_a_fraction_only_if_it_needs_one() {
+        for (age, expected) in [(0.0, "\"AuditAge\":0,"), (48.0, "\"AuditAge\":48,"), (2.1, "\"AuditAge\":2.1,")] {
+            let metrics = Metrics { audit_age: Some(age), ..Metrics::default() };
+            let line = Report { metrics, ..Report::default() }.line("mirror", "id", Timestamp::UNIX_EPOCH);
+            assert!(line.contains(expected), "{line}");
+        }
+        assert!(!Report::default().line("mirror", "id", Timestamp::UNIX_EPOCH).contains("AuditAge"));
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use superoffice_client::{Client, Clock, Limits};
-use tenants::{FindError, TenantSource};
+use superoffice_webhook::webhook::metadata::UNNAMED_TENANT;
+use tenants::{FindError, ONSITE, TenantSource, partition};
 
 use crate::failure::Failure;
 use crate::superoffice::SuperOffice;
@@ -84,7 +85,7 @@ impl Clients {
 
     /// Returns the tenant of an entry with its client. Tenants share the connections and certificates of one client.
     fn tenant(&self, entry: &Arc<tenants::Tenant>) -> Result<Tenant<Client>, Failure> {
-        let name = entry.name_or_onsite();
+        let name = partition::tenant(entry.name());
         let mut known = self.known();
         let client = match known.get(name).filter(|known| Arc::ptr_eq(&known.entry, entry)) {
             Some(known) => Arc::clone(&known.client),
@@ -102,26 +103,41 @@ impl Clients {
         };
         Ok(Tenant { name: name.to_owned(), is_paused: entry.is_paused(), superoffice: client })
     }
+
+    /// Finds the entry with a name.
+    async fn entry(&self, name: &str) -> Result<Option<Arc<tenants::Tenant>>, Failure> {
+        let entry = self.source.find(name).await.map_err(|error| match error {
+            FindError::List(_) => Failure::UnreadableList,
+            FindError::Unusable(_) => Failure::UnusableTenant,
+        })?;
+        // The one tenant of the environment is found by any name.
+        Ok(entry.filter(|entry| entry.name().unwrap_or(ONSITE).eq_ignore_ascii_case(name)))
+    }
 }
 
 impl Tenants for Clients {
     type SuperOffice = Client;
 
     async fn find(&self, name: &str) -> Result<Tenant<Client>, Failure> {
-        let entry = self.source.find(name).await.map_err(|error| match error {
-            FindError::List(_) => Failure::UnreadableList,
-            FindError::Unusable(_) => Failure::UnusableTenant,
-        })?;
-        // The one tenant of the environment is found by any name.
-        let is_named = |entry: &Arc<tenants::Tenant>| entry.name_or_onsite().eq_ignore_ascii_case(name);
-        self.tenant(&entry.filter(is_named).ok_or(Failure::UnknownTenant)?)
+        let name = partition::tenant(Some(name));
+        let mut entry = self.entry(name).await?;
+        if entry.is_none() && name.eq_ignore_ascii_case(ONSITE) {
+            entry = self.entry(UNNAMED_TENANT).await?;
+        }
+        self.tenant(&entry.ok_or(Failure::UnknownTenant)?)
     }
 
     async fn all(&self) -> Result<TenantList<Client>, Failure> {
         let list = self.source.list().await.map_err(|_| Failure::UnreadableList)?;
-        self.known().retain(|name, _| list.usable().iter().any(|entry| entry.name_or_onsite() == name));
-        let tenants = list.usable().iter().map(|entry| self.tenant(entry)).collect::<Result<_, _>>()?;
-        Ok(TenantList { tenants, unusable: list.unusable().iter().map(|entry| entry.name.clone()).collect() })
+        let name = |entry: &Arc<tenants::Tenant>| partition::tenant(entry.name()).to_owned();
+        self.known().retain(|known, _| list.usable().iter().any(|entry| name(entry) == *known));
+        // An entry `Default` is another name of the entry `onsite`, and has no rows of its own.
+        let (hidden, usable): (Vec<_>, Vec<_>) =
+            list.usable().iter().partition(|entry| entry.is_named(UNNAMED_TENANT) && list.get(ONSITE).is_some());
+        let tenants = usable.into_iter().map(|entry| self.tenant(entry)).collect::<Result<_, _>>()?;
+        let hidden = hidden.iter().filter_map(|entry| entry.name());
+        let unusable = list.unusable().iter().map(|entry| entry.name.as_str()).chain(hidden);
+        Ok(TenantList { tenants, unusable: unusable.map(str::to_owned).collect() })
     }
 
     async fn refused(&self, name: &str) {

@@ -1,10 +1,10 @@
-//! One tenant's records of an entity in one invocation: they are read and written until there is a reason to stop.
+//! One tenant's records of an entity in one invocation: each is read and written until there is a reason to stop.
 
 use superoffice_webhook::webhook::entity::Archive;
 use tenants::partition;
 
-use crate::answer::{Answer, judge};
 use crate::failure::Failure;
+use crate::response::{Meaning, judge};
 use crate::row::{Content, Key, Row};
 use crate::superoffice::SuperOffice;
 use crate::table::{Table, WriteError};
@@ -15,7 +15,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// up.
 const MAX_FAILURES: u32 = 3;
 
-/// The evidence of a record's existence, besides the answer for the record.
+/// The evidence of a record's existence, besides the response for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// None. SuperOffice's list is asked before a living row is removed.
@@ -68,15 +68,25 @@ pub struct Visit<'a, S, T> {
     partition: String,
     stop: Option<Stop>,
     failures_in_a_row: u32,
-    /// The list has answered after failures, so that they are the records' own.
-    has_answered: bool,
+    /// The list was read after failures, so that they are the records' own.
+    list_is_readable: bool,
+    is_refused: bool,
 }
 
 impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     /// Begins the visit of a tenant, named by the spelling of the list of tenants.
     pub fn new(tenant: &str, archive: &'static Archive, superoffice: &'a S, table: &'a T) -> Self {
         let partition = partition::of_rows(tenant, archive.name);
-        Self { superoffice, table, archive, partition, stop: None, failures_in_a_row: 0, has_answered: false }
+        Self {
+            superoffice,
+            table,
+            archive,
+            partition,
+            stop: None,
+            failures_in_a_row: 0,
+            list_is_readable: false,
+            is_refused: false,
+        }
     }
 
     /// Continues after the visit of another entity of the tenant, which has ended for this reason.
@@ -88,6 +98,11 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
     /// Returns the reason why no further call is made.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
+    }
+
+    /// Returns `true` if SuperOffice refused the credentials, for a record or for the list.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Reads a record from SuperOffice and writes its row. An audit's `stamp` is written with a living row.
@@ -107,18 +122,18 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
         result
     }
 
-    /// Reads the version of the row, asks SuperOffice, and writes if the row still has this version. So an answer only
+    /// Reads the version of the row, asks SuperOffice, and writes if the row still has this version. So a response only
     /// replaces a row that was written before SuperOffice was asked.
     async fn read_and_write(&self, id: i64, evidence: Evidence, stamp: Option<&str>) -> Result<Outcome, Failure> {
         for _ in 0..MAX_ATTEMPTS {
             let key = Key { archive: self.archive, id };
             let previous = self.table.get(&self.partition, id).await?;
             let read_at = self.superoffice.now();
-            let answer = self.superoffice.document(key).await?;
-            let content = match judge(key, answer.as_deref())? {
-                Answer::Living(data) => Content::living(data),
-                Answer::Deleted => Content::deleted(self.superoffice.now()),
-                Answer::Gone => {
+            let document = self.superoffice.document(key).await?;
+            let content = match judge(key, document.as_deref())? {
+                Meaning::Living(data) => Content::living(data),
+                Meaning::Deleted => Content::deleted(self.superoffice.now()),
+                Meaning::Gone => {
                     self.confirm(key, evidence, previous.as_ref()).await?;
                     Content::deleted(self.superoffice.now())
                 }
@@ -169,17 +184,23 @@ impl<'a, S: SuperOffice, T: Table> Visit<'a, S, T> {
             return;
         }
         self.failures_in_a_row += 1;
+        self.is_refused |= failure.is_unauthorized();
         let status = failure.status();
         if status == Some(429) {
             self.stop = Some(Stop::Throttled);
         } else if failure.is_unauthorized() {
             self.stop = Some(Stop::GivenUp);
-        } else if !self.has_answered && (status == Some(403) || self.failures_in_a_row >= MAX_FAILURES) {
-            match self.superoffice.page(self.archive, 0, 1).await.map_err(|failure| failure.status()) {
-                Ok(_) => self.has_answered = true,
-                Err(Some(429)) => self.stop = Some(Stop::Throttled),
-                Err(Some(403)) => self.stop = Some(Stop::Denied),
-                Err(_) => self.stop = Some(Stop::GivenUp),
+        } else if !self.list_is_readable && (status == Some(403) || self.failures_in_a_row >= MAX_FAILURES) {
+            match self.superoffice.page(self.archive, 0, 1).await {
+                Ok(_) => self.list_is_readable = true,
+                Err(failure) => {
+                    self.is_refused |= failure.is_unauthorized();
+                    self.stop = Some(match failure.status() {
+                        Some(429) => Stop::Throttled,
+                        Some(403) => Stop::Denied,
+                        _ => Stop::GivenUp,
+                    });
+                }
             }
         }
     }

@@ -5,6 +5,9 @@ use jiff::Timestamp;
 use crate::webhook::field::{DateTime, Fields};
 use crate::webhook::json::{self, JsonError, for_each_field};
 
+/// The `ContextIdentifier` of an on-site installation that names itself. It is no tenant's name.
+pub const UNNAMED_TENANT: &str = "Default";
+
 /// The fields that identify an event.
 ///
 /// All but `Event` and `EventId` are optional; a value that is `null`, empty or of the wrong type is treated as absent.
@@ -175,9 +178,9 @@ impl EventMetadata {
             .is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
-    /// Returns `true` if the event names no tenant: `ContextIdentifier` is absent or `Default`.
+    /// Returns `true` if the event names no tenant: `ContextIdentifier` is absent or [`UNNAMED_TENANT`].
     pub(crate) fn has_no_tenant(&self) -> bool {
-        self.context_identifier().is_none_or(|tenant| tenant == "Default")
+        self.context_identifier().is_none_or(|tenant| tenant == UNNAMED_TENANT)
     }
 
     /// Returns `true` if `ContextIdentifier` is repeated, or spelled in another letter case.

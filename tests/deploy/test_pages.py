@@ -30,6 +30,7 @@ OF = {
     for function, _ in template.resources("AWS::Serverless::Function")
 }
 QUEUES = {
+    "mirror": {"QueueName": "events.fifo"},
     "fallback": {"QueueName": FALLBACK.name("FallbackQueue")},
     "dead letters": {"QueueName": FALLBACK.name("DeadLetterQueue")},
 }
@@ -84,6 +85,7 @@ CAUSES = [
     ("mirror", "failed", OWN, "MirrorFailed", OF["mirror"], 1, 3),
     ("mirror", "function-errors", "AWS/Lambda", "Errors", OF["mirror"], 1, 2),
     ("mirror", "throttled", OWN, "MirrorThrottled", OF["mirror"], 1, 3),
+    ("mirror", "event-age", "AWS/SQS", AGE, QUEUES["mirror"], 901, 1),
     ("mirror", "audit-differences", OWN, "AuditDifferences", OF["mirror"], 1, 1),
     ("mirror", "audit-failed", OWN, "AuditFailed", OF["mirror"], 1, 1),
     ("mirror", "audit-age", OWN, "AuditAge", OF["mirror"], 49, 24),

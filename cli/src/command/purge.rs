@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use clap::builder::NonEmptyStringValueParser;
 use superoffice_webhook::webhook::entity::Archive;
-use tenants::{ONSITE, TenantList, TenantSource, partition};
+use tenants::{TenantList, TenantSource, partition};
 
 use crate::environment::{self, AWS, SUPEROFFICE};
 use crate::exit::{CommandResult, Failure, Status};
@@ -50,8 +50,8 @@ impl Purge {
             return Err("nothing was deleted: --yes is required where standard input is not a terminal".into());
         }
         let source = environment::read(TenantSource::from_environment)?;
-        if is_listed(&*source.list().await?, &self.tenant) {
-            let tenant = &self.tenant;
+        let tenant = partition::tenant(Some(&self.tenant));
+        if is_listed(&*source.list().await?, tenant) {
             return Err(format!("nothing was deleted: the tenant {tenant} is in the list of tenants").into());
         }
         let rows = Rows::load(&self.table).await?;
@@ -61,7 +61,7 @@ impl Purge {
         }
         let interrupt = Interrupt::listen()?;
         let mut deleted = 0;
-        let end = rows.delete_tenant(&self.tenant, &mut deleted, || interrupt.is_requested()).await;
+        let end = rows.delete_tenant(tenant, &mut deleted, || interrupt.is_requested()).await;
         output.line(format_args!("{deleted} rows of {} were deleted", self.tenant));
         match end? {
             End::AllDeleted => Ok(Status::Well),
@@ -79,8 +79,7 @@ impl Purge {
 
 /// Returns `true` if the tenant is in the list, even if its entry cannot be used.
 fn is_listed(list: &TenantList, name: &str) -> bool {
-    let is_onsite = |tenant: &str| list.usable().iter().any(|own| own.name().is_none()) && tenant == ONSITE;
-    list.get(name).is_some() || is_onsite(&name.to_ascii_lowercase())
+    list.names().any(|own| partition::tenant(own).eq_ignore_ascii_case(name))
 }
 
 /// Returns the partitions of a tenant, of every entity that a mirror can have kept. A name that has left the list is

@@ -5,12 +5,10 @@ use std::fmt::Display;
 
 use superoffice_webhook::jiff::Timestamp;
 use superoffice_webhook::webhook::entity::Archive;
+use superoffice_webhook::webhook::metadata::UNNAMED_TENANT;
 use superoffice_webhook::{DecodeError, ParseError, QueuedEvent, Verifier};
 
 use crate::batch::{Batch, BatchResponse, Record, respond};
-
-/// The tenant of on-site installations that name themselves.
-const ONSITE: &str = "Default";
 
 /// A row of SuperOffice, with its events in the order of the queue.
 #[derive(Clone, Debug)]
@@ -23,7 +21,7 @@ pub struct RowEvents {
 }
 
 impl RowEvents {
-    /// Returns the tenant; `None` for an on-site installation.
+    /// Returns the tenant; `None` for an on-site installation, which names no tenant or `Default`.
     pub fn tenant(&self) -> Option<&str> {
         tenant(&self.events[0])
     }
@@ -93,11 +91,16 @@ impl<'a> Rows<'a> {
 
     /// Returns the response for the results of the rows, one for each.
     ///
-    /// If a row fails, all its messages are received again, and so is every message that cannot be decoded.
-    pub fn respond<E: Display>(&self, results: impl IntoIterator<Item = Result<(), E>>) -> BatchResponse {
+    /// If a row fails, all its messages are received again, and so is every message that cannot be decoded. `reason`
+    /// returns the text that is logged for a message that cannot be decoded.
+    pub fn respond<E: Display, R: Display>(
+        &self,
+        results: impl IntoIterator<Item = Result<(), E>>,
+        reason: impl Fn(&DecodeError) -> R,
+    ) -> BatchResponse {
         let mut messages: Vec<Result<(), String>> = vec![Ok(()); self.batch.records.len()];
         for (index, error) in &self.undecodable {
-            messages[*index] = Err(error.to_string());
+            messages[*index] = Err(reason(error).to_string());
         }
         for (row, result) in self.rows.iter().zip(results) {
             if let Err(error) = result {
@@ -163,7 +166,7 @@ pub async fn process_rows<E: Display>(
     for row in rows.rows() {
         results.push(process(row).await);
     }
-    rows.respond(results)
+    rows.respond(results, ToString::to_string)
 }
 
 /// Decodes a message, and verifies its signature again if there is a verifier.
@@ -176,7 +179,8 @@ pub(crate) fn decode(message: &Record, verifier: Option<&Verifier>) -> Result<Qu
 }
 
 fn tenant(event: &QueuedEvent) -> Option<&str> {
-    event.event().metadata().context_identifier().filter(|tenant| *tenant != ONSITE)
+    let tenant = event.event().metadata().context_identifier();
+    tenant.filter(|tenant| !tenant.eq_ignore_ascii_case(UNNAMED_TENANT))
 }
 
 #[cfg(test)]
@@ -233,6 +237,7 @@ mod tests {
             event(Some("cust1"), "contact.changed", 21),
             event(Some("Default"), "contact.resync", 21),
             event(None, "contact.deleted", 21),
+            event(Some("DEFAULT"), "contact.changed", 21),
             event(Some("Cust1"), "Contact.SoftDeleted", 7),
             event(Some("Cust1"), "contact.changed", 0),
             event(Some("Cust1"), "sale.changed", 21),
@@ -248,14 +253,14 @@ mod tests {
             r#"Some("Cust1") 21: contact.created,contact.changed"#,
             r#"Some("Cust2") 21: contact.created"#,
             r#"Some("Cust1") 7 deleted: contact.changed,Contact.SoftDeleted"#,
-            "None 21 deleted: contact.resync,contact.deleted",
+            "None 21 deleted: contact.resync,contact.deleted,contact.changed",
         ];
-        let failed = owned(["2", "6", "9", "11"]);
+        let failed = owned(["2", "7", "10", "12"]);
         assert_eq!(process(&messages, None, &[Archive::CONTACT]).await, (owned(contacts), failed.clone()));
         let person = r#"Some("Cust1") 21: person.consented"#;
         let expected = [owned(contacts), owned([person])].concat();
         assert_eq!(process(&messages, None, &[Archive::PERSON, Archive::CONTACT]).await, (expected, failed));
-        assert_eq!(process(&messages, None, &[Archive::PERSON]).await, (owned([person]), owned(["9"])));
+        assert_eq!(process(&messages, None, &[Archive::PERSON]).await, (owned([person]), owned(["10"])));
     }
 
     #[tokio::test]

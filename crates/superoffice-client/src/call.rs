@@ -59,7 +59,7 @@ impl Response {
     /// Returns the body of a success, without a byte order mark.
     pub(crate) fn success(self, call: &Call<'_>, redactor: &Redactor) -> Result<Vec<u8>, ApiError> {
         if self.status.is_success() {
-            return Ok(without_byte_order_mark(self.body));
+            return Ok(without_byte_order_mark(&self.body).to_vec());
         }
         let (status, message) = (self.status.as_u16(), message(&self.body, redactor));
         let kind = match self.status {
@@ -85,9 +85,7 @@ fn message(body: &[u8], redactor: &Redactor) -> String {
     if text.is_empty() { text } else { format!(": {text}") }
 }
 
-fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {
-    if body.starts_with(b"\xef\xbb\xbf") {
-        body.drain(..3);
-    }
-    body
+/// Returns a body without the byte order mark at its beginning.
+pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }

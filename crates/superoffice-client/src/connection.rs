@@ -23,10 +23,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Returns the tenant's `ContextIdentifier`: its name, or the last segment of an Online URL.
+    /// Returns the tenant's `ContextIdentifier`: its name, or the last identifier in the URL.
     pub fn context_identifier(&self) -> Option<&str> {
-        let from_url = || self.url.as_ref()?.path_segments()?.next_back().filter(|name| is_customer_id(name));
-        self.tenant.as_deref().or_else(from_url)
+        self.tenant.as_deref().or_else(|| identifiers(self.url.as_ref()?.as_str()).last())
     }
 
     /// Reads a base URL that was looked up; `None` if it may not receive the credentials.
@@ -41,10 +40,19 @@ impl Connection {
     }
 }
 
-/// Returns `true` if a path segment has the form of an Online customer id, `Cust12345`.
-fn is_customer_id(name: &str) -> bool {
-    let digits = name.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("cust")).map(|_| &name[4..]);
-    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+/// Returns each identifier of a tenant in a URL: `Cust`, in any letter case, and digits.
+///
+/// ```
+/// let url = "https://cust2.example.com/Cust12345/Customer";
+/// assert_eq!(superoffice_client::identifiers(url).collect::<Vec<_>>(), ["cust2", "Cust12345"]);
+/// ```
+pub fn identifiers(url: &str) -> impl Iterator<Item = &str> {
+    const PREFIX: &[u8] = b"cust";
+    let has_prefix = |bytes: &[u8]| bytes.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    (0..url.len()).filter(move |start| has_prefix(&url.as_bytes()[*start..])).filter_map(|start| {
+        let digits = url[start + PREFIX.len()..].bytes().take_while(u8::is_ascii_digit).count();
+        (digits > 0).then(|| &url[start..start + PREFIX.len() + digits])
+    })
 }
 
 /// Returns `true` if a URL's host is this machine.
@@ -113,6 +121,9 @@ mod tests {
         for (tenant, url, expected) in [
             (Some("Cust7"), "https://online3.superoffice.com/Cust12345", Some("Cust7")),
             (None, "https://online3.superoffice.com/Cust12345", Some("Cust12345")),
+            (None, "https://server/cust12345/SuperOffice", Some("cust12345")),
+            (None, "https://cust12345.example.com/SuperOffice", Some("cust12345")),
+            (None, "https://cust1.example.com/Cust12345/", Some("Cust12345")),
             (None, "https://server/SuperOffice", None),
             (None, "https://server/Customer", None),
             (None, "https://server", None),

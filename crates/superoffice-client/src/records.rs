@@ -8,7 +8,7 @@ use superoffice_webhook::DateTime;
 use superoffice_webhook::webhook::entity::Archive;
 
 use crate::archives::{Page, Row};
-use crate::call::Call;
+use crate::call::{Call, without_byte_order_mark};
 use crate::client::Client;
 use crate::error::{ApiError, ErrorKind};
 
@@ -65,7 +65,7 @@ impl Client {
         let path = format!("{}/{id}", archive.resource);
         let call = Call::get(&path, &[]);
         let response = self.respond(&call).await?;
-        if response.status == StatusCode::NOT_FOUND && is_json(&response.body) {
+        if response.status == StatusCode::NOT_FOUND && is_json(without_byte_order_mark(&response.body)) {
             return Ok(None);
         }
         let is_ok = response.status == StatusCode::OK;

@@ -1,11 +1,9 @@
 //! One entry of the list: the value of a parameter.
 
-use std::borrow::Cow;
-
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde::Deserialize;
-use superoffice_client::{Connection, Credentials, SystemApp, Url, settings};
+use superoffice_client::{Connection, Credentials, SystemApp, Url, identifiers, settings};
 
 /// The reason why an entry of the list cannot be used. The texts are fixed: none contains a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,19 +100,8 @@ fn checked_token(token: &str) -> Result<&str, Reason> {
 
 /// Returns `true` if a URL contains an identifier of a tenant, `Cust` and digits, that is not `name`.
 fn names_another_tenant(url: &str, name: &str) -> bool {
-    let url = percent_decode_str(url).decode_utf8_lossy().to_ascii_lowercase();
-    let name = name.to_ascii_lowercase();
-    identifiers(&url).any(|identifier| identifier != name)
-}
-
-/// Returns each identifier of a tenant in a text in lower case.
-fn identifiers(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    const PREFIX: &str = "cust";
-    text.match_indices(PREFIX).filter_map(|(start, _)| {
-        let rest = &text[start + PREFIX.len()..];
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        (digits > 0).then(|| Cow::from(&text[start..start + PREFIX.len() + digits]))
-    })
+    let url = percent_decode_str(url).decode_utf8_lossy();
+    identifiers(&url).any(|identifier| !identifier.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

@@ -14,8 +14,11 @@ use crate::visit::Evidence;
 const EVENT_MAY_ARRIVE: SignedDuration = SignedDuration::from_mins(15);
 /// The number of surplus rows from which the brake can be applied.
 const BRAKE: usize = 20;
-/// The number of surplus rows that one comparison collects at most.
-const MAX_SURPLUS: usize = 5000;
+/// The number of living rows that one comparison reads. More than twice the records of a page, so that the brake is
+/// decided before.
+const MAX_LIVING: usize = 2500;
+/// The number of rows that one comparison reads, tombstones included.
+const MAX_ROWS: usize = 20_000;
 
 /// A record that is read, because the table and the list differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,8 @@ pub struct Difference {
     pub id: i64,
     /// The stamp of the row that is written. `None` for a surplus row.
     pub stamp: Option<String>,
-    /// A change of the row counts as a difference.
-    pub counts: bool,
+    /// A change of the row counts as a difference: an event was lost.
+    pub counts_as_lost: bool,
 }
 
 impl Difference {
@@ -51,19 +54,33 @@ pub enum Brake {
     Applied,
 }
 
+/// The rules of a comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Decides if rows are removed.
+    pub brake: Brake,
+    /// The last id that was handled before an interruption. It and the ids before it are only counted.
+    pub after: i64,
+    /// A row that was read earlier is read again.
+    pub refresh_before: Timestamp,
+    /// The audit has reached the page at this time. A row without a stamp that was read later needs no further read,
+    /// even if the list contradicts it: the audit read it before an interruption, or an event did.
+    pub reached: Option<Timestamp>,
+}
+
 /// A page that is being compared with the rows of its range.
 #[derive(Debug)]
 pub struct Comparison {
     records: Peekable<IntoIter<ListedRecord>>,
     /// The time of the page by SuperOffice's clock.
     date: Timestamp,
-    /// Rows that were read earlier are read again.
-    refresh_before: Timestamp,
-    brake: Brake,
+    rules: Rules,
     differences: VecDeque<Difference>,
+    /// The number of the page's records.
+    listed: usize,
+    rows: usize,
     living: usize,
     surplus: usize,
-    max_surplus: usize,
 }
 
 /// The result of a comparison.
@@ -77,17 +94,14 @@ pub struct Compared {
 
 impl Comparison {
     /// Begins the comparison of a page. Its date is `now` if the response had none.
-    pub fn new(page: RecordPage, now: Timestamp, refresh_days: u32, brake: Brake) -> Self {
-        let lifetime = SignedDuration::from_hours(24 * i64::from(refresh_days));
+    pub fn new(page: RecordPage, now: Timestamp, rules: Rules) -> Self {
         Self {
-            // With more surplus rows than records, more than half of the rows are surplus, so the brake is certain to
-            // be applied.
-            max_surplus: page.records.len().max(MAX_SURPLUS),
+            listed: page.records.len(),
             records: page.records.into_iter().peekable(),
             date: page.date.unwrap_or(now),
-            refresh_before: now.saturating_sub(lifetime).unwrap_or(Timestamp::MIN),
-            brake,
+            rules,
             differences: VecDeque::new(),
+            rows: 0,
             living: 0,
             surplus: 0,
         }
@@ -98,18 +112,19 @@ impl Comparison {
         while let Some(record) = self.records.next_if(|record| record.id < row.id) {
             self.add_missing(&record);
         }
+        self.rows += 1;
         self.living += usize::from(row.is_living);
         match self.records.next_if(|record| record.id == row.id) {
-            Some(record) if row.is_living => self.add_row(&record, row),
-            Some(record) => self.add_missing(&record),
-            None if row.is_living => self.add_surplus(row.id),
-            None => {}
+            Some(record) if row.is_living => self.add_living(&record, row),
+            Some(record) if !self.is_settled(row) => self.add_missing(&record),
+            None if row.is_living => self.add_surplus(row),
+            _ => {}
         }
     }
 
-    /// Returns `true` if the comparison has collected as many surplus rows as it may. Then it ends with the last row.
+    /// Returns `true` if the comparison ends with the last row, although its range can have more rows.
     pub fn is_full(&self) -> bool {
-        self.brake == Brake::Off && self.surplus >= self.max_surplus
+        self.living >= MAX_LIVING || self.rows >= MAX_ROWS || (self.rules.brake == Brake::On && self.is_brake_certain())
     }
 
     /// Ends the comparison. `is_complete` if every row of the range was added, so that the rest of the page is missing.
@@ -117,33 +132,50 @@ impl Comparison {
         while let Some(record) = self.records.next_if(|_| is_complete) {
             self.add_missing(&record);
         }
-        let is_braked = self.brake == Brake::On && self.surplus >= BRAKE && self.surplus * 2 > self.living;
+        let is_braked = self.rules.brake == Brake::On && self.surplus >= BRAKE && self.surplus * 2 > self.living;
         if is_braked {
             self.differences.retain(|difference| !difference.is_surplus());
         }
         Compared { differences: self.differences, is_braked }
     }
 
+    /// Returns `true` if most rows are surplus, whatever the rest of the range has: a living row that is not surplus has
+    /// a record in the page.
+    fn is_brake_certain(&self) -> bool {
+        self.surplus >= BRAKE && self.surplus > self.listed
+    }
+
+    /// Returns `true` if a row without a stamp was read since the audit has reached the page.
+    fn is_settled(&self, row: &RowHead) -> bool {
+        row.stamp.is_none() && self.rules.reached.is_some_and(|reached| row.read_at > reached)
+    }
+
     /// Adds a record without a living row.
     fn add_missing(&mut self, record: &ListedRecord) {
-        let counts = !self.is_recent(record);
-        self.differences.push_back(Difference { id: record.id, stamp: Some(stamp(record)), counts });
+        let counts_as_lost = !self.is_recent(record);
+        self.add_difference(Difference { id: record.id, stamp: Some(stamp(record)), counts_as_lost });
     }
 
     /// Adds a record with a living row, unless they agree.
-    fn add_row(&mut self, record: &ListedRecord, row: &RowHead) {
+    fn add_living(&mut self, record: &ListedRecord, row: &RowHead) {
         let stamp = stamp(record);
         let is_current = row.stamp.as_ref() == Some(&stamp);
-        if !is_current || row.read_at <= self.refresh_before {
-            let counts = !is_current && !self.is_recent(record);
-            self.differences.push_back(Difference { id: record.id, stamp: Some(stamp), counts });
+        if !is_current || row.read_at <= self.rules.refresh_before {
+            let counts_as_lost = !is_current && !self.is_recent(record);
+            self.add_difference(Difference { id: record.id, stamp: Some(stamp), counts_as_lost });
         }
     }
 
-    fn add_surplus(&mut self, id: i64) {
+    fn add_surplus(&mut self, row: &RowHead) {
         self.surplus += 1;
-        if self.brake != Brake::Applied && self.surplus <= self.max_surplus {
-            self.differences.push_back(Difference { id, stamp: None, counts: true });
+        if self.rules.brake != Brake::Applied && !self.is_settled(row) {
+            self.add_difference(Difference { id: row.id, stamp: None, counts_as_lost: true });
+        }
+    }
+
+    fn add_difference(&mut self, difference: Difference) {
+        if difference.id > self.rules.after {
+            self.differences.push_back(difference);
         }
     }
 
@@ -181,9 +213,16 @@ mod tests {
         RowHead { is_living: false, ..row(id, None) }
     }
 
+    fn rules(brake: Brake) -> Rules {
+        Rules { brake, after: 0, refresh_before: at(NOW) - SignedDuration::from_hours(30 * 24), reached: None }
+    }
+
     fn compare(records: Vec<ListedRecord>, rows: &[RowHead], brake: Brake) -> Compared {
-        let page = RecordPage { records, date: Some(at(NOW)) };
-        let mut comparison = Comparison::new(page, at(NOW), 30, brake);
+        compare_with(rules(brake), records, rows)
+    }
+
+    fn compare_with(rules: Rules, records: Vec<ListedRecord>, rows: &[RowHead]) -> Compared {
+        let mut comparison = Comparison::new(RecordPage { records, date: Some(at(NOW)) }, at(NOW), rules);
         rows.iter().for_each(|row| comparison.add(row));
         comparison.finish(true)
     }
@@ -193,7 +232,7 @@ mod tests {
         fn view(difference: &Difference) -> (i64, Option<&str>, bool) {
             let updated =
                 difference.stamp.as_deref().and_then(|stamp| stamp.split_once('/')).map(|(_, updated)| updated);
-            (difference.id, updated, difference.counts)
+            (difference.id, updated, difference.counts_as_lost)
         }
         compared.differences.iter().map(view).collect()
     }
@@ -257,9 +296,9 @@ mod tests {
         // The date of the page counts, and not the clock of this machine.
         let page = RecordPage { records: vec![record(7, "2026-11-24T08:50:00Z")], date: Some(at(NOW)) };
         let late = at("2026-11-24T19:00:00Z");
-        let compared = Comparison::new(page.clone(), late, 30, Brake::On).finish(true);
+        let compared = Comparison::new(page.clone(), late, rules(Brake::On)).finish(true);
         assert_eq!(differences(&compared), [(7, Some("2026-11-24T08:50:00Z"), false)]);
-        let compared = Comparison::new(RecordPage { date: None, ..page }, late, 30, Brake::On).finish(true);
+        let compared = Comparison::new(RecordPage { date: None, ..page }, late, rules(Brake::On)).finish(true);
         assert_eq!(differences(&compared), [(7, Some("2026-11-24T08:50:00Z"), true)]);
     }
 
@@ -287,24 +326,64 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_however_many_rows_are_surplus() {
-        let collect = |brake| {
-            let page = RecordPage { records: vec![record(9_000, "a"), record(200_000, "a")], date: None };
-            let mut comparison = Comparison::new(page, at(NOW), 30, brake);
-            let added = (1..100_000).take_while(|id| {
-                comparison.add(&row(*id, None));
-                assert!(comparison.differences.len() <= MAX_SURPLUS + 1);
-                !comparison.is_full()
+    fn handled_ids_are_only_counted() {
+        let records = vec![record(1, "a"), record(30, "a")];
+        let rows: Vec<_> = (2..=25).map(|id| row(id, None)).collect();
+        let after = Rules { after: 24, ..rules(Brake::Off) };
+        let expected = [(25, None, true), (30, Some("a"), true)];
+        assert_eq!(differences(&compare_with(after, records.clone(), &rows)), expected);
+        let compared = compare_with(Rules { brake: Brake::On, ..after }, records, &rows);
+        assert_eq!((compared.is_braked, differences(&compared)), (true, vec![expected[1]]));
+    }
+
+    #[test]
+    fn row_that_was_read_since_the_page_was_reached_is_not_read_again_because_it_has_no_stamp() {
+        let reached = at("2026-11-24T08:00:00Z");
+        let with = |row: RowHead, read_at| RowHead { read_at, ..row };
+        let later = reached + SignedDuration::from_millis(1);
+        let records = [1, 2, 3, 4, 5].map(|id| record(id, "a")).to_vec();
+        let rows = [
+            with(tombstone(1), later),
+            with(tombstone(2), reached),
+            // An event wrote these rows, which do not contradict the list.
+            with(row(3, None), later),
+            with(row(4, Some("b")), later),
+            with(row(6, None), later),
+            with(row(7, None), reached),
+            with(row(8, Some("a")), later),
+        ];
+        let rules = Rules { reached: Some(reached), ..rules(Brake::On) };
+        let ids: Vec<i64> = compare_with(rules, records, &rows).differences.iter().map(|found| found.id).collect();
+        assert_eq!(ids, [2, 3, 4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn comparison_is_bounded_however_many_rows_there_are() {
+        for (brake, is_living, expected) in [
+            // More surplus rows than records: the brake is certain.
+            (Brake::On, true, 31),
+            (Brake::On, false, MAX_ROWS),
+            (Brake::Applied, true, MAX_LIVING),
+            (Brake::Applied, false, MAX_ROWS),
+            (Brake::Off, true, MAX_LIVING),
+        ] {
+            let records = (1..=30).map(|id| record(1_000_000 + id, "a")).collect();
+            let mut comparison = Comparison::new(RecordPage { records, date: None }, at(NOW), rules(brake));
+            let rows = (1..100_000_i64).find(|id| {
+                comparison.add(&RowHead { is_living, ..row(*id, None) });
+                comparison.is_full()
             });
-            (added.count() + 1, comparison)
-        };
-        let (rows, comparison) = collect(Brake::On);
-        let compared = comparison.finish(true);
-        assert_eq!((rows, compared.is_braked), (100_000, true));
-        assert_eq!(differences(&compared), [(9_000, Some("a"), true), (200_000, Some("a"), true)]);
-        let (rows, comparison) = collect(Brake::Off);
-        let compared = comparison.finish(false);
-        assert_eq!((rows, compared.is_braked, compared.differences.len()), (MAX_SURPLUS, false, MAX_SURPLUS));
-        assert!(compared.differences.iter().all(Difference::is_surplus));
+            assert_eq!(rows.map(|rows| rows.try_into()), Some(Ok(expected)), "{brake:?} {is_living}");
+            let compared = comparison.finish(false);
+            let is_braked = brake == Brake::On && is_living;
+            let surplus = if brake == Brake::Off { MAX_LIVING } else { 0 };
+            assert_eq!((compared.is_braked, compared.differences.len()), (is_braked, surplus), "{brake:?} {is_living}");
+        }
+        // Fewer surplus rows than the brake needs.
+        let mut comparison = Comparison::new(RecordPage { records: Vec::new(), date: None }, at(NOW), rules(Brake::On));
+        (1..20).for_each(|id| comparison.add(&row(id, None)));
+        assert!(!comparison.is_full());
+        comparison.add(&row(20, None));
+        assert!(comparison.is_full());
     }
 }

@@ -41,6 +41,13 @@ pub struct State {
 pub struct Running {
     /// The last id that was handled.
     pub after: i64,
+    /// The last id of the pages that were left. The next page begins after it, and is judged as a whole, even if an
+    /// interruption has left only a part of it to be handled.
+    #[serde(default)]
+    pub page_after: i64,
+    /// The time at which the audit has reached the page.
+    #[serde(default)]
+    pub reached: Option<Timestamp>,
     /// The number of records that failed.
     #[serde(default)]
     pub failures: u64,
@@ -88,7 +95,7 @@ impl State {
     /// Returns the state at the beginning of an audit that someone asked for.
     #[must_use]
     pub fn requested(self, now: Timestamp, may_remove: bool) -> Self {
-        let running = Running { may_remove, requested: true, ..Running::default() };
+        let running = Running { may_remove, requested: true, reached: Some(now), ..Running::default() };
         Self { running: Some(running), advanced: Some(now), ..self }
     }
 

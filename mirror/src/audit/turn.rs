@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use superoffice_webhook::webhook::entity::Archive;
 use tenants::partition;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::audit::comparison::{Brake, Comparison, Difference};
+use crate::audit::Settings;
+use crate::audit::comparison::{Brake, Comparison, Difference, Rules};
 use crate::audit::state::{Running, State};
-use crate::audit::{Settings, hours_between};
 use crate::failure::Failure;
 use crate::row::Key;
 use crate::superoffice::SuperOffice;
@@ -77,7 +77,7 @@ struct Page {
     fetched: Instant,
     /// The records that are left to read.
     differences: VecDeque<Difference>,
-    /// The last id of the range; `None` at the end of the list.
+    /// The last id of the range; `None` if the range is open, at the end of the list.
     last: Option<i64>,
 }
 
@@ -98,7 +98,7 @@ pub struct Audit<'a, S, T> {
     /// The number of records since the position was written.
     unwritten: u32,
     /// There is no further turn in this invocation.
-    has_left: bool,
+    is_over: bool,
     is_refused: bool,
 }
 
@@ -122,7 +122,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             page: None,
             next_read: Instant::now(),
             unwritten: 0,
-            has_left: false,
+            is_over: false,
             is_refused: false,
         };
         let entity = audit.partition();
@@ -156,7 +156,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
 
     /// Returns `true` if the audit can have a turn.
     pub(super) fn is_due(&self) -> bool {
-        !self.has_left && self.state.is_due(self.settings.hours, self.now())
+        !self.is_over && self.state.is_due(self.settings.hours, self.now())
     }
 
     /// Returns the time of the last turn.
@@ -164,15 +164,15 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         self.state.advanced
     }
 
-    /// Returns the hours since the last completion, or since the first run.
-    pub(super) fn age_in_hours(&self) -> u64 {
-        hours_between(self.state.completed.unwrap_or(self.state.first_run), self.now())
+    /// Returns the time since the last completion, or since the first run.
+    pub(super) fn age(&self) -> SignedDuration {
+        self.now().duration_since(self.state.completed.unwrap_or(self.state.first_run))
     }
 
     /// Follows a turn of this audit, or of the audit of another entity of the tenant.
     pub(super) fn follow(&mut self, turn: &Turn) {
         self.next_read = self.next_read.max(turn.next_read);
-        self.has_left |= turn.is_last;
+        self.is_over |= turn.is_last;
     }
 
     /// Advances the audit for a turn. No record is read after `stop`, and nothing is written after `deadline`.
@@ -183,7 +183,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let is_last = is_refused || matches!(end, End::Hangs | End::Throttled);
         let written = timeout_at(deadline, self.end_turn(end, report)).await;
         if written != Ok(true) {
-            self.has_left = true;
+            self.is_over = true;
             self.page = None;
         }
         Turn { next_read: self.next_read, is_last, is_refused }
@@ -240,20 +240,32 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         }
         let last = page.last.ok_or(End::Reached)?;
         self.page = None;
-        self.running().after = last;
+        let now = self.now();
+        let running = self.running();
+        running.page_after = last;
+        // After an interruption, the list can have fewer records before the last one that was handled.
+        running.after = running.after.max(last);
+        running.reached = Some(now);
         self.write_position().await
     }
 
-    /// Fetches the next page, and compares it with the rows of its range.
+    /// Fetches the next page, and compares it with the rows of its range. The range of an interrupted page is compared
+    /// from its beginning: its rest alone does not decide if the brake is applied.
     async fn fetch(&mut self, report: &mut Report) -> Result<(), End> {
+        let now = self.now();
+        if self.state.running.is_none() {
+            // Written before any record is read, so that no read of the first page is repeated.
+            self.running().reached = Some(now);
+            self.write_position().await?;
+        }
         let running = self.running();
         let brake = match running {
             Running { may_remove: true, .. } => Brake::Off,
             Running { braked: true, .. } => Brake::Applied,
             _ => Brake::On,
         };
-        let mut cursor = running.after;
-        let page = match self.tenant.superoffice.page(self.archive, cursor, PAGE).await {
+        let (mut last_id, after, reached) = (running.page_after, running.after, running.reached);
+        let page = match self.tenant.superoffice.page(self.archive, last_id, PAGE).await {
             Ok(page) => page,
             Err(failure) if failure.status() == Some(429) => return Err(End::Throttled),
             Err(failure) => {
@@ -262,30 +274,34 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             }
         };
         let fetched = Instant::now();
-        let end = page.records.last().map(|record| record.id);
-        let mut comparison = Comparison::new(page, self.now(), self.settings.refresh_days, brake);
+        // An empty page ends the list: the range then has no end.
+        let until = page.records.last().map(|record| record.id);
+        // With the brake applied, no row is removed, and rows that the list lacks do not matter.
+        let mut covers_range = brake == Brake::Applied && until.is_none();
+        let lifetime = SignedDuration::from_hours(24 * i64::from(self.settings.refresh_days));
+        let refresh_before = now.saturating_sub(lifetime).unwrap_or(Timestamp::MIN);
+        let mut comparison = Comparison::new(page, now, Rules { brake, after, refresh_before, reached });
         let entity = partition::of_rows(&self.tenant.name, self.archive.name);
-        let mut is_complete = false;
-        while !is_complete && !comparison.is_full() {
-            let rows = self.table.range(&entity, cursor, end, PAGE).await.map_err(End::Table)?;
-            is_complete = rows.len() < PAGE || rows.last().map(|row| row.id) == end;
+        while !covers_range && !comparison.is_full() {
+            let rows = self.table.range(&entity, last_id, until, PAGE).await.map_err(End::Table)?;
+            covers_range = rows.len() < PAGE || rows.last().map(|row| row.id) == until;
             for row in &rows {
                 comparison.add(row);
-                cursor = row.id;
+                last_id = row.id;
                 if comparison.is_full() {
-                    is_complete = false;
+                    covers_range = false;
                     break;
                 }
             }
         }
-        let compared = comparison.finish(is_complete);
+        let compared = comparison.finish(covers_range);
         if compared.is_braked {
             report.fail_audit(Some(&self.tenant.name), None, &Failure::Braked(self.archive.name));
             // Written before any record is read, because a row that is mended changes the count.
             self.running().braked = true;
             self.write_position().await?;
         }
-        let last = if is_complete { end } else { Some(cursor) };
+        let last = if covers_range { until } else { Some(last_id) };
         self.page = Some(Page { fetched, differences: compared.differences, last });
         Ok(())
     }
@@ -299,12 +315,12 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         match self.visit.mirror(id, difference.evidence(), difference.stamp.as_deref()).await {
             Ok(outcome) => {
                 report.add_outcome(outcome);
-                if difference.counts && self.state.filled && outcome != Outcome::Unchanged {
+                if difference.counts_as_lost && self.state.filled && outcome != Outcome::Unchanged {
                     report.add_difference(&self.tenant.name, key);
                 }
             }
             Err(failure) => {
-                self.is_refused |= failure.is_unauthorized();
+                self.is_refused |= self.visit.is_refused();
                 match (self.visit.stop(), &failure) {
                     (Some(Stop::Throttled), _) => return Err(End::Throttled),
                     (_, Failure::Table(error)) if *error != TableError::Unreadable => return Err(End::Table(*error)),

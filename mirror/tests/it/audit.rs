@@ -20,7 +20,7 @@ async fn first_audit_fills_the_table_and_counts_no_difference() {
     bed.create([1, 2, 5, 9]);
     let report = bed.run().await;
     assert!(bed.is_equal());
-    assert_eq!((report.metrics.written, report.metrics.audit_age), (4, Some(0)));
+    assert_eq!((report.metrics.written, report.metrics.audit_age), (4, Some(0.0)));
     assert_eq!(counts(&report), (0, 0, 1));
     assert_eq!(
         bed.crm().take_calls(),
@@ -34,7 +34,7 @@ async fn first_audit_fills_the_table_and_counts_no_difference() {
     // Nothing is due before its time.
     bed.pass_hours(23);
     let report = bed.run().await;
-    assert_eq!((bed.crm().take_calls().len(), counts(&report), report.metrics.audit_age), (0, (0, 0, 0), Some(23)));
+    assert_eq!((bed.crm().take_calls().len(), counts(&report), report.metrics.audit_age), (0, (0, 0, 0), Some(23.0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +42,7 @@ async fn rows_that_agree_are_not_read_again() {
     let bed = Bed::filled(5).await;
     let report = bed.run().await;
     assert_eq!(bed.crm().take_calls(), ["page 0 1000", "page 5 1000"]);
-    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 0, 1), Some(0)));
+    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 0, 1), Some(0.0)));
 
     // Only the rows' age causes these reads.
     bed.pass_hours(30 * 24 + 1);
@@ -206,20 +206,20 @@ async fn age_is_that_of_the_oldest_completion() {
     bed.list.unusable = vec!["Cust8".into(), "Cust9".into()];
     bed.list.tenants[1].superoffice.crm.fail("page", 500, 99);
     let report = bed.run().await;
-    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 3, 1), Some(0)));
+    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 3, 1), Some(0.0)));
     let tenants: Vec<_> = report.reasons.iter().map(|reason| reason.tenant.as_deref().unwrap()).collect();
     assert_eq!(tenants, ["Cust8", "Cust9", "Cust2"]);
     assert_eq!(bed.list.tenants[2].superoffice.crm.take_calls(), [""; 0]);
-    for (hours, age) in [(5, 5), (20, 25), (25, 50)] {
+    for (hours, age) in [(5, 5.0), (20, 25.0), (25, 50.0)] {
         bed.pass_hours(hours);
         assert_eq!(bed.run().await.metrics.audit_age, Some(age));
     }
     bed.list.tenants[1].superoffice.crm.clear_faults();
     bed.pass_hours(1);
-    assert_eq!(bed.run().await.metrics.audit_age, Some(1));
+    assert_eq!(bed.run().await.metrics.audit_age, Some(1.0));
 
     bed.list.tenants.iter_mut().for_each(|tenant| tenant.is_paused = true);
-    assert_eq!(bed.run().await.metrics.audit_age, Some(0));
+    assert_eq!(bed.run().await.metrics.audit_age, Some(0.0));
     bed.list.failure = Some(Failure::UnusableTenant);
     let report = bed.run().await;
     assert_eq!((counts(&report), report.metrics.audit_age), ((0, 1, 0), None));
@@ -291,7 +291,7 @@ async fn each_entity_has_an_audit_of_its_own() {
     let bed = with_persons(3);
     let report = bed.run().await;
     assert_eq!((bed.is_equal(), has_all_persons(&bed)), (true, true));
-    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 0, 2), Some(0)));
+    assert_eq!((counts(&report), report.metrics.audit_age), ((0, 0, 2), Some(0.0)));
     assert!(bed.table.stored_position("#audit/Cust1/person").is_some());
 
     // A lost event of a person is an alarm that names the person.
@@ -299,14 +299,14 @@ async fn each_entity_has_an_audit_of_its_own() {
     bed.crm().fail("page of persons", 403, 1);
     bed.pass_hours(24);
     let report = bed.run().await;
-    let denied = "the list of all persons: SuperOffice answered with status 403";
+    let denied = "the list of all persons: SuperOffice responded with status 403";
     assert_eq!(
         (counts(&report), report.metrics.audit_age, reasons(&report)),
-        ((0, 1, 1), Some(24), vec![(None, denied)])
+        ((0, 1, 1), Some(24.0), vec![(None, denied)])
     );
     bed.pass_hours(1);
     let report = bed.run().await;
-    assert_eq!((counts(&report), report.metrics.audit_age, has_all_persons(&bed)), ((1, 0, 1), Some(1), true));
+    assert_eq!((counts(&report), report.metrics.audit_age, has_all_persons(&bed)), ((1, 0, 1), Some(1.0), true));
     let key = report.differences[0].key;
     assert_eq!((key.archive, key.id), (Archive::PERSON, 2));
 

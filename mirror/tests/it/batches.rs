@@ -1,6 +1,7 @@
 //! Batches of events of one or several tenants.
 
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -47,6 +48,32 @@ impl Tenants for List {
     }
 
     async fn refused(&self, _: &str) {}
+}
+
+/// Tenants whose entries are read again, or never become readable.
+struct Refusals<'a> {
+    list: &'a List,
+    refused: Mutex<Vec<String>>,
+    hangs: bool,
+}
+
+impl Tenants for Refusals<'_> {
+    type SuperOffice = Crm;
+
+    async fn find(&self, name: &str) -> Result<Tenant<Crm>, Failure> {
+        self.list.find(name).await
+    }
+
+    async fn all(&self) -> Result<TenantList<Crm>, Failure> {
+        self.list.all().await
+    }
+
+    async fn refused(&self, name: &str) {
+        self.refused.lock().unwrap().push(name.to_owned());
+        if self.hangs {
+            std::future::pending().await
+        }
+    }
 }
 
 /// One tenant, `Cust1`, with a table.
@@ -136,7 +163,7 @@ async fn line_has_the_metrics_of_the_batch() {
             }]},
             "FunctionName": "mirror", "Written": 1, "Removed": 2, "MirrorFailed": 1, "MirrorLag": 3000,
             "requestId": "id", "messages": 4, "failedMessages": 1,
-            "reasons": [{"tenant": "Cust1", "contact": 4, "reason": "SuperOffice answered with status 500"}],
+            "reasons": [{"tenant": "Cust1", "contact": 4, "reason": "SuperOffice responded with status 500"}],
         })
     );
 }
@@ -188,6 +215,17 @@ async fn messages_that_cannot_be_decoded_fail() {
     assert_eq!(failed, ["0", "2"]);
     let reason = (None, None, "the message cannot be decoded");
     assert_eq!((reasons(&report), report.metrics.unchanged), (vec![reason, reason], 1));
+}
+
+#[test]
+fn message_that_cannot_be_decoded_is_logged_in_fixed_words() {
+    let program = std::env::current_exe().unwrap();
+    let test = "batches::messages_that_cannot_be_decoded_fail";
+    let output = Command::new(program).args(["--exact", test, "--nocapture"]).output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = output.lines().filter_map(|line| Some(&line[line.find("{\"messageId\"")?..])).collect();
+    let line = |id| format!(r#"{{"messageId":"{id}","outcome":"failed","reason":"the message cannot be decoded"}}"#);
+    assert_eq!(lines, [line("0"), line("2")], "{output}");
 }
 
 #[tokio::test]
@@ -288,13 +326,13 @@ async fn answers_that_the_list_contradicts_fail() {
     bed.crm.fail("lists 3", 400, 1);
     let (failed, report) = bed.events(&[("changed", 1), ("changed", 2), ("changed", 3)]).await;
     assert_eq!(failed, ["0", "1", "2"]);
-    let contradicted = "the list contradicts the answer that the contact does not exist";
+    let contradicted = "the list contradicts the response that the contact does not exist";
     assert_eq!(
         reasons(&report),
         [
             (Some("Cust1"), Some(1), contradicted),
             (Some("Cust1"), Some(2), contradicted),
-            (Some("Cust1"), Some(3), "the list, filtered by the contact: SuperOffice answered with status 400"),
+            (Some("Cust1"), Some(3), "the list, filtered by the contact: SuperOffice responded with status 400"),
         ]
     );
     assert_eq!(bed.table.documents(ENTITY), documents);
@@ -308,7 +346,10 @@ async fn documents_that_are_no_contact_fail() {
     for document in ["{}", r#"{"ContactId":null}"#, r#"{"error":"maintenance"}"#] {
         bed.crm.script("contact 1", [Fault::Document(document.into())]);
         let (failed, report) = bed.events(&[("deleted", 1)]).await;
-        assert_eq!((failed.len(), report.reasons[0].reason.as_str()), (1, "SuperOffice's answer is not as documented"));
+        assert_eq!(
+            (failed.len(), report.reasons[0].reason.as_str()),
+            (1, "SuperOffice's response is not as documented")
+        );
     }
     assert_eq!(bed.table.row(ENTITY, 1), row);
 }
@@ -341,6 +382,33 @@ async fn refused_credentials_end_the_calls_at_once() {
         let found: Vec<&str> = report.reasons.iter().map(|reason| reason.reason.as_str()).collect();
         assert_eq!(found, [&failure.to_string(), given_up, given_up]);
     }
+}
+
+#[tokio::test]
+async fn entry_is_read_again_if_its_credentials_are_refused_for_a_contact_or_for_the_list() {
+    for (contact, list, expected) in [(401, 200, true), (403, 401, true), (500, 401, true), (500, 500, false)] {
+        let bed = Bed::with_contacts(3).await;
+        bed.crm.fail("contact", contact, 3);
+        bed.crm.fail("page", list, 1);
+        let tenants = Refusals { list: &bed.tenants, refused: Mutex::default(), hangs: false };
+        let events = [1, 2, 3].map(|id| event(Some("cust1"), "changed", id));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        handle(&tenants, &bed.table, None, &bed.archives, &bodies(&events), deadline).await;
+        let expected = if expected { &["Cust1"][..] } else { &[] };
+        assert_eq!(*tenants.refused.lock().unwrap(), expected, "{contact} {list}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn entry_that_cannot_be_read_again_in_time_does_not_hold_the_response() {
+    let bed = Bed::with_contacts(1).await;
+    bed.crm.fail("contact", 401, 1);
+    let tenants = Refusals { list: &bed.tenants, refused: Mutex::default(), hangs: true };
+    let begun = Instant::now();
+    let (deadline, batch) = (begun + Duration::from_secs(28), bodies(&[event(Some("Cust1"), "changed", 1)]));
+    let (response, report) = handle(&tenants, &bed.table, None, &bed.archives, &batch, deadline).await;
+    assert_eq!((response.failed_ids().count(), begun.elapsed()), (1, Duration::from_secs(28)));
+    assert_eq!(reasons(&report), [(Some("Cust1"), Some(1), "SuperOffice responded with status 401")]);
 }
 
 #[tokio::test]
@@ -480,7 +548,7 @@ async fn persons_have_rows_of_their_own() {
         assert_eq!(bed.table.documents(&entity), bed.crm.of(archive).documents());
     }
     let line: Value = serde_json::from_str(&report.line("mirror", "id", bed.crm.clock.now())).unwrap();
-    let reason = json!({"tenant": "Cust1", "person": 2, "reason": "SuperOffice answered with status 500"});
+    let reason = json!({"tenant": "Cust1", "person": 2, "reason": "SuperOffice responded with status 500"});
     assert_eq!(line["reasons"], json!([reason]));
 }
 

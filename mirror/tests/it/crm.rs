@@ -174,7 +174,7 @@ impl Crm {
         if archive == Archive::PERSON { &self.persons } else { &self.contacts }
     }
 
-    /// Answers the next calls whose text contains `call` with these faults.
+    /// Answers the next calls whose text, followed by a space, contains `call` with these faults.
     pub(crate) fn script(&self, call: &str, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().push((call.to_owned(), faults.into_iter().collect()));
     }
@@ -205,7 +205,8 @@ impl Crm {
 
     fn fault(&self, call: String) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
-        let scripted = faults.iter_mut().find(|(text, left)| call.contains(text.as_str()) && !left.is_empty());
+        let delimited = format!("{call} ");
+        let scripted = faults.iter_mut().find(|(text, left)| delimited.contains(text.as_str()) && !left.is_empty());
         let fault = scripted.and_then(|(_, left)| left.pop_front());
         self.calls.lock().unwrap().push(call);
         fault

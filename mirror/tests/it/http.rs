@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::tenants::TenantSource;
 use aws_sdk_ssm::config::{BehaviorVersion, Credentials, Region};
-use fake_superoffice::{Fault, Installation, Kind, TENANT, TOKEN};
+use fake_superoffice::{Fault, Installation, Kind, SuperOffice, TENANT, TOKEN};
 use serde_json::json;
 use superoffice_client::Limits;
 use superoffice_webhook::env::Environment;
@@ -55,9 +55,9 @@ async fn failures_have_reasons_without_text_of_answers() {
     let (installation, table) = (Installation::start().await, MemoryTable::default());
     let contact = installation.superoffice.create_contact();
     for (fault, reason) in [
-        (Fault::Status(500), "SuperOffice answered with status 500"),
-        (Fault::Throttle(1), "SuperOffice answered with status 429"),
-        (Fault::Slow(Duration::from_secs(60)), "SuperOffice did not answer in time"),
+        (Fault::Status(500), "SuperOffice responded with status 500"),
+        (Fault::Throttle(1), "SuperOffice responded with status 429"),
+        (Fault::Slow(Duration::from_secs(60)), "SuperOffice did not respond in time"),
     ] {
         installation.superoffice.script("GET Contact", [fault]);
         assert_eq!(run(&installation, &table, &[contact]).await, [reason]);
@@ -73,10 +73,10 @@ async fn failures_have_reasons_without_text_of_answers() {
     );
     installation.superoffice.clear_requests();
     installation.superoffice.script("GET Contact", [Fault::Status(401)]);
-    assert_eq!(run(&installation, &table, &[contact]).await, ["SuperOffice answered with status 401"]);
+    assert_eq!(run(&installation, &table, &[contact]).await, ["SuperOffice responded with status 401"]);
     assert_eq!(installation.calls(), [state, &format!("GET Contact/{contact}")]);
     installation.superoffice.script("GET /api/state", [Fault::Status(404)]);
-    assert_eq!(run(&installation, &table, &[contact]).await, ["SuperOffice answered with status 404"]);
+    assert_eq!(run(&installation, &table, &[contact]).await, ["SuperOffice responded with status 404"]);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn audit_fills_the_table_and_finds_a_deletion_whose_event_was_lost() {
         audit::run(&tenants, &table, &Settings::default(), Instant::now() + Duration::from_secs(24)).await.metrics
     };
     let metrics = run().await;
-    assert_eq!((metrics.written, metrics.audit_completed, metrics.audit_age), (3, 1, Some(0)));
+    assert_eq!((metrics.written, metrics.audit_completed, metrics.audit_age), (3, 1, Some(0.0)));
     assert_eq!(table.documents("Cust12345/contact").into_keys().collect::<Vec<_>>(), contacts);
     installation.superoffice.soft_delete_contact(contacts[1]);
     installation.pass(24 * 3600);
@@ -154,6 +154,48 @@ fn client_of(store: &ParameterStore) -> aws_sdk_ssm::Client {
     aws_sdk_ssm::Client::from_conf(config)
 }
 
+/// Returns the tenants of the list at `/app`.
+fn listed(installation: &Installation, store: &ParameterStore) -> Clients {
+    let lookup = |name: &str| (name == "SUPEROFFICE_TENANTS_PARAMETER").then(|| "/app".to_owned());
+    let mut environment = Environment::new(&lookup);
+    let source = TenantSource::from_environment(&mut environment);
+    let source = environment.finish(source).unwrap().with_client(client_of(store));
+    let clock = installation.clock.clone();
+    let limits = Limits { attempts: 1, renews_tickets: false, ..Limits::default() };
+    Clients::new(source, limits, Arc::new(move || clock.now()))
+}
+
+#[tokio::test]
+async fn entry_with_the_name_default_is_the_on_site_installation() {
+    let (installation, table, store) =
+        (Installation::start().await, MemoryTable::default(), ParameterStore::start().await);
+    let (clock, transport) = (installation.clock.clone(), Arc::new(installation.function.transport()));
+    let superoffice = SuperOffice::start_named("SuperOffice", "127.0.0.1:0", clock, transport, 0.0).await;
+    superoffice.accept_token(TOKEN);
+    let contact = superoffice.create_contact();
+    let entry = json!({"url": superoffice.url(), "accessToken": TOKEN}).to_string();
+    store.put("/app/default", entry.clone());
+    let (tenants, settings) = (listed(&installation, &store), Settings::default());
+    let deadline = || Instant::now() + Duration::from_secs(24);
+    for name in ["Default", "DEFAULT", "default", "onsite"] {
+        assert_eq!(tenants.find(name).await.unwrap().name, "onsite", "{name}");
+    }
+    let events = [Some("Default"), None].map(|tenant| event(tenant, "changed", contact));
+    let (response, report) = handle(&tenants, &table, None, &[Archive::CONTACT], &bodies(&events), deadline()).await;
+    assert_eq!((response.failed_ids().count(), report.metrics.written), (0, 1));
+    superoffice.create_contact();
+    let report = audit::begin(&tenants, &table, &settings, "Default", false, deadline()).await.unwrap();
+    assert_eq!((report.metrics.audit_completed, report.reasons), (1, vec![]));
+    assert_eq!(table.documents("onsite/contact").len(), 2);
+    assert!(table.stored_position("#audit/onsite/contact").is_some());
+
+    // Beside an entry `onsite`, it is not used.
+    store.put("/app/onsite", entry);
+    let list = listed(&installation, &store).all().await.unwrap();
+    let names: Vec<_> = list.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    assert_eq!((names, list.unusable), (vec!["onsite"], vec!["default".to_owned()]));
+}
+
 #[tokio::test]
 async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
     let (installation, table, store) =
@@ -162,13 +204,7 @@ async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
     let entry = |token: &str| json!({"url": installation.superoffice.url(), "accessToken": token}).to_string();
     store.put("/app/Cust12345", entry("expired"));
     store.put("/app/Cust2", "not JSON");
-    let lookup = |name: &str| (name == "SUPEROFFICE_TENANTS_PARAMETER").then(|| "/app".to_owned());
-    let mut environment = Environment::new(&lookup);
-    let source = TenantSource::from_environment(&mut environment);
-    let source = environment.finish(source).unwrap().with_client(client_of(&store));
-    let clock = installation.clock.clone();
-    let limits = Limits { attempts: 1, renews_tickets: false, ..Limits::default() };
-    let tenants = Clients::new(source, limits, Arc::new(move || clock.now()));
+    let tenants = listed(&installation, &store);
     let run = async || {
         let events = ["CUST12345", "Cust2", "Cust3"].map(|tenant| event(Some(tenant), "changed", contact));
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -180,7 +216,7 @@ async fn tenants_of_the_list_are_found_and_read_again_after_a_refusal() {
     // The list is kept for ten minutes, and an entry is read again when its credentials are refused.
     store.put("/app/Cust12345", entry(TOKEN));
     let others = ["the tenant's entry in the list of tenants is unusable", "the tenant is not in the list of tenants"];
-    assert_eq!(run().await, ["SuperOffice answered with status 401", others[0], others[1]]);
+    assert_eq!(run().await, ["SuperOffice responded with status 401", others[0], others[1]]);
     assert_eq!(run().await, others);
     assert_eq!(table.documents("Cust12345/contact").len(), 1);
 }

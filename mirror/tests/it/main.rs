@@ -5,6 +5,7 @@
 mod audit;
 mod batches;
 mod crm;
+mod function;
 mod histories;
 mod http;
 mod interleavings;

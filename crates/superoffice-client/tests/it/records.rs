@@ -54,6 +54,8 @@ async fn record_is_gone_only_if_superoffice_says_so() {
     for (archive, _) in ENTITIES {
         assert_eq!(bed.client().document(archive, 7).await.unwrap(), None);
     }
+    let with_byte_order_mark = "HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n\u{feff}{\"Message\":\"gone\"}";
+    assert_eq!(read(with_byte_order_mark).await, Ok(None));
     for (response, expected) in [
         ("404 Not Found\r\nConnection: close\r\n\r\n<html>", "status 404: <html>"),
         ("404 Not Found\r\nConnection: close\r\n\r\n", "status 404"),

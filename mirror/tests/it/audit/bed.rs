@@ -33,6 +33,10 @@ pub(crate) struct Office {
     pub(crate) rows: Cell<usize>,
     /// The ids that the user may not see. Reading them is answered with 404.
     pub(crate) hidden: RefCell<BTreeSet<i64>>,
+    /// The ids that the list lacks, although SuperOffice has the contacts.
+    pub(crate) unlisted: RefCell<BTreeSet<i64>>,
+    /// The ids that the list has, although the contacts' own documents say that they are deleted.
+    pub(crate) marked: RefCell<BTreeSet<i64>>,
     /// The form of the list's dates.
     pub(crate) dates: Cell<fn(&str) -> String>,
     /// The time of each call.
@@ -48,6 +52,8 @@ impl Office {
             crm: Crm::new(),
             rows: Cell::new(1000),
             hidden: RefCell::default(),
+            unlisted: RefCell::default(),
+            marked: RefCell::default(),
             dates: Cell::new(str::to_owned),
             delay: Cell::new(Duration::ZERO),
             answers: Cell::new(usize::MAX),
@@ -72,7 +78,10 @@ impl SuperOffice for Office {
     async fn document(&self, key: Key) -> Result<Option<String>, Failure> {
         self.call().await;
         let document = self.crm.document(key).await?;
-        Ok(document.filter(|_| !self.hidden.borrow().contains(&key.id)))
+        let document = document.filter(|_| !self.hidden.borrow().contains(&key.id));
+        let is_marked = self.marked.borrow().contains(&key.id);
+        Ok(document
+            .map(|document| if is_marked { document.replace(r#""Deleted":0"#, r#""Deleted":1"#) } else { document }))
     }
 
     async fn lists(&self, key: Key) -> Result<bool, Failure> {
@@ -83,7 +92,8 @@ impl SuperOffice for Office {
     async fn page(&self, archive: &'static Archive, after: i64, rows: usize) -> Result<RecordPage, Failure> {
         self.call().await;
         let mut page = self.crm.page(archive, after, rows).await?;
-        page.records.retain(|record| !self.hidden.borrow().contains(&record.id));
+        let is_left_out = |id| self.hidden.borrow().contains(&id) || self.unlisted.borrow().contains(&id);
+        page.records.retain(|record| !is_left_out(record.id));
         page.records.truncate(self.rows.get());
         for record in &mut page.records {
             record.registered = self.dates.get()(&record.registered);
@@ -275,7 +285,9 @@ impl Bed {
 
     /// Returns `true` if the table equals SuperOffice.
     pub(crate) fn is_equal(&self) -> bool {
-        self.table.documents("Cust1/contact") == self.crm().documents()
+        let mut expected = self.crm().documents();
+        expected.retain(|id, _| !self.office().marked.borrow().contains(id));
+        self.table.documents("Cust1/contact") == expected
     }
 
     /// Returns the calls so far that are not answered by the list.

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use super::bed::{Bed, INVOCATION, Variant, Wired, counts};
 
-/// Prepares a tenant whose table lacks contacts and has surplus rows, on several pages.
+/// Prepares a tenant whose table lacks contacts and has surplus rows, on several pages. Three contacts contradict the
+/// list, so that their rows get no stamp.
 async fn prepared() -> Bed {
     let bed = Bed::filled(12).await;
     bed.crm().save(2, "Changed");
     bed.crm().remove(3);
     bed.crm().set_deleted(8, true);
     bed.create([13, 14]);
+    bed.office().unlisted.borrow_mut().extend([6, 12]);
+    bed.office().marked.borrow_mut().insert(9);
+    bed.crm().save(9, "Changed");
+    bed.office().delay.set(Duration::from_millis(10));
     bed.pass_hours(1);
     bed.office().rows.set(5);
     bed.crm().take_calls();

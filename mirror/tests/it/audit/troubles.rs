@@ -6,7 +6,8 @@ use superoffice_webhook_mirror::table::TableError;
 use super::bed::{Bed, counts, different, reasons};
 use crate::crm::Fault;
 
-const CONTRADICTED: &str = "the list contradicts the answer that the contact does not exist";
+const BRAKED: &str = "SuperOffice's list lacks most contacts of a range, so no row is removed";
+const CONTRADICTED: &str = "the list contradicts the response that the contact does not exist";
 
 #[tokio::test(start_paused = true)]
 async fn contact_that_fails_is_passed_and_left_to_the_next_audit() {
@@ -15,7 +16,7 @@ async fn contact_that_fails_is_passed_and_left_to_the_next_audit() {
     bed.crm().fail("contact 2", 500, 1);
     let report = bed.run().await;
     assert_eq!(counts(&report), (0, 1, 0));
-    assert_eq!(reasons(&report), [(Some(2), "SuperOffice answered with status 500")]);
+    assert_eq!(reasons(&report), [(Some(2), "SuperOffice responded with status 500")]);
     assert_eq!(bed.reads().len(), 6);
     let state = bed.state("Cust1");
     assert!(state.failed && state.running.is_none());
@@ -92,11 +93,11 @@ async fn throttling_ends_the_turn_and_not_the_audit() {
 #[tokio::test(start_paused = true)]
 async fn other_answers_of_the_list_end_the_audit_as_failed() {
     for (failure, reason) in [
-        (Failure::Status(401), "the list of all contacts: SuperOffice answered with status 401"),
-        (Failure::Status(403), "the list of all contacts: SuperOffice answered with status 403"),
-        (Failure::Status(503), "the list of all contacts: SuperOffice answered with status 503"),
-        (Failure::Timeout, "the list of all contacts: SuperOffice did not answer in time"),
-        (Failure::Unexpected, "the list of all contacts: SuperOffice's answer is not as documented"),
+        (Failure::Status(401), "the list of all contacts: SuperOffice responded with status 401"),
+        (Failure::Status(403), "the list of all contacts: SuperOffice responded with status 403"),
+        (Failure::Status(503), "the list of all contacts: SuperOffice responded with status 503"),
+        (Failure::Timeout, "the list of all contacts: SuperOffice did not respond in time"),
+        (Failure::Unexpected, "the list of all contacts: SuperOffice's response is not as documented"),
         (Failure::NotAscending, "the list of all contacts: the ids of the list do not ascend"),
     ] {
         let bed = Bed::filled(4).await;
@@ -120,11 +121,19 @@ async fn tenant_that_is_given_up_ends_the_audit_as_failed() {
     bed.crm().fail("contact 5", 401, 1);
     let report = bed.run().await;
     let expected =
-        [(Some(5), "SuperOffice answered with status 401"), (None, "the tenant was given up for this invocation")];
+        [(Some(5), "SuperOffice responded with status 401"), (None, "the tenant was given up for this invocation")];
     assert_eq!((reasons(&report), counts(&report)), (expected.to_vec(), (0, 2, 0)));
     assert_eq!(bed.reads().last().map(String::as_str), Some("contact 5"));
     assert_eq!(*bed.list.refused.borrow(), ["Cust1"]);
     assert!(bed.state("Cust1").failed);
+
+    // The list that decides after three failures can refuse the credentials, too.
+    let bed = Bed::filled(9).await;
+    bed.pass_hours(1000);
+    bed.crm().fail("contact", 500, 3);
+    bed.crm().fail("page 0 1 ", 401, 1);
+    assert_eq!(counts(&bed.run().await), (0, 4, 0));
+    assert_eq!(*bed.list.refused.borrow(), ["Cust1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +162,7 @@ async fn user_who_loses_access_does_not_empty_the_table() {
     // The first page is complete, and later ones lack most contacts.
     bed.office().hide((31..=100).filter(|id| *id != 80));
     let report = bed.run().await;
-    assert_eq!(reasons(&report), [(None, "most contacts of a page's range are not in the list, so none is removed")]);
+    assert_eq!(reasons(&report), [(None, BRAKED)]);
     assert_eq!((counts(&report), different(&report)), ((1, 1, 0), vec![80]));
     let mut expected = before.clone();
     expected.insert(80, bed.crm().documents()[&80].clone());
@@ -199,6 +208,38 @@ async fn brake_counts_before_the_contacts_of_the_page_are_mended() {
     bed.office().answers.set(usize::MAX);
     let report = bed.audit_to_the_end().await;
     assert_eq!((report.metrics.removed, report.metrics.audit_completed), (0, 0));
+    assert_eq!(bed.table.documents("Cust1/contact").len(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn interrupted_page_is_judged_as_a_whole() {
+    // 29 of 61 rows are surplus. They are most of the rows that the interruption leaves.
+    let bed = Bed::filled(61).await;
+    (1..=31).for_each(|id| bed.crm().save(id, "Changed"));
+    (32..=60).for_each(|id| bed.crm().remove(id));
+    bed.pass_hours(1);
+    bed.office().answers.set(1 + 20);
+    bed.run().await;
+    assert_eq!(bed.state("Cust1").running.unwrap().after, 20);
+    bed.office().answers.set(usize::MAX);
+    bed.crm().take_calls();
+    let report = bed.audit_to_the_end().await;
+    assert_eq!((reasons(&report), report.metrics.removed, bed.is_equal()), (vec![], 29, true));
+    assert_eq!(bed.reads().first().map(String::as_str), Some("contact 21"));
+    assert_eq!(report.metrics.audit_completed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn access_that_is_lost_during_an_interruption_does_not_empty_the_rest_of_the_page() {
+    let bed = Bed::filled(60).await;
+    (1..=60).for_each(|id| bed.crm().save(id, "Changed"));
+    bed.pass_hours(1);
+    bed.office().answers.set(1 + 20);
+    bed.run().await;
+    bed.office().answers.set(usize::MAX);
+    bed.office().hide(10..=60);
+    let report = bed.audit_to_the_end().await;
+    assert_eq!((reasons(&report), report.metrics.removed), (vec![(None, BRAKED)], 0));
     assert_eq!(bed.table.documents("Cust1/contact").len(), 60);
 }
 

@@ -1,13 +1,13 @@
-//! SuperOffice's answer for a record, and its meaning.
+//! SuperOffice's response for a record, and its meaning.
 
 use superoffice_webhook::{FieldValue, Fields};
 
 use crate::failure::Failure;
 use crate::row::Key;
 
-/// The meaning of an answer.
+/// The meaning of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Meaning {
     /// SuperOffice has the record: its JSON object without `Persons`.
     Living(String),
     /// The record's own document says that it is deleted.
@@ -17,23 +17,23 @@ pub enum Answer {
     Gone,
 }
 
-/// Judges an answer for a record: the JSON object, or `None` for a 404 with a JSON body.
+/// Judges a response for a record: the JSON object, or `None` for a 404 with a JSON body.
 ///
 /// # Errors
 ///
 /// [`Failure::Unexpected`] if the document has no id.
-pub fn judge(key: Key, answer: Option<&str>) -> Result<Answer, Failure> {
-    let Some(document) = answer else {
-        return Ok(Answer::Gone);
+pub fn judge(key: Key, document: Option<&str>) -> Result<Meaning, Failure> {
+    let Some(document) = document else {
+        return Ok(Meaning::Gone);
     };
     let fields = Fields::parse(document.as_bytes()).map_err(|_| Failure::Unexpected)?;
     let id = fields.get(key.archive.id).and_then(FieldValue::integer).ok_or(Failure::Unexpected)?;
     Ok(if id != key.id {
-        Answer::Gone
+        Meaning::Gone
     } else if fields.get("Deleted").is_some_and(is_set) {
-        Answer::Deleted
+        Meaning::Deleted
     } else {
-        Answer::Living(without_persons(&fields))
+        Meaning::Living(without_persons(&fields))
     })
 }
 
@@ -64,13 +64,13 @@ mod tests {
 
     use super::*;
 
-    /// Judges an answer for the contact 7.
-    fn judge(answer: Option<&str>) -> Result<Answer, Failure> {
-        super::judge(Key { archive: Archive::CONTACT, id: 7 }, answer)
+    /// Judges a response for the contact 7.
+    fn judge(document: Option<&str>) -> Result<Meaning, Failure> {
+        super::judge(Key { archive: Archive::CONTACT, id: 7 }, document)
     }
 
-    fn living(data: &str) -> Result<Answer, Failure> {
-        Ok(Answer::Living(data.into()))
+    fn living(data: &str) -> Result<Meaning, Failure> {
+        Ok(Meaning::Living(data.into()))
     }
 
     #[test]
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn missing_and_other_contacts_are_gone() {
-        assert_eq!(judge(None), Ok(Answer::Gone));
-        assert_eq!(judge(Some(r#"{"ContactId":8,"Deleted":true}"#)), Ok(Answer::Gone));
+        assert_eq!(judge(None), Ok(Meaning::Gone));
+        assert_eq!(judge(Some(r#"{"ContactId":8,"Deleted":true}"#)), Ok(Meaning::Gone));
     }
 
     #[test]
@@ -93,14 +93,14 @@ mod tests {
         let person = |document: &str| super::judge(Key { archive: Archive::PERSON, id: 7 }, Some(document));
         let document = r#"{"PersonId":7,"Contact":{"ContactId":8}}"#;
         assert_eq!(person(document), living(document));
-        assert_eq!(person(r#"{"PersonId":8,"Contact":{"ContactId":7}}"#), Ok(Answer::Gone));
+        assert_eq!(person(r#"{"PersonId":8,"Contact":{"ContactId":7}}"#), Ok(Meaning::Gone));
         assert_eq!(person(r#"{"ContactId":7}"#), Err(Failure::Unexpected));
     }
 
     #[test]
     fn own_flag_says_that_a_contact_is_deleted() {
         for flag in ["true", "1", "-1", "2.5", "1e3"] {
-            assert_eq!(judge(Some(&format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#))), Ok(Answer::Deleted), "{flag}");
+            assert_eq!(judge(Some(&format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#))), Ok(Meaning::Deleted), "{flag}");
         }
         for flag in ["false", "0", "-0.0", "null", "\"true\"", "\"1\"", "[1]"] {
             let document = format!(r#"{{"ContactId":7,"Deleted":{flag}}}"#);
