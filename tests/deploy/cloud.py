@@ -15,6 +15,9 @@ from local_aws import Queue
 from sam_stack import SamStack
 from signing import SAMPLE_SECRET, sign
 
+# Seconds. It ends a test that waits in vain, and a machine with much other work needs most of it.
+TIMEOUT = 300
+
 
 @dataclass
 class Webhook:
@@ -63,7 +66,7 @@ class Webhook:
             Parameters=values,
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
-        status = wait_for(lambda: self._finished_status(), timeout=120)
+        status = wait_for(self._finished_status)
         assert status == "UPDATE_COMPLETE", status
 
     def _finished_status(self) -> str | None:
@@ -84,9 +87,9 @@ def changed_role_policy(iam: Any, role: str, policy: str, change: Callable[[dict
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(original))
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any]) -> Any:
     """Waits until the condition is true and returns its value."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
         assert time.monotonic() < deadline, "timeout"
         time.sleep(0.1)

@@ -26,6 +26,14 @@ def consumer_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def webhook(aws: LocalAws, template: Path) -> Webhook:
+def deployed_webhook(aws: LocalAws, template: Path) -> Webhook:
     stack = SamStack(aws, "webhook", template)
     return Webhook(stack.deploy(WebhookSecret=SAMPLE_SECRET, Architecture=ARCHITECTURE))
+
+
+@pytest.fixture(scope="module")
+def webhook(deployed_webhook: Webhook) -> Webhook:
+    """The stack of template.yaml, without messages of other files' tests."""
+    for output in ("QueueUrl", "QuarantineQueueUrl"):
+        deployed_webhook.queue(output).drain()
+    return deployed_webhook

@@ -44,7 +44,7 @@ def test_failed_event_moves_to_the_dead_letter_queue_and_others_are_processed(so
     expected = {document["EventId"] for document in documents}
     wait_for(lambda: processed() >= expected)
     assert processed() == expected
-    dead = wait_for(lambda: source.queue("DeadLetterQueueUrl").drain(), timeout=120)
+    dead = wait_for(lambda: source.queue("DeadLetterQueueUrl").drain())
     assert [message["Body"].encode() for message in dead] == [forged]
     assert source.queue().count == 0
 

@@ -34,7 +34,7 @@ def mirror(aws, source, superoffice, tmp_path_factory) -> Mirror:
     """The stack after its first audit. Further audits are by hand only."""
     stack = SamStack(aws, "mirror", dev_build(MIRROR_TEMPLATE, tmp_path_factory.mktemp("mirror")))
     mirror = Mirror(stack, superoffice).deploy(source.outputs["QueueArn"])
-    wait_for(lambda: any("AuditCompleted" in line for line in stack.log_lines()), timeout=180)
+    wait_for(lambda: any("AuditCompleted" in line for line in stack.log_lines()))
     aws.client("events").disable_rule(Name=stack.resources["AuditSchedule"])
     return mirror
 
@@ -98,7 +98,7 @@ def test_event_waits_until_the_role_may_write(mirror, superoffice, aws, action, 
         superoffice.create()
         wait_for(lambda: reason in reasons())
         assert len(mirror.differences()) == 1
-    wait_for(lambda: mirror.differences() == [], timeout=120)
+    wait_for(lambda: mirror.differences() == [])
 
 
 def test_alarm_notifies_its_recipients(mirror, aws):

@@ -311,7 +311,7 @@ def test_life_of_a_deployment(aws, release, previous_release, tmp_path):
         operator.run("docs/runbooks/mirror.md", "MIRROR=", **tenant)
         function = {"<FunctionName>": mirror.outputs["FunctionName"]}
         operator.run("docs/mirror.md", "aws lambda invoke", **tenant, **function)
-        wait_for(lambda: any("AuditAge" in line for line in mirror.log_lines()), timeout=180)
+        wait_for(lambda: any("AuditAge" in line for line in mirror.log_lines()))
         operator.run("docs/runbooks/mirror.md", "MIRROR_LOG=")
         assert operator.wrong() == set()
 

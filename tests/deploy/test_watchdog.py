@@ -49,7 +49,7 @@ def watchdog(aws, watchdog_template, parameters) -> SamStack:
     assert events.describe_rule(Name=rule)["ScheduleExpression"] == "rate(5 minutes)"
     # Nobody waits for five minutes.
     events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")
-    wait_for(lambda: completed_runs(watchdog), timeout=180)
+    wait_for(lambda: completed_runs(watchdog))
     events.disable_rule(Name=rule)
     return watchdog
 
