@@ -20,7 +20,7 @@ const RECENT: SignedDuration = SignedDuration::from_hours(1);
 const EARLIER: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(90 * 24)];
 /// The longest time between a tenant's line and the line of its run.
 const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
-/// The age at which a run copies a state.
+/// A run copies a state that was written longer ago.
 const CARRY_AFTER: SignedDuration = SignedDuration::from_mins(20);
 /// The size of the copied states of a line at most, in bytes.
 const MAX_CARRIED: usize = MAX_LINE * 3 / 4;
@@ -36,7 +36,7 @@ struct RememberedLine {
     carried: Vec<Carried>,
 }
 
-/// The state of each tenant, and the time at which the log was written.
+/// The states of the tenants, each with the time of its line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     states: HashMap<String, (Timestamp, State)>,

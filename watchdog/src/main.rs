@@ -14,7 +14,7 @@ use superoffice_webhook_watchdog::config::Config;
 use superoffice_webhook_watchdog::run::{Invocation, Watchdog};
 use tokio::time::Instant;
 
-/// The time before the end of the invocation at which a run stops, so that its line is written.
+/// A run stops this long before the end of the invocation, so that its line is written.
 const RESERVE: Duration = Duration::from_secs(5);
 
 #[tokio::main(flavor = "current_thread")]

@@ -30,9 +30,9 @@ use crate::visit::{Visit, still_missing};
 
 /// The length of a piece, in seconds. Pieces begin at whole hours, so that tenants share them.
 const PIECE: i64 = 3600;
-/// The time after which a list of changes ends with the record that was reached.
+/// A list of changes that takes longer ends with the record that was reached.
 const PAUSE_LIST_AFTER: Duration = Duration::from_secs(20);
-/// The time after which a tenant that does not respond is left to the next run.
+/// A tenant that does not respond for longer is left to the next run.
 const GIVE_UP_LIST_AFTER: Duration = Duration::from_secs(60);
 /// The number of tenants whose changes are listed at the same time.
 const LISTS: usize = 16;

@@ -44,7 +44,7 @@ pub enum VisitError {
 /// The bounds of a visit.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The time after which a sweep is left to the next visit. It always makes some progress.
+    /// A sweep that takes longer is continued by the next visit. Each sweep makes some progress.
     pub sweep: Duration,
     /// The longest wait before a read of the log for the event of a signal.
     pub read_every: Duration,

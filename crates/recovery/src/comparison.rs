@@ -229,7 +229,7 @@ pub struct Compared {
     pub recent: u64,
     /// The number of times that SuperOffice sent without an offset, and that were read as UTC.
     pub times_without_offset: u64,
-    /// The record after which the next list begins; `None` at the end.
+    /// The last record of the list, if a further list follows. That list begins after this record.
     pub continue_after: Option<Record>,
 }
 

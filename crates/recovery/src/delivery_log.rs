@@ -17,8 +17,7 @@ pub struct DeliveryLog(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// The log is read for this tenant alone.
-    Own { logs: Logs, log_group: String, tenant: Option<String> },
+    Own(OwnLog),
     /// The log was read for all tenants.
     Shared {
         log: Arc<SharedLog>,
@@ -30,7 +29,7 @@ enum Source {
 impl DeliveryLog {
     /// Creates the log of a tenant, or of every tenant if `tenant` is `None`. Nothing is read yet.
     pub fn new(logs: Logs, log_group: impl Into<String>, tenant: Option<&str>) -> Self {
-        Self(Source::Own { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) })
+        Self(Source::Own(OwnLog { logs, log_group: log_group.into(), tenant: tenant.map(str::to_owned) }))
     }
 
     /// Creates the part of a tenant in a log that was read for all tenants.
@@ -54,7 +53,7 @@ impl DeliveryLog {
             None => ControlFlow::Continue(()),
         };
         match &self.0 {
-            Source::Own { .. } => self.read(since, |_, _, delivery| pass(delivery)).await,
+            Source::Own(log) => log.read(since, |_, _, delivery| pass(delivery)).await,
             Source::Shared { log, tenant } => {
                 log.each(tenant, since, |line| pass(&line.delivery));
                 Ok(())
@@ -93,12 +92,12 @@ impl DeliveryLog {
         mut found: impl FnMut(Timestamp, u64, &Delivery),
     ) -> Result<(), LogError> {
         match &self.0 {
-            Source::Own { .. } => {
+            Source::Own(log) => {
                 let found = |filed, line: &str, delivery: &Delivery| {
                     found(filed, hash(line), delivery);
                     ControlFlow::Continue(())
                 };
-                self.read(since, found).await
+                log.read(since, found).await
             }
             Source::Shared { log, tenant } => {
                 log.refresh().await?;
@@ -110,21 +109,28 @@ impl DeliveryLog {
             }
         }
     }
+}
 
-    /// Reads the log for this tenant alone.
+/// The log, read for `tenant`, or for every tenant if that is `None`.
+#[derive(Clone, Debug)]
+struct OwnLog {
+    logs: Logs,
+    log_group: String,
+    tenant: Option<String>,
+}
+
+impl OwnLog {
+    /// Passes the deliveries since a point in time to `found`, until it breaks.
     async fn read(
         &self,
         since: Timestamp,
         mut found: impl FnMut(Timestamp, &str, &Delivery) -> ControlFlow<()>,
     ) -> Result<(), LogError> {
-        let Source::Own { logs, log_group, tenant } = &self.0 else {
-            return Ok(());
-        };
-        logs.read(log_group, FILTER, since, |filed, line| match delivery::parse(filed, line) {
-            Some((named, delivery)) if is_of(tenant.as_deref(), named.as_deref()) => found(filed, line, &delivery),
+        let found = |filed, line: &str| match delivery::parse(filed, line) {
+            Some((named, delivery)) if is_of(self.tenant.as_deref(), named.as_deref()) => found(filed, line, &delivery),
             _ => ControlFlow::Continue(()),
-        })
-        .await
+        };
+        self.logs.read(&self.log_group, FILTER, since, found).await
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`logs`] reads any log in CloudWatch.
 //! - [`function_log`] is the function's log with the deliveries of all tenants, and [`shared_log`] a period of it that is
-//!   read once for all of them. [`tenant_names`] decides to which tenant a delivery belongs.
+//!   read once for all of them. [`tenant_names`] finds the tenants that own a delivery.
 //! - [`delivery`] is one line of the function's log: the delivery of an event.
 //! - [`delivery_log`] is the log of one tenant: the events that the function forwarded, ignored or could not forward.
 //! - [`changes`] lists what changed in SuperOffice: each is a [`record`], a contact or a person.

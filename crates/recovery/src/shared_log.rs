@@ -15,7 +15,7 @@ use crate::logs::{DISORDER, LogError};
 
 /// The number of deliveries that are kept at most.
 const MAX_DELIVERIES: usize = 500_000;
-/// The number of deliveries between two times at which old hashes are forgotten.
+/// Old hashes are forgotten whenever this number of deliveries was added.
 const FORGET_EVERY: usize = 10_000;
 
 /// A line of a delivery.

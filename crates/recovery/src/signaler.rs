@@ -30,7 +30,7 @@ const MAX_FAILED: u32 = 3;
 const MAX_FAILED_OR_NOT_FOUND: u32 = 25;
 /// The number of signals whose events are on their way at most. One of them can be the first failed delivery.
 const WINDOW: usize = 25;
-/// The number of lost events at which the signals stop, even if others arrive.
+/// The number of lost events that stops the signals, even if others arrive.
 const MAX_LOST: usize = 25;
 /// The log is read at least this often while events are on their way.
 const READ_INTERVAL: Duration = Duration::from_secs(2);

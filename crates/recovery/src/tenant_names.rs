@@ -1,4 +1,4 @@
-//! The tenants to whom the deliveries in the function's log belong.
+//! The tenants that own the deliveries in the function's log.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};

@@ -93,7 +93,7 @@ struct Known {
     list: Option<(Timestamp, Arc<TenantList>)>,
     /// Entries that were read alone, by the requested name in lower case.
     found: HashMap<String, (Timestamp, Found)>,
-    /// The time at which an entry was last read again, by name.
+    /// The time of the last repeated read of an entry, by name.
     refreshed: HashMap<String, Timestamp>,
 }
 

@@ -115,7 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The seconds by which SuperOffice's clock is behind. An offset of one or two seconds the other way cannot be noticed.
+/// The seconds that SuperOffice's clock is behind. An offset of one or two seconds the other way cannot be noticed.
 fn slow_by() -> impl Strategy<Value = i64> {
     prop_oneof![2 => Just(0), 1 => 1..120_i64, 1 => -120..=-3_i64]
 }
