@@ -167,11 +167,7 @@ impl Archive {
     }
 
     /// Parses the names of entities, separated by commas. Returns their archives without repetition, contacts first.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownArchive`] if a name is not that of an archive, or if the list has no name.
-    pub fn parse_list(list: &str) -> Result<Vec<&'static Self>, UnknownArchive> {
+    fn parse_list(list: &str) -> Result<Vec<&'static Self>, UnknownArchive> {
         let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
         let named: Vec<_> = names
             .map(|name| Self::of_entity(name).ok_or_else(|| UnknownArchive(name.into())))
@@ -192,7 +188,7 @@ impl Archive {
 /// A name in a list of entities that is not the name of an [`Archive`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not accepted: expected `contact`, `person`, or both with a comma between them")]
-pub struct UnknownArchive(String);
+struct UnknownArchive(String);
 
 /// Every documented entity. Contacts come first.
 pub static ENTITIES: [Entity; 16] = [

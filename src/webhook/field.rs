@@ -168,7 +168,7 @@ impl FieldValue {
 }
 
 /// Splits a tagged value: `[I:6]` into `I` and `6`.
-pub fn untag(text: &str) -> Option<(&str, &str)> {
+fn untag(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')
 }
 
