@@ -8,6 +8,7 @@ mod split;
 use std::fmt;
 
 use secrecy::SecretString;
+use superoffice_webhook::webhook::entity::Archive;
 
 use self::differences::{differences, new_webhook};
 use self::split::events_of_webhooks;
@@ -46,9 +47,10 @@ impl ManagedWebhooks {
         self.contacts.iter().chain(&self.further)
     }
 
-    /// Returns `true` if there is a webhook for contacts, and every webhook is Active.
+    /// Returns `true` if there are a webhook for contacts and one for states, and every webhook is Active.
     pub fn is_active(&self) -> bool {
-        self.receives_events() && self.states.iter().all(|webhook| webhook.state() == State::Active)
+        let are_states_active = self.states.iter().all(|webhook| webhook.state() == State::Active);
+        self.receives_events() && !self.states.is_empty() && are_states_active
     }
 
     /// Returns `true` if there is a webhook for contacts, and every webhook for events of rows is Active.
@@ -59,6 +61,11 @@ impl ManagedWebhooks {
     /// Returns `true` if there is a webhook for contacts, and every webhook for contacts is Active.
     pub fn receives_contacts(&self) -> bool {
         !self.contacts.is_empty() && self.contacts.iter().all(|webhook| webhook.state() == State::Active)
+    }
+
+    /// Returns `true` if an Active webhook subscribes to the private event of an entity: `contact.resync`.
+    pub fn receives_resync(&self, archive: &Archive) -> bool {
+        self.for_rows().any(|webhook| webhook.state() == State::Active && webhook.receives_resync(archive))
     }
 }
 

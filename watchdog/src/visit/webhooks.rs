@@ -72,7 +72,7 @@ impl Visit<'_> {
         }
         // Without the events of an entity, each of its changes counts as missing.
         let others = self.settings.entities.iter().filter(|archive| **archive != Archive::CONTACT);
-        for archive in others.filter(|archive| !receives_resync(webhooks, archive)) {
+        for archive in others.filter(|archive| !subscribes_to_resync(webhooks, archive)) {
             let event = archive.resync();
             report.note(format!("the webhook does not subscribe to {event}; `register --events` changes that"));
         }
@@ -153,13 +153,11 @@ impl Visit<'_> {
         let missing = &self.report.state.missing;
         let mut entities = self.settings.entities.clone();
         entities.retain(|archive| missing.iter().any(|missing| missing.record.archive == *archive));
-        if entities.contains(&Archive::CONTACT) && !receives_resync(webhooks, Archive::CONTACT) {
+        if entities.contains(&Archive::CONTACT) && !subscribes_to_resync(webhooks, Archive::CONTACT) {
             self.report.note(format!("the webhook does not subscribe to {RESYNC_EVENT}; `register` changes that"));
         }
         // A webhook for further events can be stopped alone.
-        let is_active = |webhook: &&Webhook| webhook.state() == WebhookState::Active;
-        let active: Vec<&Webhook> = webhooks.for_rows().filter(is_active).collect();
-        entities.retain(|archive| active.iter().any(|webhook| webhook.receives_resync(archive)));
+        entities.retain(|archive| webhooks.receives_resync(archive));
         if entities.is_empty() {
             return Ok(entities);
         }
@@ -169,7 +167,7 @@ impl Visit<'_> {
 }
 
 /// Returns `true` if a webhook subscribes to the events that signals of an entity cause.
-fn receives_resync(webhooks: &ManagedWebhooks, archive: &Archive) -> bool {
+fn subscribes_to_resync(webhooks: &ManagedWebhooks, archive: &Archive) -> bool {
     webhooks.for_rows().any(|webhook| webhook.receives_resync(archive))
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use fake_superoffice::{Fault, Mode, SECRET, WEBHOOK_URL, Webhook, Zones};
 use serde_json::json;
-use superoffice_client::SecretString;
 use superoffice_client::registration::{CONTACT_EVENTS, Desired, Registration, events_named};
 use superoffice_client::webhooks::State;
+use superoffice_client::{Archive, SecretString};
 
 use crate::support::{TestBed, VERSIONS, by_id, desired};
 
@@ -304,6 +304,26 @@ async fn registration_does_not_start_a_stopped_webhook() {
         assert!(!managed.is_active());
         assert_eq!(by_id(&bed, managed.contacts[0].id()).state(), state);
     }
+}
+
+#[tokio::test]
+async fn registration_without_a_state_webhook_is_not_active() {
+    let bed = TestBed::start().await;
+    let state = bed.register().await.states[0].id();
+    bed.superoffice.set_property(state, "TargetUrl", json!("https://other.example.com"));
+    let managed = bed.client().webhooks(WEBHOOK_URL).await.unwrap();
+    assert_eq!((managed.states.len(), managed.receives_events(), managed.is_active()), (0, true, false));
+}
+
+#[tokio::test]
+async fn signals_are_received_by_an_active_webhook() {
+    let bed = TestBed::start().await;
+    let contacts = bed.register().await.contacts[0].id();
+    let receives = async |archive| bed.client().webhooks(WEBHOOK_URL).await.unwrap().receives_resync(archive);
+    assert!(receives(Archive::CONTACT).await);
+    assert!(!receives(Archive::PERSON).await);
+    bed.superoffice.set_property(contacts, "State", json!("Stopped"));
+    assert!(!receives(Archive::CONTACT).await);
 }
 
 #[tokio::test]
