@@ -18,6 +18,7 @@ mod status;
 mod test;
 mod unregister;
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Parser;
@@ -44,8 +45,8 @@ pub(crate) enum Command {
     Missed(missed::Missed),
     Unregister(unregister::Unregister),
     Redrive(redrive::Redrive),
-    Env(env::Env),
     Purge(purge::Purge),
+    Env(env::Env),
     Secret(secret::Secret),
     Sign(sign::Sign),
     Post(post::Post),
@@ -66,8 +67,8 @@ impl Command {
             Self::Missed(command) => command.run(output).await,
             Self::Unregister(command) => command.run().await,
             Self::Redrive(command) => command.run(output).await,
+            Self::Purge(command) => command.run().await,
             Self::Env(command) => command.run(output).await,
-            Self::Purge(command) => command.run(output).await,
             Self::Secret(command) => command.run(output),
             Self::Sign(command) => command.run(output),
             Self::Post(command) => command.run(output).await,
@@ -77,9 +78,15 @@ impl Command {
     }
 }
 
-/// Prints what a shell must evaluate after wrong usage of `command`. The error itself is printed by clap.
-pub(crate) fn report_wrong_usage(error: &clap::Error, command: Option<&str>, output: &mut Output<impl Write>) {
-    if error.use_stderr() && command == Some("env") {
+/// Prints the command that a shell must evaluate after wrong usage of `env`. The error itself is printed by clap.
+///
+/// A wrong option may precede the command, so `env` counts at every position.
+pub(crate) fn report_wrong_usage(
+    error: &clap::Error,
+    mut arguments: impl Iterator<Item = OsString>,
+    output: &mut Output<impl Write>,
+) {
+    if error.use_stderr() && arguments.any(|argument| argument == "env") {
         env::print_failure(output);
     }
 }
@@ -91,5 +98,20 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         super::Command::command().debug_assert();
+    }
+
+    /// The documentation has the order of the help.
+    #[test]
+    fn commands_are_in_the_order_of_a_webhooks_life() {
+        let command = super::Command::command();
+        let names: Vec<&str> =
+            command.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
+        let expected = "check register status test activate deactivate bootstrap missed unregister redrive purge env \
+                        secret sign post completions";
+        assert_eq!(names.join(" "), expected);
+        let page = include_str!("../../docs/administration.md");
+        let table = page.lines().skip_while(|line| *line != "## Commands").take_while(|line| *line != "## Check");
+        let rows = table.filter_map(|line| line.strip_prefix("| `")?.split([' ', '`']).next());
+        assert_eq!(rows.collect::<Vec<_>>(), names);
     }
 }

@@ -12,7 +12,7 @@ use tenants::{Tenant, TenantSource};
 use crate::environment;
 use crate::exit::Failure;
 use crate::output::{Format, Output};
-use crate::tenants::{Clients, Label, OneTenant};
+use crate::tenants::{Clients, Label, OneTenant, tenant_source};
 
 /// A tenant's client, the URL of the endpoint, and the secret if it is configured.
 pub(crate) struct Endpoint {
@@ -27,7 +27,7 @@ impl Endpoint {
     /// Reads the configuration for any tenant. The secret is optional.
     pub(crate) fn settings() -> Result<(TenantSource, WebhookSettings), Failure> {
         Ok(environment::read(|env| {
-            let source = TenantSource::from_environment(env);
+            let source = tenant_source(env);
             source.zip(WebhookSettings::from_environment(env))
         })?)
     }

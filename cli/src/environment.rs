@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal, Read};
 use std::{env, fs};
 
+use aws_setup::HttpsSettings;
 use rpassword::ConfigBuilder;
 use superoffice_webhook::env::{ConfigError, Environment};
 
@@ -44,7 +45,7 @@ pub(crate) static SUPEROFFICE: [Variable; 11] = [
 
 /// The URL of the webhook.
 pub(crate) static WEBHOOK: [Variable; 1] =
-    [plain("WEBHOOK_URL", "URL that SuperOffice posts to; {tenant} stands for the tenant")];
+    [plain("WEBHOOK_URL", "URL that SuperOffice posts to; {tenant} is replaced by the tenant")];
 
 /// The entities that are recovered.
 pub(crate) static ENTITIES: [Variable; 1] =
@@ -108,6 +109,13 @@ pub(crate) fn read_replacing<T>(
 ) -> Result<T, ConfigError> {
     let variables = |name: &str| replacement(name).or_else(|| env::var(name).ok());
     read_with(&variables, &read_standard_input, read)
+}
+
+/// Checks the settings of the way to AWS, so that their problems are reported together with all others.
+pub(crate) fn check_aws(env: &mut Environment<'_>) {
+    if let Err(invalid) = HttpsSettings::from_lookup(|name| env.get(name)) {
+        invalid.into_problems().into_iter().for_each(|(name, problem)| env.problem(name, problem));
+    }
 }
 
 fn read_with<T>(
@@ -253,7 +261,8 @@ mod tests {
         assert_eq!(
             help(&[&WEBHOOK, &SIGNING]),
             "Environment:\
-             \n  WEBHOOK_URL                              URL that SuperOffice posts to; {tenant} stands for the tenant\
+             \n  WEBHOOK_URL                              URL that SuperOffice posts to; \
+             {tenant} is replaced by the tenant\
              \n  SUPEROFFICE_WEBHOOK_SECRET[_FILE]        secret of the webhook\
              \n  SUPEROFFICE_TENANT_MASTER_SECRET[_FILE]  or the secret that derives the tenants' secrets\
              \n\

@@ -52,8 +52,8 @@ impl Interrupt {
     }
 }
 
-/// Reports an interrupted command. `rest` is the command that continues, without the program's name.
-pub(crate) fn interrupted(rest: &str) -> Status {
-    message(format_args!("interrupted; continue with: so-webhook {rest}"));
+/// Reports an interrupted command. `continuation` is the command that continues, without the program's name.
+pub(crate) fn interrupted(continuation: &str) -> Status {
+    message(format_args!("interrupted; continue with: so-webhook {continuation}"));
     Status::NeedsAttention
 }

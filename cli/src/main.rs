@@ -22,7 +22,7 @@ mod tenants;
 async fn main() -> ExitCode {
     let mut output = output::Output::new(std::io::stdout());
     let command = command::Command::try_parse().unwrap_or_else(|error| {
-        command::report_wrong_usage(&error, std::env::args().nth(1).as_deref(), &mut output);
+        command::report_wrong_usage(&error, std::env::args_os(), &mut output);
         error.exit()
     });
     let result = command.run(&mut output).await;

@@ -9,7 +9,6 @@ use recovery::delivery_log::DeliveryLog;
 use recovery::record::Record;
 use recovery::signaler::{Halt, Pace, Signaler, Sleep};
 use superoffice_client::settings::{NoTenantName, WebhookSettings};
-use superoffice_client::webhooks::{State, Webhook};
 use superoffice_client::{ApiError, Archive, Client};
 use superoffice_webhook::env::ConfigError;
 use tenants::{Tenant, TenantSource};
@@ -37,6 +36,7 @@ impl Settings {
             let webhooks = if is_set { WebhookSettings::from_environment(env).map(Some) } else { Some(None) };
             let (source, entities) = (TenantSource::from_environment(env), Archive::from_environment(env));
             let log_group = env.required("LOG_GROUP_NAME");
+            environment::check_aws(env);
             Some(Self { source: source?, webhooks: webhooks?, entities: entities?, log_group: log_group? })
         })
     }
@@ -88,10 +88,7 @@ pub(crate) async fn can_arrive(
         return Ok(true);
     };
     let webhooks = client.webhooks(url).await?;
-    let is_active = |webhook: &&Webhook| webhook.state() == State::Active;
-    let is_received =
-        |archive: &Archive| webhooks.all().filter(is_active).any(|webhook| webhook.receives_resync(archive));
-    let missing: Vec<_> = archives.iter().filter(|archive| !is_received(archive)).collect();
+    let missing: Vec<_> = archives.iter().filter(|archive| !webhooks.receives_resync(archive)).collect();
     for archive in &missing {
         let event = archive.resync();
         label.message(format_args!("no Active webhook at {url} subscribes to {event}, so no signal would arrive"));
@@ -102,7 +99,7 @@ pub(crate) async fn can_arrive(
 /// The reason why a command stops early.
 pub(crate) enum Stop {
     /// SIGINT or SIGTERM.
-    Interrupt,
+    Interrupted,
     /// Signals do not arrive.
     Halt(Halt),
     /// SuperOffice or the log does not respond as expected.
@@ -125,11 +122,11 @@ impl From<ApiError> for Stop {
 }
 
 impl Stop {
-    /// Reports the reason. The last line names `rest`, the command that continues, without the program's name.
-    pub(crate) fn report(self, rest: &str) -> CommandResult {
-        let next = format!("stopped; continue with: so-webhook {rest}");
+    /// Reports the reason. The last line names `continuation`, the command that continues, without the program's name.
+    pub(crate) fn report(self, continuation: &str) -> CommandResult {
+        let next = format!("stopped; continue with: so-webhook {continuation}");
         match self {
-            Self::Interrupt => Ok(interrupted(rest)),
+            Self::Interrupted => Ok(interrupted(continuation)),
             Self::Halt(halt) => {
                 message(format_args!("{halt}\n{next}"));
                 Ok(Status::NeedsAttention)
@@ -146,10 +143,8 @@ pub(crate) struct Signals<'a> {
     entities: Vec<&'static str>,
     interrupt: &'a Interrupt,
     label: &'a Label,
-    /// The number of signals that failed.
-    failed: u64,
-    /// The number of signals whose events got lost.
-    lost: u64,
+    /// The lowest id of the records whose signal failed or whose event got lost.
+    first_incomplete: Option<i64>,
     begin: Instant,
     next_report: Instant,
 }
@@ -169,8 +164,7 @@ impl<'a> Signals<'a> {
             entities: Vec::new(),
             interrupt,
             label,
-            failed: 0,
-            lost: 0,
+            first_incomplete: None,
             begin,
             next_report: begin + report_every(),
         }
@@ -186,15 +180,15 @@ impl<'a> Signals<'a> {
         let wait = with_reports(&mut self.next_report, &progress, self.signaler.ready(archive));
         let result = self.interrupt.or(wait).await;
         self.report_lost();
-        Ok(result.ok_or(Stop::Interrupt)??)
+        Ok(result.ok_or(Stop::Interrupted)??)
     }
 
     /// Signals a record. A failure that may concern only this record is reported and counted.
     pub(crate) async fn signal(&mut self, record: Record) -> Result<(), Stop> {
         match self.signaler.signal(record).await {
             Err(error) if error.is_specific() => {
-                self.failed += 1;
                 self.label.message(format_args!("{record}: {error}"));
+                self.add_incomplete(record);
                 Ok(())
             }
             result => Ok(result?),
@@ -207,23 +201,28 @@ impl<'a> Signals<'a> {
         let wait = with_reports(&mut self.next_report, &progress, self.signaler.settle());
         let result = self.interrupt.or(wait).await;
         self.report_lost();
-        Ok(result.ok_or(Stop::Interrupt)??)
+        Ok(result.ok_or(Stop::Interrupted)??)
     }
 
-    /// Returns the number of contacts that were signaled.
+    /// Returns the number of records that were signaled.
     pub(crate) fn count(&self) -> u64 {
         self.signaler.signals()
     }
 
     /// Returns `true` if no signal failed and no event got lost.
     pub(crate) fn are_complete(&self) -> bool {
-        self.failed == 0 && self.lost == 0
+        self.first_incomplete.is_none()
     }
 
     /// Returns the id after which the command continues, if the records of an entity are in the order of their ids, and
     /// `signaled` was the last one.
     pub(crate) fn continue_after(&self, signaled: i64) -> i64 {
-        self.signaler.first_awaited().map_or(signaled, |record| record.id - 1)
+        let first_awaited = self.signaler.first_awaited().map(|record| record.id);
+        first_awaited.into_iter().chain(self.first_incomplete).min().map_or(signaled, |id| id - 1)
+    }
+
+    fn add_incomplete(&mut self, record: Record) {
+        self.first_incomplete = Some(self.first_incomplete.map_or(record.id, |first| first.min(record.id)));
     }
 
     fn progress(&self, left: Option<f64>) -> String {
@@ -239,8 +238,8 @@ impl<'a> Signals<'a> {
 
     fn report_lost(&mut self) {
         for record in self.signaler.take_lost() {
-            self.lost += 1;
             self.label.message(format_args!("{record} was signaled, but its event got lost"));
+            self.add_incomplete(record);
         }
     }
 }
@@ -289,7 +288,7 @@ mod tests {
 
     #[test]
     fn reason_to_stop_is_followed_by_the_command_that_continues() {
-        assert_eq!(Stop::Interrupt.report("missed").unwrap(), Status::NeedsAttention);
+        assert_eq!(Stop::Interrupted.report("missed").unwrap(), Status::NeedsAttention);
         assert_eq!(Stop::Halt(Halt::DeliveryFailed).report("missed").unwrap(), Status::NeedsAttention);
         let error = Stop::Error("no route".into()).report("bootstrap --after 7").unwrap_err();
         assert_eq!(error.to_string(), "no route\nstopped; continue with: so-webhook bootstrap --after 7");

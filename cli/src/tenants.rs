@@ -7,8 +7,10 @@ use std::sync::Arc;
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use superoffice_client::{ApiError, Client, SetupError};
-use tenants::{Tenant, TenantSource, UnusableEntry};
+use superoffice_webhook::env::Environment;
+use tenants::{TENANTS_PARAMETER, Tenant, TenantSource, UnusableEntry};
 
+use crate::environment;
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{Format, Output, message};
@@ -34,20 +36,37 @@ pub(crate) struct OneTenant {
     tenant: Option<String>,
 }
 
+/// Reads the list of tenants from the environment, or the one tenant. A list is in AWS.
+pub(crate) fn tenant_source(env: &mut Environment<'_>) -> Option<TenantSource> {
+    if env.is_set(TENANTS_PARAMETER) {
+        environment::check_aws(env);
+    }
+    TenantSource::from_environment(env)
+}
+
 impl OneTenant {
     /// Returns the tenant.
     pub(crate) async fn resolve(&self, source: &TenantSource) -> Result<(Arc<Tenant>, Label), Failure> {
-        let list = source.list().await?;
-        let tenant = match &self.tenant {
-            Some(name) => list.get(name).ok_or_else(|| format!("the tenant {name} is not in the list of tenants"))?,
-            None if list.len() > 1 => {
-                return Err(format!("the list has {} tenants; --tenant selects one", list.len()).into());
-            }
-            None => list.usable().iter().map(Ok).chain(list.unusable().iter().map(Err)).next().ok_or("no tenant")?,
-        };
-        let tenant = Arc::clone(tenant.map_err(Clone::clone)?);
+        let tenant = self.entry(source, "--tenant selects one").await??;
         let name = source.path().and(tenant.name()).map(str::to_owned);
         Ok((tenant, Label { name, is_prefixed: false }))
+    }
+
+    /// Returns the tenant, for a command that reports its failure as a result.
+    pub(crate) async fn select<'a>(&self, source: &'a TenantSource) -> Result<Selected<'a>, Failure> {
+        let tenants = vec![self.entry(source, "--tenant selects one").await?];
+        Ok(Selected { source, tenants, is_all: false })
+    }
+
+    /// Returns the tenant's entry. `advice` names the options that select from a list of several tenants.
+    async fn entry(&self, source: &TenantSource, advice: &str) -> Result<Entry, Failure> {
+        let list = source.list().await?;
+        let entry = match &self.tenant {
+            Some(name) => list.get(name).ok_or_else(|| format!("the tenant {name} is not in the list of tenants"))?,
+            None if list.len() > 1 => return Err(format!("the list has {} tenants; {advice}", list.len()).into()),
+            None => list.usable().iter().map(Ok).chain(list.unusable().iter().map(Err)).next().ok_or("no tenant")?,
+        };
+        Ok(entry.map(Arc::clone).map_err(Clone::clone))
     }
 
     /// Returns the option, for a command that continues.
@@ -89,25 +108,23 @@ impl Label {
     }
 }
 
+/// A tenant, or the reason why it cannot be used.
+type Entry = Result<Arc<Tenant>, UnusableEntry>;
+
 /// The tenants of a command, in order of their names.
 pub(crate) struct Selected<'a> {
     source: &'a TenantSource,
-    tenants: Vec<Result<Arc<Tenant>, UnusableEntry>>,
+    tenants: Vec<Entry>,
+    /// All tenants of a list were selected.
     is_all: bool,
 }
 
 impl Selection {
-    /// Returns the selected tenants. A single tenant that cannot be used is an error.
+    /// Returns the selected tenants.
     pub(crate) async fn resolve<'a>(&self, source: &'a TenantSource) -> Result<Selected<'a>, Failure> {
         if !self.all {
-            let list = source.list().await?;
-            if self.one.tenant.is_none() && list.len() > 1 {
-                return Err(
-                    format!("the list has {} tenants; --tenant selects one, --all selects all", list.len()).into()
-                );
-            }
-            let (tenant, _) = self.one.resolve(source).await?;
-            return Ok(Selected { source, tenants: vec![Ok(tenant)], is_all: false });
+            let tenants = vec![self.one.entry(source, "--tenant selects one, --all selects all").await?];
+            return Ok(Selected { source, tenants, is_all: false });
         }
         let list = source.list().await?;
         let usable = list.usable().iter().cloned().map(Ok);
@@ -116,13 +133,18 @@ impl Selection {
         Ok(Selected { source, tenants, is_all: source.path().is_some() })
     }
 
+    /// Returns `true` if `--all` is present, even without a list.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
+    }
+
     /// Returns the options, for a command that continues.
     pub(crate) fn options(&self) -> String {
         if self.all { " --all".to_owned() } else { self.one.option() }
     }
 }
 
-fn name(tenant: &Result<Arc<Tenant>, UnusableEntry>) -> &str {
+fn name(tenant: &Entry) -> &str {
     match tenant {
         Ok(tenant) => tenant.name().unwrap_or_default(),
         Err(entry) => &entry.name,
@@ -156,10 +178,12 @@ impl Selected<'_> {
         let mut summary = Summary::new(self.tenants.len());
         for (number, tenant) in self.tenants.iter().enumerate() {
             match early_end {
-                EarlyEnd::OnInterrupt(interrupt, rest) if interrupt.is_requested() => {
-                    return Ok(self.interrupted(&summary, rest));
+                EarlyEnd::OnInterrupt(interrupt, continuation) if interrupt.is_requested() => {
+                    return Ok(self.interrupted(&summary, continuation));
                 }
-                EarlyEnd::WithoutReader if !output.is_open() => return Ok(summary.worst),
+                EarlyEnd::WithoutReader if !output.is_open() => {
+                    return Ok(summary.worst.max(Status::NeedsAttention));
+                }
                 _ => {}
             }
             if self.is_all && io::stderr().is_terminal() {
@@ -172,25 +196,35 @@ impl Selected<'_> {
             };
             let status = match (result, early_end) {
                 (Ok(status), _) => status,
-                (Err(failure), EarlyEnd::OnInterrupt(_, rest)) if failure.is::<Interrupted>() => {
-                    return Ok(self.interrupted(&summary, rest));
+                (Err(failure), EarlyEnd::OnInterrupt(_, continuation)) if failure.is::<Interrupted>() => {
+                    return Ok(self.interrupted(&summary, continuation));
                 }
                 (Err(failure), _) => self.report_failure(failure, format, &label, output)?,
             };
             summary.count(status);
         }
-        if self.is_all {
-            summary.report();
+        match early_end {
+            EarlyEnd::OnInterrupt(interrupt, continuation) if interrupt.is_requested() => {
+                Ok(self.interrupted(&summary, continuation))
+            }
+            _ => {
+                self.report(&summary);
+                Ok(summary.worst)
+            }
         }
-        Ok(summary.worst)
     }
 
-    /// Reports that SIGINT or SIGTERM ended the command, and that `rest` continues it.
-    fn interrupted(&self, summary: &Summary, rest: &str) -> Status {
+    /// Reports that SIGINT or SIGTERM ended the command, and the command that continues.
+    fn interrupted(&self, summary: &Summary, continuation: &str) -> Status {
+        self.report(summary);
+        interrupted(continuation)
+    }
+
+    /// Reports the summary of a list.
+    fn report(&self, summary: &Summary) {
         if self.is_all {
             summary.report();
         }
-        interrupted(rest)
     }
 
     /// Reports the failure of a tenant, and ends the command if no other tenant follows.
@@ -239,7 +273,7 @@ pub(crate) struct Interrupted;
 /// Ends a command for several tenants before the last tenant.
 #[derive(Clone, Copy)]
 pub(crate) enum EarlyEnd<'a> {
-    /// Nobody reads the results, and the command does nothing else.
+    /// Nobody reads the results, and the command changes nothing.
     WithoutReader,
     /// SIGINT or SIGTERM. The command in the text continues.
     OnInterrupt(&'a Interrupt, &'a str),

@@ -6,7 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
-use crate::tenants::OneTenant;
+use crate::tenants::{Clients, EarlyEnd, OneTenant};
 
 /// Set the webhooks Active after a successful test
 ///
@@ -22,7 +22,17 @@ pub(crate) struct Activate {
 
 impl Activate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let endpoint = Endpoint::load(&self.tenant).await?;
+        let (source, settings) = Endpoint::settings()?;
+        let selected = self.tenant.select(&source).await?;
+        let mut clients = Clients::default();
+        selected
+            .for_each(self.format, output, EarlyEnd::Never, async |tenant, label, output| {
+                self.activate(&Endpoint::new(tenant, &settings, label, &mut clients)?, output).await
+            })
+            .await
+    }
+
+    async fn activate(&self, endpoint: &Endpoint, output: &mut Output<impl Write>) -> CommandResult {
         let webhooks = endpoint.webhooks().await?;
         let Some(success) = endpoint.test(&webhooks).await? else {
             return Ok(Status::NeedsAttention);
@@ -32,6 +42,7 @@ impl Activate {
         }
         let webhooks = endpoint.webhooks().await?;
         endpoint.print(&webhooks, self.format, output).await;
-        Ok(Status::well_if(success && webhooks.is_active()))
+        let are_active = webhooks.all().all(|webhook| webhook.state() == State::Active);
+        Ok(Status::well_if(success && are_active))
     }
 }

@@ -16,14 +16,14 @@ const PAGE: usize = 1000;
 
 /// Make SuperOffice signal contact.resync for every existing contact
 ///
-/// A consumer that was added later receives every contact so: on this event, it reads the contact's current state. The
-/// contacts are signaled by ascending id. No other contact is signaled until the function's log shows that the event of
-/// the first one was forwarded, within three minutes. Later, the log is watched, and the command stops soon after the
+/// A consumer that was added later receives an event for each existing contact, and reads the contact's current state.
+/// The contacts are signaled by ascending id. No other contact is signaled until the function's log shows that the event
+/// of the first one was forwarded, within three minutes. Later, the log is watched, and the command stops soon after the
 /// first failed delivery. If SYNC_ENTITIES has person, the persons follow with person.resync.
 ///
-/// Ctrl-C ends the command after the current signal. The last line of standard error is then the command that
-/// continues. With WEBHOOK_URL, checks first that an Active webhook receives the signals. The exit status is 0 if all
-/// contacts were signaled.
+/// Ctrl-C ends the command after the current signal. Unless all contacts were signaled, the last line of standard error
+/// is the command that continues. With WEBHOOK_URL, checks first that an Active webhook receives the signals. The exit
+/// status is 0 if all contacts were signaled.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &ENTITIES, &LOG, &AWS]))]
 pub(crate) struct Bootstrap {
@@ -53,20 +53,30 @@ impl Bootstrap {
         }
         let log = DeliveryLog::new(Logs::load().await?, &settings.log_group, client.context_identifier());
         let sleep = signals::sleep();
-        let mut are_complete = true;
+        // The command that begins with the first record that was not signaled, or whose event got lost.
+        let mut continuation: Option<String> = None;
         for (position, archive) in archives.iter().copied().enumerate().skip(begin) {
             let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
             let first = if position == begin { self.after } else { 0 };
             let mut after = first;
-            if let Err(stop) = signal_all(&client, archive, &mut signals, &interrupt, first, &mut after).await {
+            let result = signal_all(&client, archive, &mut signals, &interrupt, first, &mut after).await;
+            if result.is_err() || !signals.are_complete() {
                 let entity = if position == 0 { String::new() } else { format!(" --entity {}", archive.name) };
                 let options = [self.tenant.option(), self.rate.option(), entity].concat();
-                return stop.report(&format!("bootstrap{options} --after {}", signals.continue_after(after)));
+                let command = format!("bootstrap{options} --after {}", signals.continue_after(after));
+                // A gap in an earlier entity precedes this position.
+                let continuation = continuation.get_or_insert(command);
+                if let Err(stop) = result {
+                    return stop.report(continuation);
+                }
             }
             message(format_args!("{} {}s signaled", signals.count(), archive.name));
-            are_complete &= signals.are_complete();
         }
-        Ok(Status::well_if(are_complete))
+        let Some(continuation) = continuation else {
+            return Ok(Status::Well);
+        };
+        message(format_args!("not every event has arrived; continue with: so-webhook {continuation}"));
+        Ok(Status::NeedsAttention)
     }
 
     /// Returns the position of the first entity to signal.
@@ -90,13 +100,13 @@ async fn signal_all(
 ) -> Result<(), Stop> {
     let mut last = None;
     loop {
-        let page = interrupt.or(client.page(archive, *after, PAGE)).await.ok_or(Stop::Interrupt)??;
+        let page = interrupt.or(client.page(archive, *after, PAGE)).await.ok_or(Stop::Interrupted)??;
         if page.records.is_empty() {
             return signals.settle().await;
         }
         // Only the remaining time depends on it.
         if last.is_none() {
-            last = interrupt.or(client.last_id(archive)).await.ok_or(Stop::Interrupt)?.ok().flatten();
+            last = interrupt.or(client.last_id(archive)).await.ok_or(Stop::Interrupted)?.ok().flatten();
         }
         for record in page.records {
             signals.ready(archive, last.and_then(|last| part_left(first, *after, last))).await?;

@@ -64,6 +64,7 @@ impl Conformance {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let ((source, settings), log_group) = environment::read(|env| {
             let source = TenantSource::from_environment(env);
+            environment::check_aws(env);
             source.zip(WebhookSettings::with_required_secret(env)).zip(env.required("LOG_GROUP_NAME"))
         })?;
         let (tenant, label) = self.tenant.resolve(&source).await?;

@@ -6,7 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
-use crate::tenants::OneTenant;
+use crate::tenants::{Clients, EarlyEnd, OneTenant};
 
 /// Stop the webhook for contacts, and those for further events
 ///
@@ -23,7 +23,17 @@ pub(crate) struct Deactivate {
 
 impl Deactivate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
-        let endpoint = Endpoint::load(&self.tenant).await?;
+        let (source, settings) = Endpoint::settings()?;
+        let selected = self.tenant.select(&source).await?;
+        let mut clients = Clients::default();
+        selected
+            .for_each(self.format, output, EarlyEnd::Never, async |tenant, label, output| {
+                self.deactivate(&Endpoint::new(tenant, &settings, label, &mut clients)?, output).await
+            })
+            .await
+    }
+
+    async fn deactivate(&self, endpoint: &Endpoint, output: &mut Output<impl Write>) -> CommandResult {
         endpoint.set_state(endpoint.webhooks().await?.for_rows(), State::Stopped).await?;
         let webhooks = endpoint.webhooks().await?;
         endpoint.print(&webhooks, self.format, output).await;

@@ -3,11 +3,13 @@ use std::io::Write;
 
 use crate::environment::{self, AWS};
 use crate::exit::{CommandResult, Failure, Status};
+use crate::interrupt::Interrupt;
 use crate::output::{Output, message};
 use crate::shell::quoted;
 use crate::stack::Stack;
+use crate::tenants::Interrupted;
 
-/// Print the shell assignments that all other commands need for a stack
+/// Print the variables of a stack as shell assignments
 ///
 /// Use it as: eval "$(so-webhook env --stack NAME)". It sets the variables that the outputs of the function's stack
 /// determine, and unsets those that this stack does not have. It prints no secret. After an error it only prints
@@ -48,11 +50,15 @@ impl Env {
     }
 
     async fn assignments(&self) -> Result<String, Failure> {
-        let client = aws_sdk_cloudformation::Client::new(&aws_setup::load().await?);
-        let stack = Stack::load(&client, &self.stack).await?;
+        let stack = Interrupt::listen()?.or(self.stack()).await.ok_or(Interrupted)??;
         let assignments = assignments(&stack)?;
         message(format_args!("stack {}, account {}, region {}", stack.name, stack.account, stack.region));
         Ok(assignments)
+    }
+
+    async fn stack(&self) -> Result<Stack, Failure> {
+        let client = aws_sdk_cloudformation::Client::new(&aws_setup::load().await?);
+        Stack::load(&client, &self.stack).await
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Missed {
     /// The start: a time such as 2026-11-24T09:00:00Z or 2026-11-24 (UTC), or how long ago, such as 36h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Timestamp,
-    /// The end, in the same forms [default: two minutes ago]
+    /// The end, in a form that --since accepts [default: two minutes ago]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<Timestamp>,
     /// Make SuperOffice signal contact.resync for each missed contact
@@ -60,7 +60,7 @@ impl Missed {
         let settings = signals::Settings::from_environment()?;
         let signals::Settings { source, entities, log_group, .. } = &settings;
         if self.since > self.until.unwrap_or_else(Timestamp::now) {
-            return Err("--since is later than --until".into());
+            return Err("--since is later than --until, or in the future".into());
         }
         if self.rate.is_given() && !self.resync {
             return Err("--rate needs --resync".into());
@@ -72,9 +72,11 @@ impl Missed {
         let mut comparisons =
             Comparisons::new(self.comparison(entities), logs.clone(), log_group, list.names(), selected.usable());
         let is_all = selected.is_all();
-        let rest = self.continuation();
-        let without_reader = EarlyEnd::WithoutReader;
-        let early_end = interrupt.as_ref().map_or(without_reader, |interrupt| EarlyEnd::OnInterrupt(interrupt, &rest));
+        let continuation = self.continuation();
+        let early_end = match &interrupt {
+            Some(interrupt) => EarlyEnd::OnInterrupt(interrupt, &continuation),
+            None => EarlyEnd::WithoutReader,
+        };
         selected
             .for_each(self.format, output, early_end, async |tenant, label, output| {
                 let url = settings.url(tenant)?;
@@ -82,9 +84,9 @@ impl Missed {
                 let target = Target { tenant, entities, url, log, label, interrupt: interrupt.as_ref() };
                 match self.run_for(&target, &mut comparisons, output).await {
                     Ok(status) => Ok(status),
-                    Err(Stop::Interrupt) => Err(Interrupted.into()),
+                    Err(Stop::Interrupted) => Err(Interrupted.into()),
                     // After the signals for a single tenant, the last line names the command that continues.
-                    Err(stop) if self.resync && !is_all => stop.report(&rest),
+                    Err(stop) if self.resync && !is_all => stop.report(&continuation),
                     Err(Stop::Error(error)) => Err(error),
                     Err(Stop::Halt(halt)) => {
                         target.label.message(halt);
@@ -111,6 +113,7 @@ impl Missed {
         let mut signals = interrupt.map(|interrupt| Signals::new(&client, log, self.rate, &sleep, interrupt, label));
         let mut totals = Totals::default();
         let mut after = None;
+        // One part at a time, so that memory is bounded.
         loop {
             let compared = target.wait_for_part(comparisons, after).await?;
             totals.add(&compared);
@@ -193,7 +196,7 @@ impl Target<'_> {
         let progress = comparisons.progress();
         let part = with_progress(&progress, comparisons.part(self.tenant, after));
         let part = match self.interrupt {
-            Some(interrupt) => interrupt.or(part).await.ok_or(Stop::Interrupt)?,
+            Some(interrupt) => interrupt.or(part).await.ok_or(Stop::Interrupted)?,
             None => part.await,
         };
         part.map_err(Stop::Error)

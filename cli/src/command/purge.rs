@@ -3,7 +3,7 @@
 //! The rows that are left are found again, so that a run that was interrupted continues when it is repeated.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -15,7 +15,7 @@ use tenants::{TenantList, TenantSource, partition};
 use crate::environment::{self, AWS, SUPEROFFICE};
 use crate::exit::{CommandResult, Failure, Status};
 use crate::interrupt::{Interrupt, interrupted};
-use crate::output::{Output, is_confirmed, message};
+use crate::output::{is_confirmed, message};
 use crate::shell::option;
 
 /// The number of rows that DynamoDB deletes in one call.
@@ -27,14 +27,14 @@ const ATTEMPTS: u32 = 8;
 
 /// Delete the rows of a tenant that has left the list from the mirror's table
 ///
-/// Refuses for a tenant of the list. Remove the tenant from the list first, and wait ten minutes, because the mirror
-/// keeps the list so long. Asks first on a terminal. Elsewhere, --yes is required. Ctrl-C ends the command after the
-/// current call.
+/// Deletes nothing for a tenant that is in the list. Remove the tenant from the list first, and wait ten minutes,
+/// because the mirror keeps the list for that time. Asks first on a terminal. Elsewhere, --yes is required. Ctrl-C ends
+/// the command after the current call.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&SUPEROFFICE, &AWS]))]
 pub(crate) struct Purge {
-    /// The tenant that has left the list
-    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    /// The tenant that has left the list, as the table spells it
+    #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
     tenant: String,
     /// The mirror's table: a name, or the ARN of a table in another region
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -45,11 +45,14 @@ pub(crate) struct Purge {
 }
 
 impl Purge {
-    pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
+    pub(crate) async fn run(self) -> CommandResult {
         if !self.yes && !io::stdin().is_terminal() {
             return Err("nothing was deleted: --yes is required where standard input is not a terminal".into());
         }
-        let source = environment::read(TenantSource::from_environment)?;
+        let source = environment::read(|env| {
+            environment::check_aws(env);
+            TenantSource::from_environment(env)
+        })?;
         let tenant = partition::tenant(Some(&self.tenant));
         if is_listed(&*source.list().await?, tenant) {
             return Err(format!("nothing was deleted: the tenant {tenant} is in the list of tenants").into());
@@ -62,19 +65,34 @@ impl Purge {
         let interrupt = Interrupt::listen()?;
         let mut deleted = 0;
         let end = rows.delete_tenant(tenant, &mut deleted, || interrupt.is_requested()).await;
-        output.line(format_args!("{deleted} rows of {} were deleted", self.tenant));
+        message(self.summary(deleted, matches!(end, Ok(End::AllDeleted))));
         match end? {
             End::AllDeleted => Ok(Status::Well),
-            End::Interrupted => Ok(interrupted(&self.command())),
+            End::Interrupted => Ok(interrupted(&self.continuation())),
+        }
+    }
+
+    fn summary(&self, deleted: u64, is_complete: bool) -> String {
+        let Self { tenant, table, .. } = self;
+        match (deleted, is_complete) {
+            (0, true) => format!("no row of {tenant} was found in {table}; the name must be spelled as in the table"),
+            _ => format!("{deleted} rows of {tenant} were deleted"),
         }
     }
 
     /// Returns the command that continues.
-    fn command(&self) -> String {
+    fn continuation(&self) -> String {
         let yes = if self.yes { " --yes" } else { "" };
         let (tenant, table) = (option("--tenant", &self.tenant), option("--table", &self.table));
         format!("purge{tenant}{table}{yes}")
     }
+}
+
+/// Parses a name that a tenant can have. Another text could name a partition of another tenant: `#audit/Cust1`.
+fn parse_tenant(name: &str) -> Result<String, &'static str> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let is_valid = !name.is_empty() && name.bytes().all(is_name);
+    if is_valid { Ok(name.to_owned()) } else { Err("expected a name of letters, digits, `_`, `.` and `-`") }
 }
 
 /// Returns `true` if the tenant is in the list, even if its entry cannot be used.
@@ -186,6 +204,7 @@ mod tests {
     use aws_sdk_dynamodb::operation::batch_write_item::BatchWriteItemOutput;
     use aws_sdk_dynamodb::operation::query::QueryOutput;
     use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use superoffice_webhook::env::Environment;
 
     use super::*;
 
@@ -266,8 +285,41 @@ mod tests {
     }
 
     #[test]
+    fn tenant_that_no_list_can_have_is_wrong_usage() {
+        assert_eq!(parse_tenant("Cust_1.a-b"), Ok("Cust_1.a-b".to_owned()));
+        for name in ["", "#audit/Cust1", "Cust1/contact", "Cüst1", "Cust 1"] {
+            assert_eq!(parse_tenant(name), Err("expected a name of letters, digits, `_`, `.` and `-`"), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn default_is_the_onsite_installation() {
+        for (url, is_onsite) in [("https://server/SuperOffice", true), ("https://server/Cust1", false)] {
+            let variables = [("SUPEROFFICE_URL", url), ("SUPEROFFICE_ACCESS_TOKEN", "token")];
+            let lookup = |name: &str| Some(variables.iter().find(|(variable, _)| *variable == name)?.1.to_owned());
+            let mut environment = Environment::new(&lookup);
+            let source = TenantSource::from_environment(&mut environment).unwrap();
+            let list = source.list().await.unwrap();
+            for (name, expected) in
+                [("Default", is_onsite), ("default", is_onsite), ("Onsite", is_onsite), ("cust1", !is_onsite)]
+            {
+                assert_eq!(is_listed(&list, partition::tenant(Some(name))), expected, "{url} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn summary_advises_on_the_spelling_if_no_row_was_found() {
+        let purge = Purge { tenant: "Cust1".into(), table: "contacts".into(), yes: true };
+        assert_eq!(purge.summary(64, true), "64 rows of Cust1 were deleted");
+        assert_eq!(purge.summary(0, false), "0 rows of Cust1 were deleted");
+        let expected = "no row of Cust1 was found in contacts; the name must be spelled as in the table";
+        assert_eq!(purge.summary(0, true), expected);
+    }
+
+    #[test]
     fn command_that_continues_has_every_option() {
         let purge = Purge { tenant: "Cust1".into(), table: "contacts".into(), yes: true };
-        assert_eq!(purge.command(), "purge --tenant Cust1 --table contacts --yes");
+        assert_eq!(purge.continuation(), "purge --tenant Cust1 --table contacts --yes");
     }
 }

@@ -44,6 +44,16 @@ enum End {
     Reader,
 }
 
+impl End {
+    fn status(self, options: Options) -> Status {
+        match self {
+            Self::Queue => Status::Well,
+            Self::Reader => Status::NeedsAttention,
+            Self::Interrupt => interrupted(&options.continuation()),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 struct Options {
     /// Report the result for each message, and change nothing
@@ -51,7 +61,7 @@ struct Options {
     /// SQS returns only the first ten messages of a FIFO quarantine queue.
     #[arg(long)]
     dry_run: bool,
-    /// Delete tests, and events that FORWARD_EVENTS does not match
+    /// Delete registration probes, and events that FORWARD_EVENTS does not match
     ///
     /// The function acknowledges and drops such events.
     #[arg(long)]
@@ -59,8 +69,8 @@ struct Options {
 }
 
 impl Options {
-    /// Returns the command with these options.
-    fn command(self) -> String {
+    /// Returns the command that continues.
+    fn continuation(self) -> String {
         let options = [(self.dry_run, " --dry-run"), (self.delete_ignored, " --delete-ignored")];
         "redrive".to_owned()
             + &options.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect::<String>()
@@ -93,11 +103,10 @@ impl Redrive {
             Run { options: self.options, is_fifo, handler, output, seen: HashSet::new(), summary: Summary::default() };
         let end = run.all(&quarantine, || interrupt.is_requested()).await;
         quarantine.release().await;
-        message(run.summary.report(self.options.dry_run));
-        match end? {
-            End::Queue | End::Reader => Ok(Status::Well),
-            End::Interrupt => Ok(interrupted(&self.options.command())),
+        if !matches!(end, Ok(End::Reader)) {
+            message(run.summary.report(self.options.dry_run));
         }
+        Ok(end?.status(self.options))
     }
 }
 

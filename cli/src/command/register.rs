@@ -3,7 +3,6 @@ use std::io::Write;
 use clap::builder::NonEmptyStringValueParser;
 use superoffice_client::registration::{Desired, UnknownName, events_named};
 use superoffice_client::settings::{NoTenantName, WebhookSettings};
-use tenants::TenantSource;
 
 use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
@@ -11,12 +10,12 @@ use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 use crate::shell;
-use crate::tenants::{Clients, EarlyEnd, Selection};
+use crate::tenants::{Clients, EarlyEnd, Selection, tenant_source};
 
 /// Create or update the webhook for contacts and its state webhook
 ///
-/// SuperOffice posts its signed test first, and refuses to save a webhook that does not respond with 200. The state of
-/// an existing webhook is not changed; `activate` does that. The exit status is 0 if all webhooks are Active.
+/// SuperOffice posts its signed test first, and saves a webhook only if the response is 200. The state of an existing
+/// webhook is not changed; `activate` does that. The exit status is 0 if all webhooks are Active.
 ///
 /// With --all, Ctrl-C ends the command after the current tenant. Repeating it completes the rest.
 #[derive(Debug, clap::Args)]
@@ -32,11 +31,11 @@ pub(crate) struct Register {
     errors_emails: Vec<String>,
     /// Entities and events, separated by commas: contact,person.consented [default: contact for a new webhook]
     ///
-    /// An entity stands for all its events. Those of contact and person include contact.resync and person.resync. The
-    /// lists and extra tables of your installation are named list.category and y_equipment.
+    /// The name of an entity selects all its events. Those of contact and person include contact.resync and
+    /// person.resync. The lists and extra tables of your installation are named list.category and y_equipment.
     ///
-    /// Without this option, an existing webhook keeps its events, and contact.resync is added if it is missing. Names
-    /// with more than 4,000 characters are split over several webhooks.
+    /// Without this option, an existing webhook keeps its events, and contact.resync is added if it is missing. If the
+    /// names together have more than 4,000 characters, several webhooks share them.
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = Chosen::parse)]
     events: Option<Vec<Chosen>>,
     /// Make SuperOffice notify its users by email on the first failed delivery
@@ -62,7 +61,7 @@ impl Chosen {
 impl Register {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let (source, settings) = environment::read(|env| {
-            let source = TenantSource::from_environment(env);
+            let source = tenant_source(env);
             source.zip(WebhookSettings::with_required_secret(env))
         })?;
         let selected = self.selection.resolve(&source).await?;
@@ -71,10 +70,12 @@ impl Register {
                            SUPEROFFICE_TENANT_MASTER_SECRET";
             return Err(problem.into());
         }
-        let interrupt = if selected.is_all() { Some(Interrupt::listen()?) } else { None };
-        let command = self.command();
-        let never = EarlyEnd::Never;
-        let early_end = interrupt.as_ref().map_or(never, |interrupt| EarlyEnd::OnInterrupt(interrupt, &command));
+        let interrupt = if self.selection.is_all() { Some(Interrupt::listen()?) } else { None };
+        let continuation = self.continuation();
+        let early_end = match &interrupt {
+            Some(interrupt) => EarlyEnd::OnInterrupt(interrupt, &continuation),
+            None => EarlyEnd::Never,
+        };
         let mut clients = Clients::default();
         selected
             .for_each(self.format, output, early_end, async |tenant, label, output| {
@@ -111,7 +112,7 @@ impl Register {
 
     /// Returns the command with these options, which completes an interrupted one: a webhook that is registered already
     /// is unchanged.
-    fn command(&self) -> String {
+    fn continuation(&self) -> String {
         let mut command = "register".to_owned() + &self.selection.options();
         let mut option = |name, value: &str| command += &shell::option(name, value);
         if let Some(name) = &self.name {
@@ -145,17 +146,17 @@ mod tests {
         register: Register,
     }
 
-    fn command(arguments: &[&str]) -> String {
-        Program::parse_from([&["so-webhook"], arguments].concat()).register.command()
+    fn continuation(arguments: &[&str]) -> String {
+        Program::parse_from([&["so-webhook"], arguments].concat()).register.continuation()
     }
 
     #[test]
     fn continuation_has_all_options() {
-        assert_eq!(command(&["--tenant", "Cust1"]), "register --tenant Cust1");
+        assert_eq!(continuation(&["--tenant", "Cust1"]), "register --tenant Cust1");
         let arguments =
             ["--all", "--name=Bob's", "--errors-email=a@b.c", "--errors-email=d e", "--events=sale, list.110"];
         assert_eq!(
-            command(&[&arguments[..], &["--notify-first-failure", "--json"]].concat()),
+            continuation(&[&arguments[..], &["--notify-first-failure", "--json"]].concat()),
             [
                 "register --all --name 'Bob'\\''s' --errors-email a@b.c --errors-email 'd e' --events sale,list.110",
                 "--notify-first-failure --json"

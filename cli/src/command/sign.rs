@@ -2,6 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use superoffice_client::settings;
 use superoffice_webhook::env::Environment;
 use superoffice_webhook::{Secret, Signature};
@@ -32,7 +33,7 @@ impl Sign {
 #[derive(Debug, clap::Args)]
 pub(super) struct SignedBody {
     /// Sign with this tenant's secret, derived from SUPEROFFICE_TENANT_MASTER_SECRET
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// The file with the body, used byte for byte
     file: PathBuf,

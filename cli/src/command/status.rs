@@ -8,7 +8,7 @@ use crate::tenants::{Clients, EarlyEnd, Selection};
 
 /// Show the state and the errors of the webhooks
 ///
-/// The exit status is 0 if there is a webhook for contacts, and all webhooks are Active.
+/// The exit status is 0 if there are a webhook for contacts and one for its state, and all webhooks are Active.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = environment::help(&[&SUPEROFFICE, &WEBHOOK, &SIGNING, &AWS]))]
 pub(crate) struct Status {

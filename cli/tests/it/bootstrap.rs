@@ -169,6 +169,36 @@ async fn bootstrap_of_many_contacts_reads_a_page_at_a_time_and_continues_without
 }
 
 #[tokio::test]
+async fn contact_whose_signal_failed_is_signaled_by_the_command_that_continues() {
+    let bed = Installation::start().await;
+    let first = import(&bed, 4).await;
+    bed.superoffice.script(&format!("POST Webhook/contact.resync/{}", first + 1), [Fault::Status(500)]);
+    let bootstrap = run(&bed, &["bootstrap", "--rate", "1000"]).await;
+    let failed = format!("contact {0}: POST Webhook/contact.resync/{0}: status 500", first + 1);
+    assert!(bootstrap.stderr.starts_with(&failed), "{}", bootstrap.stderr);
+    let expected = format!(
+        "3 contacts signaled\nnot every event has arrived; continue with: so-webhook bootstrap --rate 1000 --after {first}\n"
+    );
+    assert_eq!((bootstrap.status, bootstrap.stderr.ends_with(&expected)), (1, true), "{}", bootstrap.stderr);
+
+    // An error that ends a later entity does not hide the gap.
+    bed.superoffice.import(Kind::Person, 1, bed.clock.now());
+    let webhook = bed.superoffice.webhooks()[0].id;
+    bed.superoffice.set_property(webhook, "Events", json!(["contact.resync", "person.resync"]));
+    bed.superoffice.script(&format!("POST Webhook/contact.resync/{}", first + 1), [Fault::Status(500)]);
+    bed.superoffice.script("POST Webhook/person.resync", [Fault::Status(403)]);
+    let bootstrap = bootstrap_both(&bed, &[]).await;
+    let expected = format!("stopped; continue with: so-webhook bootstrap --rate 1000 --after {first}\n");
+    assert_eq!((bootstrap.status, bootstrap.stderr.ends_with(&expected)), (2, true), "{}", bootstrap.stderr);
+
+    bed.superoffice.clear_requests();
+    let after = first.to_string();
+    let bootstrap = run(&bed, &["bootstrap", "--rate", "1000", "--after", &after]).await;
+    assert_eq!((bootstrap.status, bootstrap.stderr.as_str()), (0, "3 contacts signaled\n"));
+    assert_eq!(signaled(&bed), [first + 1, first + 2, first + 3]);
+}
+
+#[tokio::test]
 async fn error_names_the_command_that_continues() {
     let bed = Installation::start().await;
     let first = import(&bed, 3).await;

@@ -7,7 +7,12 @@ mod conformance;
 mod tenants;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fake_superoffice::{
@@ -198,6 +203,20 @@ async fn disabled_webhook_is_shown_and_activated_only_after_a_successful_test() 
 }
 
 #[tokio::test]
+async fn missing_state_webhook_needs_attention() {
+    let bed = Installation::start().await;
+    register(&bed).await;
+    bed.superoffice.set_property(bed.superoffice.webhooks()[1].id, "TargetUrl", json!("https://other.example.com"));
+    let missing = format!("no webhook for webhook states posts to {WEBHOOK_URL}; `register` creates it\n");
+    let status = run(&bed, &["status"]).await;
+    assert_eq!((status.status, status.stderr), (1, missing.clone()));
+    let activation = run(&bed, &["activate"]).await;
+    assert_eq!((activation.status, activation.stderr), (0, format!("the test succeeded\n{missing}")));
+    assert_eq!(run(&bed, &["register"]).await.status, 0);
+    assert_eq!(run(&bed, &["status"]).await.status, 0);
+}
+
+#[tokio::test]
 async fn deactivation_stops_the_webhook_for_contacts_until_activation() {
     let bed = Installation::start().await;
     register(&bed).await;
@@ -352,13 +371,20 @@ async fn window_that_ends_before_it_begins_is_an_error() {
     let bed = Installation::start().await;
     let (early, late) = ("2026-11-24T09:00:00Z", "2026-11-24T09:00:01Z");
     for (since, until, message) in [
-        (late, early, "--since is later than --until\n"),
+        (late, early, "--since is later than --until, or in the future\n"),
         (early, early, "0 contacts changed, 0 missed\n"),
         (early, late, "0 contacts changed, 0 missed\n"),
     ] {
         let missed = run(&bed, &["missed", "--since", since, "--until", until]).await;
         assert_eq!(missed.stderr, message, "{since} {until}");
     }
+}
+
+#[tokio::test]
+async fn window_of_the_future_is_an_error() {
+    let bed = Installation::start().await;
+    let missed = run(&bed, &["missed", "--since", "2999-01-01"]).await;
+    assert_eq!((missed.status, missed.stderr.as_str()), (2, "--since is later than --until, or in the future\n"));
 }
 
 #[tokio::test]
@@ -462,6 +488,44 @@ async fn reader_that_goes_away_ends_only_a_command_that_reads() {
         let run = run_command(command).await;
         assert_eq!((run.status, run.stderr.as_str(), signals(&bed)), (status, stderr, signaled));
     }
+}
+
+/// Answers the three requests of `check`, each on its own connection, as the function does. Returns the URL, and a thread
+/// that ends after the last answer.
+fn serve_check() -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/webhook", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let answers = [
+            ("401 Unauthorized", r#"{"title": "Unauthorized"}"#),
+            ("200 OK", r#"{"outcome": "test"}"#),
+            ("200 OK", r#"{"outcome": "forwarded"}"#),
+        ];
+        for (status, body) in answers {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let head = stream.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+            let length = |line: String| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok();
+            let length = head.filter_map(length).last().unwrap();
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let length = body.len();
+            let response = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            stream.get_mut().write_all(response.as_bytes()).unwrap();
+        }
+    });
+    (url, server)
+}
+
+#[tokio::test]
+async fn check_without_a_reader_does_not_wait_for_the_log() {
+    let bed = Installation::start().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (url, server) = serve_check();
+    let mut command = command(variables(&bed), &["check", &url]);
+    command.stdout(writer);
+    let run = run_command(command).await;
+    server.join().unwrap();
+    assert_eq!((run.status, run.stderr.as_str(), bed.logs.requests()), (1, "", 0));
 }
 
 #[tokio::test]
@@ -571,7 +635,32 @@ async fn purge_refuses_without_yes_and_for_a_tenant_of_the_list() {
     let refused = run(&bed, &arguments).await;
     let expected = "nothing was deleted: the tenant CUST12345 is in the list of tenants\n";
     assert_eq!((refused.status, refused.stderr.as_str()), (2, expected));
+    let refused = run(&bed, &[&purge("#audit/Cust12345")[..], &["--yes"]].concat()).await;
+    assert_eq!(refused.status, 2);
+    let expected = "error: invalid value '#audit/Cust12345' for '--tenant <TENANT>': expected a name";
+    assert!(refused.stderr.starts_with(expected), "{}", refused.stderr);
     assert_eq!(bed.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn tenant_without_a_name_has_no_secret() {
+    let master = ("SUPEROFFICE_TENANT_MASTER_SECRET", "0123456789abcdef0123456789abcdef".to_owned());
+    for arguments in [
+        &["secret", "--tenant", ""][..],
+        &["sign", "--tenant", "", "Cargo.toml"],
+        &["post", "--tenant", "", "http://127.0.0.1:9", "Cargo.toml"],
+    ] {
+        let run = run_with(BTreeMap::from([master.clone()]), arguments).await;
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+        assert!(run.stderr.starts_with("error: a value is required for '--tenant"), "{}", run.stderr);
+    }
+}
+
+#[tokio::test]
+async fn argument_that_is_not_utf_8_is_wrong_usage() {
+    let mut command = command(BTreeMap::new(), &[]);
+    command.arg(OsStr::from_bytes(b"\xff"));
+    assert_eq!(run_command(command).await.status, 2);
 }
 
 #[tokio::test]
@@ -595,6 +684,29 @@ async fn invalid_configuration_is_reported_completely() {
     );
 }
 
+#[tokio::test]
+async fn unusable_settings_of_aws_are_reported_with_all_problems() {
+    let bed = Installation::start().await;
+    let certificates = "AWS_CA_BUNDLE: cannot be read: No such file or directory (os error 2)";
+    let mut variables = variables(&bed);
+    variables.insert("AWS_CA_BUNDLE", "/missing.pem".to_owned());
+    variables.remove("LOG_GROUP_NAME");
+    let missed = run_with(variables.clone(), &["missed", "--since", START]).await;
+    let expected = format!("invalid configuration:\n  LOG_GROUP_NAME: not set\n  {certificates}\n");
+    assert_eq!((missed.status, missed.stderr), (2, expected));
+    // A command that does not call AWS ignores them.
+    assert_eq!(run_with(variables.clone(), &["status"]).await.status, 1);
+
+    variables.retain(|name, _| !name.starts_with("SUPEROFFICE_") && *name != "WEBHOOK_URL");
+    variables.insert("SUPEROFFICE_TENANTS_PARAMETER", "/tenants".to_owned());
+    for command in [&["status"][..], &["activate"], &["register"], &["check"]] {
+        let run = run_with(variables.clone(), command).await;
+        let problems: Vec<&str> = run.stderr.lines().collect();
+        assert!(problems.contains(&"  WEBHOOK_URL: not set"), "{problems:?}");
+        assert!(problems.contains(&format!("  {certificates}").as_str()), "{problems:?}");
+    }
+}
+
 /// `eval` of an empty output would succeed, and keep the variables of another stack.
 #[tokio::test]
 async fn env_prints_only_false_after_any_error() {
@@ -605,6 +717,7 @@ async fn env_prints_only_false_after_any_error() {
     for (arguments, error) in [
         (&["env"][..], "--stack <NAME>"),
         (&["env", "--stac", "webhook"], "'--stac'"),
+        (&["--stack", "webhook", "env"], "'--stack'"),
         (&["env", "--stack", "webhook"], "the stack webhook (eu-north-1) cannot be read"),
     ] {
         let run = run_with(variables.clone(), arguments).await;
@@ -614,6 +727,46 @@ async fn env_prints_only_false_after_any_error() {
     let help = run_with(variables, &["env", "--help"]).await;
     assert_eq!(help.status, 0);
     assert!(!help.stdout.starts_with("false"), "{}", help.stdout);
+}
+
+#[tokio::test]
+async fn interrupted_env_prints_only_false() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let bed = Installation::start().await;
+    let process = Process::new(env!("CARGO_BIN_EXE_so-webhook")).arg("env").arg("--stack").arg("webhook");
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut process =
+        process.envs(bed.aws_variables()).env("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint.as_str()).start();
+    // The call is never answered.
+    let _connection = loop {
+        match listener.accept() {
+            Ok(connection) => break connection,
+            Err(_) => assert!(process.is_running(), "{:?}", process.stderr_lines()),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    process.signal("TERM");
+    assert_eq!(process.wait().await.code(), Some(2));
+    assert_eq!((process.stdout_lines(), process.stderr_lines()), (vec!["false".into()], vec!["interrupted".into()]));
+}
+
+#[tokio::test]
+async fn interrupted_registration_without_a_list_names_the_command_that_continues() {
+    let bed = Installation::start().await;
+    bed.superoffice.script("GET Webhook", [Fault::Slow(Duration::from_secs(1))]);
+    let process = Process::new(env!("CARGO_BIN_EXE_so-webhook")).arg("register").arg("--all");
+    let mut process = process.envs(variables(&bed)).start();
+    while bed.calls().is_empty() {
+        assert!(process.is_running(), "{:?}", process.stderr_lines());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    process.signal("INT");
+    assert_eq!(process.wait().await.code(), Some(1));
+    let lines = process.stderr_lines();
+    let last = lines.last().map(String::as_str);
+    assert_eq!(last, Some("interrupted; continue with: so-webhook register --all"), "{lines:?}");
+    assert_eq!(bed.superoffice.webhooks().len(), 2);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use superoffice_webhook::MasterSecret;
 use test_support::ssm::{KEY_DENIED, ParameterStore};
 use test_support::{ClosedPort, Process};
 
-use crate::{Run, run_with};
+use crate::{Run, command, run_command, run_with};
 
 const PATH: &str = "/superoffice/my-app";
 const MASTER: &str = "0123456789abcdef0123456789abcdef";
@@ -310,6 +310,7 @@ async fn missed_contacts_of_all_tenants_are_found_with_one_reading_of_the_log() 
 #[tokio::test]
 async fn check_posts_for_every_tenant_even_to_one_url() {
     let bed = TestBed::start(&["Cust1", "Cust2"]).await;
+    bed.store.put(&parameter("Cust3"), "{}");
     let port = ClosedPort::bind();
     let mut variables = bed.variables();
     variables.remove("LOG_GROUP_NAME");
@@ -320,7 +321,47 @@ async fn check_posts_for_every_tenant_even_to_one_url() {
     let found: Vec<_> =
         lines.iter().map(|line| (line["tenant"].as_str().unwrap(), line["check"].as_str().unwrap())).collect();
     let expected = ["Cust1", "Cust2"].map(|tenant| ["unsigned", "probe", "event"].map(|check| (tenant, check)));
-    assert_eq!((check.status, found), (1, expected.concat()));
+    assert_eq!((check.status, found), (1, [&expected.concat()[..], &[("Cust3", "tenant")]].concat()));
+    let errors: Vec<_> =
+        lines.iter().filter_map(|line| Some((line["tenant"].as_str()?, line["error"].as_str()?))).collect();
+    let reason = lines[6]["message"].as_str().unwrap();
+    assert_eq!(errors, [("Cust3", format!("tenant Cust3: the parameter cannot be used: {reason}").as_str())]);
+}
+
+#[tokio::test]
+async fn failure_of_a_single_tenant_is_one_object() {
+    let bed = TestBed::start(&["Cust1"]).await;
+    let run = async |command: &[&str], options: &[&str]| bed.run(&[command, options, &["--json"]].concat()).await;
+    let commands = [&["register"][..], &["status"], &["activate"], &["deactivate"], &["missed", "--since", START]];
+    bed.tenants[0].revoke_token(TOKEN);
+    for command in commands {
+        let run = run(command, &[]).await;
+        let error = run.stderr.trim_end();
+        assert!(error.ends_with("the credentials are invalid or expired (401)"), "{error}");
+        assert_eq!((run.status, run.lines()), (2, vec![json!({"tenant": "Cust1", "error": error})]), "{command:?}");
+    }
+    bed.store.lock(&parameter("Cust1"), KEY_DENIED);
+    let error = "tenant Cust1: the parameter cannot be used: its value cannot be decrypted";
+    for command in commands {
+        for options in [&[][..], &["--tenant", "cust1"]] {
+            let run = run(command, options).await;
+            assert_eq!((run.status, run.stderr.trim_end()), (2, error), "{command:?}");
+            assert_eq!(run.lines(), [json!({"tenant": "Cust1", "error": error})], "{command:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reader_that_goes_away_ends_status_before_the_next_tenant() {
+    let bed = TestBed::start(&["Cust1", "Cust2"]).await;
+    assert_eq!(bed.run(&["register", "--all"]).await.status, 0);
+    bed.tenants[1].clear_requests();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(bed.variables(), &["status", "--all"]);
+    command.stdout(writer);
+    let run = run_command(command).await;
+    assert_eq!((run.status, run.stderr.as_str(), bed.requests()[1]), (1, "", 0));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::exit::Failure;
 pub(super) struct Targets {
     pub(super) tenants: Vec<Target>,
     pub(super) unusable: Vec<UnusableEntry>,
+    pub(super) has_list: bool,
     pub(super) log_group: Option<String>,
 }
 
@@ -34,11 +35,17 @@ impl Targets {
     /// list of tenants.
     pub(super) async fn load(url: Option<&str>) -> Result<Self, Failure> {
         let replacement = |name: &str| url.filter(|_| name == "WEBHOOK_URL").map(str::to_owned);
-        let ((webhooks, has_list), (tenant, log_group)) = environment::read_replacing(replacement, |env| {
+        let ((webhooks, source), (tenant, log_group)) = environment::read_replacing(replacement, |env| {
             let webhooks = WebhookSettings::with_required_secret(env);
             let has_list = env.is_set(TENANTS_PARAMETER);
-            webhooks.zip(Some(has_list)).zip(Some((env.get("SUPEROFFICE_TENANT"), env.get("LOG_GROUP_NAME"))))
+            let source = if has_list { TenantSource::from_environment(env).map(Some) } else { Some(None) };
+            let log_group = env.get("LOG_GROUP_NAME");
+            if has_list || log_group.is_some() {
+                environment::check_aws(env);
+            }
+            webhooks.zip(source).zip(Some((env.get("SUPEROFFICE_TENANT"), log_group)))
         })?;
+        let has_list = source.is_some();
         let target = |label: Option<&str>, name: Option<&str>, connection, is_paused| {
             let secret = webhooks.secret(name)?.ok_or("no secret is configured")?;
             Ok::<_, Failure>(Target {
@@ -50,7 +57,7 @@ impl Targets {
                 is_paused,
             })
         };
-        let source = environment::read(TenantSource::from_environment);
+        let source = source.map_or_else(|| environment::read(TenantSource::from_environment), Ok);
         let (mut tenants, mut unusable) = (Vec::new(), Vec::new());
         match source {
             Ok(source) => {
@@ -63,13 +70,12 @@ impl Targets {
                 }
                 unusable.extend_from_slice(list.unusable());
             }
-            Err(error) if has_list => return Err(error.into()),
             Err(error) => {
                 let name = tenant.or_else(|| webhooks.url(None).ok().as_deref().and_then(tenant_in));
                 tenants.push(target(None, name.as_deref(), Err(error.to_string()), false)?);
             }
         }
-        Ok(Self { tenants, unusable, log_group })
+        Ok(Self { tenants, unusable, has_list, log_group })
     }
 }
 

@@ -27,13 +27,13 @@ pub(super) struct Comparisons {
     /// The tenants of the command, in their order.
     tenants: Vec<Arc<Tenant>>,
     /// The results that were not returned yet, by the tenant's name.
-    ready: HashMap<String, Result<Compared, Failure>>,
+    results: HashMap<String, Result<Compared, Failure>>,
     clients: Clients,
 }
 
 impl Comparisons {
-    /// Creates the comparisons of `tenants`. The names of the whole list decide to whom the deliveries of unnamed
-    /// installations belong.
+    /// Creates the comparisons of `tenants`. The names of the whole list decide which tenant owns the deliveries of
+    /// unnamed installations.
     pub(super) fn new<'a>(
         comparison: Comparison,
         logs: Logs,
@@ -42,7 +42,7 @@ impl Comparisons {
         tenants: Vec<Arc<Tenant>>,
     ) -> Self {
         let log = FunctionLog::new(logs, log_group, TenantNames::of_list(names, ONSITE));
-        Self { comparison, log, tenants, ready: HashMap::new(), clients: Clients::default() }
+        Self { comparison, log, tenants, results: HashMap::new(), clients: Clients::default() }
     }
 
     /// Returns the progress of all comparisons.
@@ -57,14 +57,14 @@ impl Comparisons {
 
     /// Compares the part of a tenant's changes that follows a record, or the first part.
     pub(super) async fn part(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Compared, Failure> {
-        if !self.ready.contains_key(tenant.name_or_onsite()) {
+        if !self.results.contains_key(tenant.name_or_onsite()) {
             let mut listings = vec![(tenant.name_or_onsite().to_owned(), self.list(tenant, after).await?)];
             if after.is_none() {
                 self.list_following(tenant, &mut listings).await;
             }
             self.compare(listings).await;
         }
-        self.ready.remove(tenant.name_or_onsite()).unwrap_or_else(|| Err("the comparison has no result".into()))
+        self.results.remove(tenant.name_or_onsite()).unwrap_or_else(|| Err("the comparison has no result".into()))
     }
 
     async fn list(&mut self, tenant: &Tenant, after: Option<Record>) -> Result<Listing, Failure> {
@@ -81,13 +81,13 @@ impl Comparisons {
                 break;
             }
             let name = other.name_or_onsite().to_owned();
-            if self.ready.contains_key(&name) {
+            if self.results.contains_key(&name) {
                 continue;
             }
             match self.list(&other, None).await {
                 Ok(listing) => listings.push((name, listing)),
                 Err(failure) => {
-                    self.ready.insert(name, Err(failure));
+                    self.results.insert(name, Err(failure));
                 }
             }
         }
@@ -97,8 +97,8 @@ impl Comparisons {
     async fn compare(&mut self, listings: Vec<(String, Listing)>) {
         let names: Vec<String> = listings.iter().map(|(name, _)| name.clone()).collect();
         match self.comparison.compare_together(listings, &self.log).await {
-            Ok(compared) => self.ready.extend(names.into_iter().zip(compared.into_iter().map(Ok))),
-            Err(error) => self.ready.extend(names.into_iter().map(|name| (name, Err(error.to_string().into())))),
+            Ok(compared) => self.results.extend(names.into_iter().zip(compared.into_iter().map(Ok))),
+            Err(error) => self.results.extend(names.into_iter().map(|name| (name, Err(error.to_string().into())))),
         }
     }
 }

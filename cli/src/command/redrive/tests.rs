@@ -266,12 +266,12 @@ fn event_bodies(kinds: &[Kind]) -> Vec<String> {
     bodies
 }
 
-fn run<'a>(
+fn run<'a, W: Write>(
     events: &'a FakeEvents,
     options: Options,
     is_fifo: bool,
-    output: &'a mut Output<Vec<u8>>,
-) -> Run<'a, &'a FakeEvents, Vec<u8>> {
+    output: &'a mut Output<W>,
+) -> Run<'a, &'a FakeEvents, W> {
     let handler = Handler {
         verifier: Verifier::new(Secret::new(SECRET).unwrap()).with_master(master_secret()),
         filter: Default::default(),
@@ -403,6 +403,23 @@ fn interrupted_run_releases_received_messages() {
     assert_eq!((result, summary), (Ok(End::Interrupt), Summary { forwarded: 2, deleted: 0, kept: 0 }));
     assert_eq!(quarantine.bodies().len(), 3);
     assert!(!quarantine.has_hidden());
+}
+
+#[tokio::test]
+async fn only_a_dry_run_ends_without_a_reader_and_needs_attention() {
+    let messages = messages(&[Kind::Event, Kind::Event]);
+    for (dry_run, end, forwarded) in [(true, End::Reader, 1), (false, End::Queue, 2)] {
+        let quarantine = FakeQuarantine::new(false, &messages, Faults::default());
+        let (events, options) = (FakeEvents::default(), Options { dry_run, delete_ignored: false });
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut output = Output::new(writer);
+        let mut run = run(&events, options, false, &mut output);
+        let ended = run.all(&Quarantine::new(&quarantine), || false).await.unwrap();
+        assert_eq!((ended, run.summary.forwarded), (end, forwarded));
+    }
+    assert_eq!(End::Reader.status(Options::default()), Status::NeedsAttention);
+    assert_eq!(End::Queue.status(Options::default()), Status::Well);
 }
 
 #[tokio::test]
