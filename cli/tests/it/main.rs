@@ -640,6 +640,17 @@ async fn purge_refuses_without_yes_and_for_a_tenant_of_the_list() {
     let expected = "error: invalid value '#audit/Cust12345' for '--tenant <TENANT>': expected a name";
     assert!(refused.stderr.starts_with(expected), "{}", refused.stderr);
     assert_eq!(bed.calls(), [""; 0]);
+    // The rows of an installation that names itself `Default` have the name `onsite`.
+    let variables = BTreeMap::from([
+        ("SUPEROFFICE_URL", "https://server/SuperOffice".to_owned()),
+        ("SUPEROFFICE_TENANT", "Default".to_owned()),
+        ("SUPEROFFICE_ACCESS_TOKEN", TOKEN.to_owned()),
+    ]);
+    for tenant in ["onsite", "default"] {
+        let refused = run_with(variables.clone(), &[&purge(tenant)[..], &["--yes"]].concat()).await;
+        let expected = "nothing was deleted: the tenant onsite is in the list of tenants\n";
+        assert_eq!((refused.status, refused.stderr.as_str()), (2, expected), "{tenant}");
+    }
 }
 
 #[tokio::test]

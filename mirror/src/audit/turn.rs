@@ -249,8 +249,8 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         self.write_position().await
     }
 
-    /// Fetches the next page, and compares it with the rows of its range. The range of an interrupted page is compared
-    /// from its beginning: its rest alone does not decide if the brake is applied.
+    /// Fetches the next page, and compares it with the rows of its range. As long as the brake can be applied, the range
+    /// of an interrupted page is compared from its beginning, because its rest can have other proportions.
     async fn fetch(&mut self, report: &mut Report) -> Result<(), End> {
         let now = self.now();
         if self.state.running.is_none() {
@@ -264,7 +264,8 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
             Running { braked: true, .. } => Brake::Applied,
             _ => Brake::On,
         };
-        let (mut last_id, after, reached) = (running.page_after, running.after, running.reached);
+        let (after, reached) = (running.after, running.reached);
+        let mut last_id = if brake == Brake::On { running.page_after } else { after };
         let page = match self.tenant.superoffice.page(self.archive, last_id, PAGE).await {
             Ok(page) => page,
             Err(failure) if failure.status() == Some(429) => return Err(End::Throttled),
