@@ -65,6 +65,11 @@ impl Rate {
         self.rate.is_some()
     }
 
+    /// Returns the times between signals, and between reads of the log.
+    pub(crate) fn pace(self) -> Pace {
+        Pace::default().with_rate(self.rate.unwrap_or(Self::DEFAULT))
+    }
+
     /// Returns the option with a space before it, or an empty text.
     pub(crate) fn option(self) -> String {
         self.rate.map(|rate| format!(" --rate {rate}")).unwrap_or_default()
@@ -153,14 +158,14 @@ impl<'a> Signals<'a> {
     pub(crate) fn new(
         client: &'a Client,
         log: &'a DeliveryLog,
-        rate: Rate,
+        pace: Pace,
         sleep: &'a Sleep,
         interrupt: &'a Interrupt,
         label: &'a Label,
     ) -> Self {
         let begin = Instant::now();
         Self {
-            signaler: Signaler::new(client, log, Pace::default().with_rate(rate.rate.unwrap_or(Rate::DEFAULT)), sleep),
+            signaler: Signaler::new(client, log, pace, sleep),
             entities: Vec::new(),
             interrupt,
             label,
@@ -274,8 +279,62 @@ fn duration(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+
+    use aws_config::BehaviorVersion;
+    use aws_sdk_cloudwatchlogs::config::{Credentials, Region};
+    use fake_superoffice::{Installation, LOG_GROUP, SECRET, TENANT, WEBHOOK_URL};
+    use recovery::logs::Logs;
+    use superoffice_client::registration::Desired;
+    use superoffice_client::{Limits, settings};
+    use superoffice_webhook::env::Environment;
+
     use super::*;
+
+    /// Returns a client of a log server.
+    pub(crate) fn logs(url: &str) -> Logs {
+        let config = aws_sdk_cloudwatchlogs::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("eu-north-1"))
+            .endpoint_url(url)
+            .credentials_provider(Credentials::new("id", "key", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http());
+        Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build())).without_waits()
+    }
+
+    #[tokio::test]
+    async fn records_whose_events_got_lost_are_signaled_again() {
+        // Every wait lasts until each event was delivered.
+        const PACE: Pace = Pace { interval: Duration::ZERO, read_every: Duration::ZERO, reads: 3 };
+        let bed = Installation::start().await;
+        let variables = bed.variables();
+        let lookup = |name: &str| variables.get(name).cloned();
+        let connection = settings::connection(&mut Environment::new(&lookup)).unwrap();
+        let clock = bed.clock.clone();
+        let client = Client::with(connection, Limits::default(), Arc::new(move || clock.now())).unwrap();
+        client.register(&Desired::new(WEBHOOK_URL, SECRET.into())).await.unwrap();
+        let log = DeliveryLog::new(logs(&bed.logs.url()), LOG_GROUP, Some(TENANT));
+        let superoffice = Arc::clone(&bed.superoffice);
+        let sleep: Sleep = Box::new(move |_| {
+            let superoffice = Arc::clone(&superoffice);
+            Box::pin(async move { superoffice.idle().await }) as Pin<Box<dyn Future<Output = ()> + Send>>
+        });
+        let (interrupt, label) = (Interrupt::listen().unwrap(), Label::default());
+        let mut signals = Signals::new(&client, &log, PACE, &sleep, &interrupt, &label);
+        for ids in [vec![1, 2], vec![3, 4], vec![5], vec![6, 7]] {
+            if ids.len() > 1 && ids != [1, 2] {
+                bed.function.lose_next();
+            }
+            for id in ids {
+                assert!(signals.ready(Archive::CONTACT, None).await.is_ok());
+                assert!(signals.signal(Record::contact(id)).await.is_ok());
+            }
+            assert!(signals.settle().await.is_ok());
+        }
+        assert_eq!((signals.count(), signals.are_complete(), signals.continue_after(7)), (7, false, 2));
+    }
 
     #[test]
     fn durations_have_their_largest_units() {

@@ -56,7 +56,7 @@ impl Bootstrap {
         // The command that begins with the first record that was not signaled, or whose event got lost.
         let mut continuation: Option<String> = None;
         for (position, archive) in archives.iter().copied().enumerate().skip(begin) {
-            let mut signals = Signals::new(&client, &log, self.rate, &sleep, &interrupt, &label);
+            let mut signals = Signals::new(&client, &log, self.rate.pace(), &sleep, &interrupt, &label);
             let first = if position == begin { self.after } else { 0 };
             let mut after = first;
             let result = signal_all(&client, archive, &mut signals, &interrupt, first, &mut after).await;

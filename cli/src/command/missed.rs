@@ -110,7 +110,8 @@ impl Missed {
             return Ok(Status::NeedsAttention);
         }
         let sleep = signals::sleep();
-        let mut signals = interrupt.map(|interrupt| Signals::new(&client, log, self.rate, &sleep, interrupt, label));
+        let mut signals =
+            interrupt.map(|interrupt| Signals::new(&client, log, self.rate.pace(), &sleep, interrupt, label));
         let mut totals = Totals::default();
         let mut after = None;
         // One part at a time, so that memory is bounded.

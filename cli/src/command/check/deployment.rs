@@ -15,7 +15,7 @@ use crate::stack::Stack;
 
 /// The age of an event that raises the alarm `event-age`.
 const OLD_EVENT: f64 = 900.0;
-/// The time within which SQS reports the age of the oldest message. An idle queue reports it late.
+/// SQS reports the age of the oldest message within this time. An idle queue reports it late.
 const METRIC_WINDOW: Duration = Duration::from_secs(20 * 60);
 
 const ALLOW: &str = "Allow sqs:GetQueueAttributes and cloudwatch:GetMetricStatistics";

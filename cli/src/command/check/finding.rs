@@ -17,7 +17,7 @@ pub(super) struct Finding {
     message: String,
     /// The command or page that mends it; `None` if all is well.
     action: Option<String>,
-    /// The error because of which a tenant was not checked.
+    /// The reason why a tenant was not checked.
     error: Option<String>,
 }
 

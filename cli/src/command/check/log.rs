@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::finding::Finding;
 
-/// The time within which CloudWatch returns a line.
+/// CloudWatch returns a line within this time.
 const LIMIT: Duration = Duration::from_secs(180);
 /// The time between two reads. The quota is five calls per second for an account.
 const INTERVAL: Duration = Duration::from_secs(3);

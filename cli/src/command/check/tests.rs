@@ -13,6 +13,7 @@ use fake_superoffice::Logs as LogServer;
 use serde_json::json;
 
 use super::*;
+use crate::signals::tests::logs;
 
 const TOPIC: &str = "arn:aws:sns:eu-north-1:123456789012:alarms";
 const DEPLOY_WITH_RECIPIENTS: &str = "Deploy with AlarmEmail or AlarmTopicArn: docs/deployment.md";
@@ -162,14 +163,7 @@ async fn companions(all: &[Stack], lines: &[(&str, i64, serde_json::Value)]) -> 
         let at = Timestamp::now() - jiff::SignedDuration::from_mins(*minutes_ago);
         server.write(group, at, line.to_string());
     }
-    let config = aws_sdk_cloudwatchlogs::Config::builder()
-        .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
-        .region(aws_types::region::Region::new("eu-north-1"))
-        .endpoint_url(server.url())
-        .credentials_provider(aws_sdk_cloudwatchlogs::config::Credentials::new("id", "key", None, None, "test"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
-    let logs = Logs::new(aws_sdk_cloudwatchlogs::Client::from_conf(config.build()));
-    companions::check(&logs, &stack(), all, |_| clients(WELL)).await
+    companions::check(&logs(&server.url()), &stack(), all, |_| clients(WELL)).await
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use superoffice_client::{Archive, Client, Connection};
 use super::finding::Finding;
 use super::targets::Target;
 
-/// The consecutive errors at which the watchdog warns. SuperOffice disables a webhook after nine, or seven.
+/// The watchdog warns of this number of consecutive errors. SuperOffice disables a webhook after nine, or seven.
 const MANY_ERRORS: i64 = 3;
 
 const CHECK: &str = "webhook";

@@ -17,7 +17,7 @@ use tenants::{ONSITE, Tenant};
 use crate::exit::Failure;
 use crate::tenants::Clients;
 
-/// The number of changed records after which no further tenant is listed for the same reading of the log.
+/// No further tenant is listed for a reading of the log that has this number of changed records to compare.
 const MAX_TOGETHER: u64 = 50_000;
 
 /// The comparisons of a command.

@@ -1,4 +1,4 @@
-//! The names of entities and events, from which the events of a registration are chosen.
+//! The names of entities and events. They select the events of a registration.
 
 use superoffice_webhook::webhook::entity::{Archive, ENTITIES, Entity};
 
