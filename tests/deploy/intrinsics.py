@@ -22,6 +22,7 @@ PSEUDO = {
 # The last parts of the ARNs of a stack's resources.
 ARNS = {
     "AWS::CloudWatch::Alarm": "cloudwatch:{place}:alarm:{name}",
+    "AWS::CloudWatch::CompositeAlarm": "cloudwatch:{place}:alarm:{name}",
     "AWS::DynamoDB::Table": "dynamodb:{place}:table/{name}",
     "AWS::Events::Rule": "events:{place}:rule/{name}",
     "AWS::IAM::Role": f"iam::{ACCOUNT}:role/{{name}}",

@@ -6,6 +6,7 @@ The alarms are those of the templates. `test_alarms.py` replays the function's l
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from cloudwatch import Evaluator, Metrics
@@ -19,7 +20,8 @@ FUNCTION, WATCHDOG = (
     Template(TEMPLATE, {"SilenceHours": "72", "DomainName": "w.example.com"}),
     Template(WATCHDOG_TEMPLATE),
 )
-MIRROR = Template(MIRROR_TEMPLATE, {"QueueArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:events.fifo"})
+MIRRORED_QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:events.fifo"
+MIRROR = Template(MIRROR_TEMPLATE, {"QueueArn": MIRRORED_QUEUE})
 FALLBACK = Template(ROOT / "fallback/template.yaml")
 TEMPLATES = {"function": FUNCTION, "watchdog": WATCHDOG, "mirror": MIRROR, "fallback": FALLBACK}
 OWN = "SuperOfficeWebhook"
@@ -121,6 +123,15 @@ def test_function_that_stops_raises_its_alarm_while_it_stands(name, alarm, minut
     assert times.keys() == {alarm}
     assert INCIDENT < times[alarm][0] <= INCIDENT + minutes * MINUTE + delay
     assert len(times[alarm]) == (times[alarm][-1] - times[alarm][0]) / (5 * MINUTE) + 1
+
+
+@pytest.mark.parametrize("hours", ["24", "0"])
+def test_dashboard_of_the_mirror_shows_every_alarm_that_notifies(hours):
+    template = Template(MIRROR_TEMPLATE, {"QueueArn": MIRRORED_QUEUE, "AuditHours": hours})
+    ((_, dashboard),) = template.resources("AWS::CloudWatch::Dashboard")
+    widgets = json.loads(dashboard["DashboardBody"])["widgets"]
+    (arns,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
+    assert sorted(arn.rsplit(":", 1)[1].removeprefix("stack-") for arn in arns) == sorted(notifying(template))
 
 
 def test_silence_raises_its_alarm_after_the_configured_hours():
