@@ -1,5 +1,6 @@
 //! The configuration from environment variables.
 
+use aws_setup::HttpsSettings;
 use superoffice_webhook::Verifier;
 use superoffice_webhook::env::{ConfigError, Environment};
 use tenants::TenantSource;
@@ -31,6 +32,10 @@ impl Config {
         let tenants = TenantSource::from_environment(&mut environment);
         let verifier = Verifier::from_environment(&mut environment);
         let audit = Settings::from_environment(&mut environment);
+        // The SDK's configuration reads the way to AWS itself. Here, its problems join the others.
+        if let Err(invalid) = HttpsSettings::from_lookup(|name| environment.get(name)) {
+            invalid.into_problems().into_iter().for_each(|(name, problem)| environment.problem(name, problem));
+        }
         let config = || Some(Self { table: table?, tenants: tenants?, verifier, audit });
         let config = config();
         environment.finish(config)
@@ -66,13 +71,15 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together() {
+        let bundle = ("AWS_CA_BUNDLE", "/missing.pem");
         assert_eq!(
-            read(&[("SUPEROFFICE_ACCESS_TOKEN", "t"), ("SUPEROFFICE_TENANT_SECRETS", "{")]).unwrap_err(),
+            read(&[("SUPEROFFICE_ACCESS_TOKEN", "t"), ("SUPEROFFICE_TENANT_SECRETS", "{"), bundle]).unwrap_err(),
             "invalid configuration:\
              \n  MIRROR_TABLE: not set\
              \n  SUPEROFFICE_URL: not set, nor is SUPEROFFICE_TENANT\
              \n  SUPEROFFICE_TENANT_SECRETS: expected a JSON object that maps each ContextIdentifier to a secret or an array of \
-             secrets (line 1, column 1)"
+             secrets (line 1, column 1)\
+             \n  AWS_CA_BUNDLE: cannot be read: No such file or directory (os error 2)"
         );
     }
 }

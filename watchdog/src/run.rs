@@ -219,6 +219,8 @@ impl<'a, W: Fn(String)> Run<'a, W> {
     async fn prepare(&self) -> Result<Prepared, RunError> {
         let Watchdog { tenants, logs, config, .. } = self.watchdog;
         let list = tenants.list().await?;
+        let is_listed = |name: &str| list.usable().iter().any(|tenant| tenant.name_or_onsite() == name);
+        lock(&self.watchdog.memory).accesses.retain(|name, _| is_listed(name));
         for entry in list.unusable() {
             lock(&self.report).add_unusable(entry);
         }

@@ -9,7 +9,7 @@ use superoffice_webhook::webhook::tenant::from_path;
 /// The variables with the secrets of webhooks.
 const SECRETS: [&str; 2] = ["SUPEROFFICE_WEBHOOK_SECRET", "SUPEROFFICE_TENANT_MASTER_SECRET"];
 
-/// The part of `WEBHOOK_URL` that stands for the tenant.
+/// The part of `WEBHOOK_URL` that is replaced by the tenant.
 const PLACEHOLDER: &str = "{tenant}";
 
 /// The URL and the secrets of the webhooks, for any tenant.
