@@ -25,7 +25,7 @@ pub struct Connection {
 impl Connection {
     /// Returns the tenant's `ContextIdentifier`: its name, or the last identifier in the URL.
     pub fn context_identifier(&self) -> Option<&str> {
-        self.tenant.as_deref().or_else(|| identifiers(self.url.as_ref()?.as_str()).last())
+        self.tenant.as_deref().or_else(|| tenant_identifiers(self.url.as_ref()?.as_str()).last())
     }
 
     /// Reads a base URL that was looked up; `None` if it may not receive the credentials.
@@ -44,9 +44,9 @@ impl Connection {
 ///
 /// ```
 /// let url = "https://cust2.example.com/Cust12345/Customer";
-/// assert_eq!(superoffice_client::identifiers(url).collect::<Vec<_>>(), ["cust2", "Cust12345"]);
+/// assert_eq!(superoffice_client::tenant_identifiers(url).collect::<Vec<_>>(), ["cust2", "Cust12345"]);
 /// ```
-pub fn identifiers(url: &str) -> impl Iterator<Item = &str> {
+pub fn tenant_identifiers(url: &str) -> impl Iterator<Item = &str> {
     const PREFIX: &[u8] = b"cust";
     let has_prefix = |bytes: &[u8]| bytes.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
     (0..url.len()).filter(move |start| has_prefix(&url.as_bytes()[*start..])).filter_map(|start| {

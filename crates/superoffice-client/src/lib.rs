@@ -61,7 +61,7 @@ pub mod settings;
 
 pub use auth::Credentials;
 pub use client::Client;
-pub use connection::{Connection, identifiers};
+pub use connection::{Connection, tenant_identifiers};
 pub use error::{ApiError, ErrorKind, SetupError, with_causes};
 pub use exchange::{Exchange, Observer};
 /// Re-exported because their types appear in the public API.

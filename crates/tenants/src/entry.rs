@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde::Deserialize;
-use superoffice_client::{Connection, Credentials, SystemApp, Url, identifiers, settings};
+use superoffice_client::{Connection, Credentials, SystemApp, Url, settings, tenant_identifiers};
 
 /// The reason why an entry of the list cannot be used. The texts are fixed: none contains a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,7 @@ fn checked_token(token: &str) -> Result<&str, Reason> {
 /// Returns `true` if a URL contains an identifier of a tenant, `Cust` and digits, that is not `name`.
 fn names_another_tenant(url: &str, name: &str) -> bool {
     let url = percent_decode_str(url).decode_utf8_lossy();
-    identifiers(&url).any(|identifier| !identifier.eq_ignore_ascii_case(name))
+    tenant_identifiers(&url).any(|identifier| !identifier.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
