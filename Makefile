@@ -75,7 +75,7 @@ test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
 # The tests mostly wait for local servers, so there are more processes than cores.
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 build: $(DEV_TOOLS) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
 	PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides Architecture=$(ARCHITECTURE)

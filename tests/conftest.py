@@ -28,12 +28,12 @@ class CheckedAws(LocalAws):
         return lines
 
 
-# The files whose tests take longest. With several processes, they come first, so that no process ends late.
-LONGEST = ("test_release", "test_mirror", "test_watchdog", "test_dist")
+# The files whose tests take longest. With several processes, each begins with one of them, so that none ends late.
+LONGEST = ("test_release", "test_consumers", "test_mirror", "test_demo", "test_watchdog")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
