@@ -24,7 +24,9 @@ CARGO_NEXTEST := .tools/cargo-nextest@0.9.143/bin
 
 # cargo-nextest where it is installed; cargo's own test runner otherwise.
 HAS_NEXTEST = $(shell $(CARGO) nextest --version 2>/dev/null)
-RUST_TESTS = $(if $(HAS_NEXTEST),nextest run,test --lib --bins --tests)
+# The tests mostly wait for local servers, so there are more of them at a time than cores.
+THREADS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+RUST_TESTS = $(if $(HAS_NEXTEST),nextest run --test-threads $(THREADS),test --lib --bins --tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run watch send events check lint advisories test build dist test-dist deploy-local demo
@@ -74,7 +76,6 @@ advisories: $(CARGO_DENY) ## check the dependencies for security advisories; nee
 test: $(DEV_TOOLS) $(NODE_TOOLS) ## all tests: Rust, then Python against a local AWS
 	$(CARGO) $(RUST_TESTS) --workspace --locked
 	$(CARGO) test --workspace --doc --locked
-# The tests mostly wait for local servers, so there are more processes than cores.
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 build: $(DEV_TOOLS) ## prepare .aws-sam/ for `sam deploy`: make build ARCHITECTURE=x86_64, or arm64
