@@ -205,6 +205,10 @@ class Queue:
             messages += received
         return messages
 
+    def purge(self) -> None:
+        """Deletes all messages, received ones included."""
+        self.client.purge_queue(QueueUrl=self.url)
+
 
 def attributes_of(message: dict) -> dict[str, str]:
     """Returns the values of a message's attributes."""

@@ -35,5 +35,5 @@ def deployed_webhook(aws: LocalAws, template: Path) -> Webhook:
 def webhook(deployed_webhook: Webhook) -> Webhook:
     """The stack of template.yaml, without messages of other files' tests."""
     for output in ("QueueUrl", "QuarantineQueueUrl"):
-        deployed_webhook.queue(output).drain()
+        deployed_webhook.queue(output).purge()
     return deployed_webhook
