@@ -59,7 +59,7 @@ pub async fn handle(
             }
         }
     }
-    // The consumer's own text has words of the JSON parser.
+    // A reason in the log has fixed words only. The consumer's own text has words of a library.
     let response = rows.respond(results, |_| Failure::Undecodable);
     report.failed_messages = response.failed_ids().count();
     (response, report)

@@ -50,6 +50,7 @@ impl<'e> Event<'e> {
     /// Only payload 1.0 has the method at the top level. The field `version` is optional in it. An exception is cargo
     /// lambda, whose events with payload 2.0 have an `httpMethod` that is always `GET`.
     pub(crate) fn is_payload_1(&self) -> bool {
+        // No other field decides alone: a REST event with a field `version` of "2.0" has no method there.
         let is_payload_2 =
             || self.0.get("version").and_then(text).as_deref() == Some("2.0") && self.http_method().is_some();
         self.0.get("httpMethod").is_some() && !is_payload_2()

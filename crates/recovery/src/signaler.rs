@@ -50,7 +50,7 @@ pub struct Pace {
     pub interval: Duration,
     /// The longest wait before a read of the log for an awaited event. The first waits are shorter.
     pub read_every: Duration,
-    /// The awaited events count as lost after this number of reads in a row that find none of them.
+    /// The signals stop after this number of reads in a row that find none of the awaited events.
     pub reads: u32,
 }
 

@@ -14,8 +14,8 @@ use crate::visit::Evidence;
 const EVENT_MAY_ARRIVE: SignedDuration = SignedDuration::from_mins(15);
 /// The number of surplus rows from which the brake can be applied.
 const BRAKE: usize = 20;
-/// The number of living rows that one comparison reads. More than twice the records of a page, so that the brake is
-/// decided before.
+/// The number of living rows that one comparison reads. A page has at most 1,000 records, so at least 1,500 of these
+/// rows are surplus, and the brake was certain before.
 const MAX_LIVING: usize = 2500;
 /// The number of rows that one comparison reads, tombstones included.
 const MAX_ROWS: usize = 20_000;
@@ -63,8 +63,8 @@ pub struct Rules {
     pub after: i64,
     /// A row that was read earlier is read again.
     pub refresh_before: Timestamp,
-    /// The audit has reached the page at this time. A row without a stamp that was read later needs no further read,
-    /// even if the list contradicts it: the audit read it before an interruption, or an event did.
+    /// The audit has reached the page at this time. A tombstone or a surplus row that was read later needs no further
+    /// read, although the list contradicts it: the audit read it before an interruption, or an event did.
     pub reached: Option<Timestamp>,
 }
 

@@ -25,8 +25,8 @@ const PAGE: usize = 1000;
 const TURN: Duration = Duration::from_secs(4);
 /// The time that a turn waits longer for a call in progress. A tenant that hangs does not use up the run.
 const LAST_CALL: Duration = Duration::from_secs(8);
-/// The time from a page to the first read whose row gets the page's stamp. A change that the page does not show has
-/// another date by then.
+/// The time from a page to the first read whose row gets the page's stamp. SuperOffice's dates have whole seconds, so a
+/// change shortly after the page can have the date that the page shows. A read after this time contains that change.
 const BEFORE_STAMP: Duration = Duration::from_secs(2);
 /// The number of records after which the position is written.
 const BETWEEN_POSITIONS: u32 = 100;
@@ -243,7 +243,7 @@ impl<'a, S: SuperOffice, T: Table> Audit<'a, S, T> {
         let now = self.now();
         let running = self.running();
         running.page_after = last;
-        // After an interruption, the list can have fewer records before the last one that was handled.
+        // After an interruption, the page can end before the last record that was handled: that record may be gone.
         running.after = running.after.max(last);
         running.reached = Some(now);
         self.write_position().await
