@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use superoffice_client::Archive;
 use superoffice_webhook::log_line::{FAILED, FORWARDED, IGNORED, RequestLine};
+use superoffice_webhook::webhook::metadata::UNNAMED_TENANT;
 
 use crate::record::Record;
 
@@ -69,7 +70,7 @@ pub(crate) fn parse(filed: Timestamp, line: &str) -> Option<(Option<String>, Del
     let event = request.event.as_deref()?;
     let archive = event.split_once('.').and_then(|(entity, _)| Archive::of_entity(entity));
     // The name that on-site installations use, if they name themselves at all.
-    let named = request.context_identifier.as_deref().filter(|tenant| *tenant != "Default");
+    let named = request.context_identifier.as_deref().filter(|tenant| *tenant != UNNAMED_TENANT);
     let outcome = match request.outcome.as_ref() {
         FORWARDED => Outcome::Forwarded,
         IGNORED => Outcome::Ignored,

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
+use superoffice_webhook::webhook::metadata::UNNAMED_TENANT;
+
 use crate::delivery::FILTER;
 
 /// The number of tenants that a filter names at most. AWS limits its length to 1,024 characters.
@@ -60,7 +62,7 @@ impl TenantNames {
         let mut conditions: Vec<String> = names.collect();
         if !self.unnamed.is_empty() {
             conditions.push("($.contextIdentifier NOT EXISTS)".to_owned());
-            conditions.push(r#"($.contextIdentifier = "Default")"#.to_owned());
+            conditions.push(format!(r#"($.contextIdentifier = "{UNNAMED_TENANT}")"#));
         }
         let outcomes = FILTER.trim_start_matches('{').trim_end_matches('}').trim();
         format!("{{ ({outcomes}) && ({}) }}", conditions.join(" || "))

@@ -3,6 +3,7 @@
 use superoffice_client::settings::WebhookSettings;
 use superoffice_client::{Connection, ExposeSecret, Url};
 use superoffice_webhook::Secret;
+use superoffice_webhook::webhook::metadata::UNNAMED_TENANT;
 use superoffice_webhook::webhook::tenant::from_path;
 use tenants::{TENANTS_PARAMETER, TenantSource, UnusableEntry};
 
@@ -52,7 +53,7 @@ impl Targets {
                 label: label.map(str::to_owned),
                 url: webhooks.url(name)?,
                 secret: Secret::new(secret.expose_secret())?,
-                context_identifier: name.unwrap_or("Default").to_owned(),
+                context_identifier: name.unwrap_or(UNNAMED_TENANT).to_owned(),
                 connection,
                 is_paused,
             })
