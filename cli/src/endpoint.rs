@@ -10,9 +10,9 @@ use superoffice_client::{ApiError, Client, SecretString};
 use tenants::{Tenant, TenantSource};
 
 use crate::environment;
-use crate::exit::Failure;
+use crate::exit::{CommandResult, Failure};
 use crate::output::{Format, Output};
-use crate::tenants::{Clients, Label, OneTenant, tenant_source};
+use crate::tenants::{Clients, EarlyEnd, Label, OneTenant, Selected, tenant_source};
 
 /// A tenant's client, the URL of the endpoint, and the secret if it is configured.
 pub(crate) struct Endpoint {
@@ -49,6 +49,23 @@ impl Endpoint {
         let (url, secret) = (webhooks.url(tenant.name())?, webhooks.secret(tenant.name()).unwrap_or_default());
         let client = clients.of(tenant)?.hiding(secret.as_ref());
         Ok(Self { client, url, secret, label, is_paused: tenant.is_paused() })
+    }
+
+    /// Runs a command for the endpoint of each tenant, as [`Selected::for_each`].
+    pub(crate) async fn for_each<W: Write>(
+        selected: Selected<'_>,
+        settings: &WebhookSettings,
+        format: Format,
+        output: &mut Output<W>,
+        early_end: EarlyEnd<'_>,
+        mut run: impl AsyncFnMut(&Self, &mut Output<W>) -> CommandResult,
+    ) -> CommandResult {
+        let mut clients = Clients::default();
+        selected
+            .for_each(format, output, early_end, async |tenant, label, output| {
+                run(&Self::new(tenant, settings, label, &mut clients)?, output).await
+            })
+            .await
     }
 
     pub(crate) async fn webhooks(&self) -> Result<ManagedWebhooks, ApiError> {

@@ -6,7 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
-use crate::tenants::{Clients, EarlyEnd, OneTenant};
+use crate::tenants::{EarlyEnd, OneTenant};
 
 /// Set the webhooks Active after a successful test
 ///
@@ -24,12 +24,8 @@ impl Activate {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let (source, settings) = Endpoint::settings()?;
         let selected = self.tenant.select(&source).await?;
-        let mut clients = Clients::default();
-        selected
-            .for_each(self.format, output, EarlyEnd::Never, async |tenant, label, output| {
-                self.activate(&Endpoint::new(tenant, &settings, label, &mut clients)?, output).await
-            })
-            .await
+        let run = async |endpoint: &Endpoint, output: &mut Output<_>| self.activate(endpoint, output).await;
+        Endpoint::for_each(selected, &settings, self.format, output, EarlyEnd::Never, run).await
     }
 
     async fn activate(&self, endpoint: &Endpoint, output: &mut Output<impl Write>) -> CommandResult {

@@ -10,7 +10,7 @@ use crate::exit::{CommandResult, Status};
 use crate::interrupt::Interrupt;
 use crate::output::{Format, Output};
 use crate::shell;
-use crate::tenants::{Clients, EarlyEnd, Selection, tenant_source};
+use crate::tenants::{EarlyEnd, Selection, tenant_source};
 
 /// Create or update the webhook for contacts and its state webhook
 ///
@@ -76,12 +76,8 @@ impl Register {
             Some(interrupt) => EarlyEnd::OnInterrupt(interrupt, &continuation),
             None => EarlyEnd::Never,
         };
-        let mut clients = Clients::default();
-        selected
-            .for_each(self.format, output, early_end, async |tenant, label, output| {
-                self.register(&Endpoint::new(tenant, &settings, label, &mut clients)?, output).await
-            })
-            .await
+        let run = async |endpoint: &Endpoint, output: &mut Output<_>| self.register(endpoint, output).await;
+        Endpoint::for_each(selected, &settings, self.format, output, early_end, run).await
     }
 
     async fn register(&self, endpoint: &Endpoint, output: &mut Output<impl Write>) -> CommandResult {

@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{self, CommandResult};
 use crate::output::{Format, Output};
-use crate::tenants::{Clients, EarlyEnd, Selection};
+use crate::tenants::{EarlyEnd, Selection};
 
 /// Show the state and the errors of the webhooks
 ///
@@ -22,14 +22,11 @@ impl Status {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let (source, settings) = Endpoint::settings()?;
         let selected = self.selection.resolve(&source).await?;
-        let mut clients = Clients::default();
-        selected
-            .for_each(self.format, output, EarlyEnd::WithoutReader, async |tenant, label, output| {
-                let endpoint = Endpoint::new(tenant, &settings, label, &mut clients)?;
-                let webhooks = endpoint.webhooks().await?;
-                endpoint.print(&webhooks, self.format, output).await;
-                Ok(exit::Status::well_if(webhooks.is_active()))
-            })
-            .await
+        let run = async |endpoint: &Endpoint, output: &mut Output<_>| {
+            let webhooks = endpoint.webhooks().await?;
+            endpoint.print(&webhooks, self.format, output).await;
+            Ok(exit::Status::well_if(webhooks.is_active()))
+        };
+        Endpoint::for_each(selected, &settings, self.format, output, EarlyEnd::WithoutReader, run).await
     }
 }

@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::environment::{self, AWS, SIGNING, SUPEROFFICE, WEBHOOK};
 use crate::exit::{CommandResult, Status};
 use crate::output::{Format, Output};
-use crate::tenants::{Clients, EarlyEnd, Selection};
+use crate::tenants::{EarlyEnd, Selection};
 
 /// Make SuperOffice post its signed test to the webhook's URL
 ///
@@ -20,13 +20,10 @@ impl Test {
     pub(crate) async fn run(self, output: &mut Output<impl Write>) -> CommandResult {
         let (source, settings) = Endpoint::settings()?;
         let selected = self.selection.resolve(&source).await?;
-        let mut clients = Clients::default();
-        selected
-            .for_each(Format::TEXT, output, EarlyEnd::Never, async |tenant, label, _| {
-                let endpoint = Endpoint::new(tenant, &settings, label, &mut clients)?;
-                let success = endpoint.test(&endpoint.webhooks().await?).await?;
-                Ok(Status::well_if(success == Some(true)))
-            })
-            .await
+        let run = async |endpoint: &Endpoint, _: &mut Output<_>| {
+            let success = endpoint.test(&endpoint.webhooks().await?).await?;
+            Ok(Status::well_if(success == Some(true)))
+        };
+        Endpoint::for_each(selected, &settings, Format::TEXT, output, EarlyEnd::Never, run).await
     }
 }
