@@ -53,6 +53,11 @@ impl<'a> Environment<'a> {
         self.problems.push((name, problem.to_string()));
     }
 
+    /// Returns what was read from several variables, or adds their problems.
+    pub fn accept<T>(&mut self, read: Result<T, Vec<(&'static str, String)>>) -> Option<T> {
+        read.map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
     /// Replaces the problems of `name` by their cause, a problem of another variable.
     pub fn replace_problems(&mut self, name: &str, cause: &'static str, problem: impl fmt::Display) {
         self.problems.retain(|(variable, _)| *variable != name);

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal, Read};
 use std::{env, fs};
 
-use aws_setup::HttpsSettings;
+use aws_setup::{HttpsSettings, InvalidSettings};
 use rpassword::ConfigBuilder;
 use superoffice_webhook::env::{ConfigError, Environment};
 
@@ -113,9 +113,8 @@ pub(crate) fn read_replacing<T>(
 
 /// Checks the settings of the way to AWS, so that their problems are reported together with all others.
 pub(crate) fn check_aws(env: &mut Environment<'_>) {
-    if let Err(invalid) = HttpsSettings::from_lookup(|name| env.get(name)) {
-        invalid.into_problems().into_iter().for_each(|(name, problem)| env.problem(name, problem));
-    }
+    let https = HttpsSettings::from_lookup(|name| env.get(name)).map_err(InvalidSettings::into_problems);
+    env.accept(https);
 }
 
 fn read_with<T>(

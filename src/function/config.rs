@@ -1,6 +1,6 @@
 //! The configuration, from the environment.
 
-use aws_setup::HttpsSettings;
+use aws_setup::{HttpsSettings, InvalidSettings};
 
 use crate::env::{ConfigError, Environment};
 use crate::function::filter::EventFilter;
@@ -88,17 +88,15 @@ impl Config {
         }
         let filter = env.parse(EVENTS, str::parse).unwrap_or_default();
         let format = env.parse(FORMAT, str::parse).unwrap_or_default();
-        let https = HttpsSettings::from_lookup(|name| env.get(name));
-        let https = https.map_err(|invalid| {
-            invalid.into_problems().into_iter().for_each(|(name, problem)| env.problem(name, problem));
-        });
+        let https = HttpsSettings::from_lookup(|name| env.get(name)).map_err(InvalidSettings::into_problems);
+        let https = env.accept(https);
         for (name, reason) in WITHOUT_EFFECT {
             if env.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
                 tracing::warn!("{name} has no effect: {reason}");
             }
         }
 
-        let (verifier, queue, https) = (verifier?, queue?, https.ok()?);
+        let (verifier, queue, https) = (verifier?, queue?, https?);
         Some(Self { verifier, queue, quarantine_queue, fallback_queue, filter, format, https })
     }
 }

@@ -1,6 +1,6 @@
 //! The configuration from environment variables.
 
-use aws_setup::HttpsSettings;
+use aws_setup::{HttpsSettings, InvalidSettings};
 use superoffice_client::Archive;
 use superoffice_client::settings::WebhookSettings;
 use superoffice_webhook::env::{ConfigError, Environment};
@@ -82,9 +82,8 @@ impl Config {
             }
         };
         // The SDK's configuration reads the way to AWS itself. Here, its problems join the others.
-        if let Err(invalid) = HttpsSettings::from_lookup(|name| environment.get(name)) {
-            invalid.into_problems().into_iter().for_each(|(name, problem)| environment.problem(name, problem));
-        }
+        let https = HttpsSettings::from_lookup(|name| environment.get(name)).map_err(InvalidSettings::into_problems);
+        environment.accept(https);
         let config = || {
             Some(Self {
                 webhook: webhook?,
