@@ -75,8 +75,8 @@ def usual(name: str, end: float, delay: float = 30, begin: float = 0) -> Metrics
     return metrics
 
 
-# The template, the alarm, its cause, and the number of periods in which the cause occurs. The cause is a metric with a
-# dimension and a value. A period has five minutes.
+# For each alarm: its template and name, the namespace, name and dimension of the metric, the metric's value, and the
+# number of periods of five minutes with this value.
 CAUSES = [
     ("watchdog", "runs-fail", "AWS/Lambda", "Errors", OF["watchdog"], 1, 3),
     ("watchdog", "tenants-failed", OWN, "TenantsFailed", OF["watchdog"], 1, 1),

@@ -123,7 +123,7 @@ fn no_modules_use_each_other() {
     {
         let mut arrows = arrows(&sources);
         count += arrows.values().map(BTreeSet::len).sum::<usize>();
-        // What uses no other module is below all others. Modules that use each other never become the lowest.
+        // Removes the lowest modules, which use no other. Modules that use each other remain.
         while let Some(lowest) = arrows.values().flatten().find(|used| !arrows.contains_key(*used)).cloned() {
             for used in arrows.values_mut() {
                 used.remove(&lowest);
